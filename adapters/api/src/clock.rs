@@ -1,0 +1,191 @@
+//! The only place that reads a clock and the only one that waits (I12).
+//!
+//! Monotonic time is an [`Instant`]: time since the process started, on tokio's clock, so that
+//! paused tests work. Under `test-hooks` the environment variable `TIDEGATE_TIME_SCALE=n` makes it
+//! run n times faster; all waits follow. Wall time goes into stamps only: a jump of the wall clock
+//! changes no timer.
+#![expect(clippy::disallowed_methods, reason = "I12: this is the file the others are sent to")]
+
+use crate::{Source, Stamp};
+use std::{
+    future::Future,
+    ops::{Add, Sub},
+    sync::{Condvar, Mutex, OnceLock, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A point in monotonic time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(Duration);
+
+/// Stamps samples.
+///
+/// With `trust = "always"`, the one value implemented so far, every stamp is wall time.
+#[derive(Debug, Clone)]
+pub struct Clock(());
+
+/// A deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("timed out")]
+pub struct Elapsed;
+
+/// Wakes a thread that waits with [`Bell::wait`]. A ring before the wait is not lost.
+#[derive(Debug, Default)]
+pub struct Bell(Mutex<bool>, Condvar);
+
+impl Instant {
+    /// An instant for machines that are driven by a test.
+    pub const fn from_start(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// How long ago `earlier` was; zero if it is yet to come.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+}
+
+impl Clock {
+    /// A clock that trusts the system's wall time (`trust = "always"`).
+    pub fn trusting() -> Self {
+        Self(())
+    }
+
+    /// The stamp of a sample taken now.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::Wall { us: self.wall_us(), source: Source::Gateway }
+    }
+
+    /// Wall time in µs since 1970.
+    pub fn wall_us(&self) -> i64 {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |us| -us),
+        }
+    }
+}
+
+/// The present instant.
+pub fn now() -> Instant {
+    Instant(tokio::time::Instant::now().saturating_duration_since(origin()).saturating_mul(scale()))
+}
+
+/// Waits until `at`. Cancel-safe.
+pub async fn sleep_until(at: Instant) {
+    // Rounded up: waking a tick early would make a caller turn twice.
+    let real = at.0.div_ceil_by(scale());
+    match origin().checked_add(real) {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for `length`. Cancel-safe.
+pub async fn sleep(length: Duration) {
+    sleep_until(now() + length).await;
+}
+
+/// Waits for `future`, at most `length`.
+pub async fn timeout<F: Future>(length: Duration, future: F) -> Result<F::Output, Elapsed> {
+    tokio::select! {
+        biased;
+        out = future => Ok(out),
+        () = sleep(length) => Err(Elapsed),
+    }
+}
+
+impl Bell {
+    /// Wakes the waiting thread, now or at its next wait.
+    pub fn ring(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_one();
+    }
+
+    /// Blocks this thread until the bell rings or `until` has passed.
+    pub fn wait(&self, until: Option<Instant>) {
+        let mut rung = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*rung {
+            let left = match until {
+                None => Duration::MAX,
+                Some(until) => match until.since(now()) {
+                    Duration::ZERO => break,
+                    left => left.div_ceil_by(scale()),
+                },
+            };
+            // Condvar's time-out overflows far from 2^64 s; a day is as good as for ever, the loop turns again.
+            let left = left.min(Duration::from_secs(86_400));
+            rung = self.1.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *rung = false;
+    }
+}
+
+trait DivCeil {
+    fn div_ceil_by(self, by: u32) -> Self;
+}
+
+impl DivCeil for Duration {
+    fn div_ceil_by(self, by: u32) -> Self {
+        match by {
+            0 | 1 => self,
+            by => (self / by).saturating_add(Duration::from_nanos(1)),
+        }
+    }
+}
+
+fn origin() -> tokio::time::Instant {
+    static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(tokio::time::Instant::now)
+}
+
+#[cfg(feature = "test-hooks")]
+fn scale() -> u32 {
+    static SCALE: OnceLock<u32> = OnceLock::new();
+    *SCALE.get_or_init(|| {
+        let asked = std::env::var("TIDEGATE_TIME_SCALE").ok().and_then(|n| n.parse().ok());
+        asked.filter(|n| *n > 0).unwrap_or(1)
+    })
+}
+
+#[cfg(not(feature = "test-hooks"))]
+const fn scale() -> u32 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_follows_the_paused_clock() {
+        let start = now();
+        sleep(Duration::from_secs(3_600)).await;
+        let slept = now().since(start);
+        assert!(slept >= Duration::from_secs(3_600) && slept < Duration::from_secs(3_601), "{slept:?}");
+        assert_eq!(timeout(Duration::from_secs(5), std::future::pending::<()>()).await, Err(Elapsed));
+        assert_eq!(timeout(Duration::from_secs(5), async { 7 }).await, Ok(7));
+    }
+
+    #[test]
+    fn a_ring_before_the_wait_is_not_lost() {
+        let bell = Arc::new(Bell::default());
+        bell.ring();
+        bell.wait(None);
+        bell.wait(Some(now()));
+    }
+}

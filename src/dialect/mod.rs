@@ -1,0 +1,196 @@
+//! What a platform wants on the wire. Sans-IO.
+//!
+//! A dialect is a pure codec: it turns samples into frames, says *when an item counts as delivered*
+//! and *what a refusal means*. It tracks nothing: `uplink/outflow.rs` does.
+
+pub mod kaa;
+mod object;
+mod path;
+pub mod plain;
+
+use crate::{
+    config::secret::EndpointToken,
+    endpoints::{Endpoint, EndpointKey},
+};
+use adapter_api::{Issue, Resource, Sample};
+pub use path::{Path, PathWriter};
+use std::{sync::Arc, time::Duration};
+
+/// The dialect of this process: one platform profile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dialect {
+    /// Kaa 1/KP.
+    Kaa(kaa::Kaa),
+    /// Any MQTT broker.
+    Plain(plain::Plain),
+}
+
+/// MQTT's quality of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qos {
+    /// 0
+    AtMostOnce,
+    /// 1
+    AtLeastOnce,
+}
+
+/// What a dialect wants sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Topic, HTTP path, or a field of a CBOR frame.
+    pub path: Path,
+    /// Payload.
+    pub body: Vec<u8>,
+    /// How MQTT carries it.
+    pub qos: Qos,
+}
+
+/// The leading samples of a flight, ready for the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// To be sent in order; the samples are delivered when each of them is confirmed.
+    pub frames: Vec<Frame>,
+    /// What confirms them.
+    pub confirm: Confirm,
+    /// How many leading samples are in `frames`: at least one.
+    pub taken: usize,
+}
+
+/// When an item counts as delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirm {
+    /// When the link took it.
+    Written,
+    /// At its PUBACK.
+    PubAck,
+    /// At the platform's own answer with this correlation.
+    Reply(Correlation),
+}
+
+/// What ties a platform's answer to a request. All three must match (a reply of another endpoint or
+/// another extension instance with the same id confirms nothing).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Correlation {
+    /// Whose request.
+    pub token: EndpointToken,
+    /// The extension instance it went to.
+    pub instance: Arc<str>,
+    /// Its request id.
+    pub id: u32,
+}
+
+/// What came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inbound {
+    /// The platform processed a request.
+    Delivered(Correlation),
+    /// The platform refused a request.
+    Refused {
+        /// Which one.
+        correlation: Correlation,
+        /// What that means.
+        refusal: Refusal,
+        /// In the platform's words, at most 256 bytes.
+        reason: String,
+    },
+    /// Not for us, or not understood: counted, never acted on. Says why, without tokens.
+    Ignored(&'static str),
+}
+
+/// What a refusal means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This payload is wrong.
+    Item,
+    /// Not now.
+    Later {
+        /// What the platform asked for.
+        after: Option<Duration>,
+    },
+    /// This endpoint is not welcome.
+    Endpoint,
+    /// Nothing on this session is.
+    Session,
+}
+
+/// A sample cannot go up in this dialect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// Alone it is over the payload limit.
+    #[error("payload of {bytes} bytes is over uplink.max_payload of {limit}")]
+    TooLarge {
+        /// Size of the frame's body.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Which session carries an endpoint. `None`: all endpoints of the tenant share one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(pub Option<EndpointKey>);
+
+impl Dialect {
+    /// Encodes leading samples of one endpoint: as many as fit one frame.
+    ///
+    /// `samples` is not empty. `next_id` gives request ids that are unique across connections and restarts.
+    pub fn encode(
+        &self, endpoint: &Endpoint, samples: &[&Sample], max_payload: usize, next_id: &mut dyn FnMut() -> u32,
+    ) -> Result<Encoded, EncodeError> {
+        match self {
+            Self::Kaa(kaa) => kaa.encode(endpoint, samples, max_payload, next_id),
+            Self::Plain(plain) => plain.encode(endpoint, samples, max_payload),
+        }
+    }
+
+    /// Most samples one frame takes.
+    pub fn batch(&self) -> usize {
+        match self {
+            Self::Kaa(kaa) => kaa.config.batch,
+            Self::Plain(plain) => plain.config.batch,
+        }
+    }
+
+    /// Understands what came in.
+    pub fn decode(&self, path: &str, body: &[u8]) -> Inbound {
+        match self {
+            Self::Kaa(kaa) => kaa.decode(path, body),
+            Self::Plain(_) => Inbound::Ignored("this dialect expects nothing"),
+        }
+    }
+
+    /// Whether a confirmation can refuse: then one part of a lane flies at a time.
+    pub fn replies(&self) -> bool {
+        matches!(self, Self::Kaa(_))
+    }
+
+    /// Filters that serve all endpoints of a session.
+    pub fn common_subscriptions(&self) -> Vec<Path> {
+        match self {
+            Self::Kaa(kaa) => kaa.common_subscriptions(),
+            Self::Plain(_) => Vec::new(),
+        }
+    }
+
+    /// Filters without which a request of this endpoint could not be answered.
+    pub fn subscriptions(&self, endpoint: &Endpoint) -> Vec<Path> {
+        match self {
+            Self::Kaa(kaa) => kaa.subscriptions(endpoint),
+            Self::Plain(_) => Vec::new(),
+        }
+    }
+
+    /// Which session carries this endpoint.
+    pub fn session_key(&self, _endpoint: &Endpoint) -> SessionKey {
+        // Kaa's credential speaks for every endpoint of its tenant, and so does a broker's login.
+        SessionKey(None)
+    }
+
+    /// What is wrong with an endpoint's resources or token in this dialect.
+    pub fn check(&self, endpoint: &Endpoint, resources: &[Resource]) -> Vec<Issue> {
+        match self {
+            Self::Kaa(kaa) => kaa.check(endpoint, resources),
+            Self::Plain(plain) => plain.check(endpoint, resources),
+        }
+    }
+}

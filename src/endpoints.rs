@@ -1,0 +1,121 @@
+//! The directory: endpoint <-> token. The only place where the names adapters speak and the tokens
+//! dialects speak meet.
+
+use crate::config::secret::EndpointToken;
+use adapter_api::{EndpointName, Resource};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+/// The owner of endpoints.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tenant(Arc<str>);
+
+/// What the store knows an endpoint by.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// Its owner.
+    pub tenant: Tenant,
+    /// Its name.
+    pub name: EndpointName,
+}
+
+/// An endpoint as the configuration describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// What the store knows it by.
+    pub key: EndpointKey,
+    /// Its credential and its name on the wire.
+    pub token: EndpointToken,
+    /// Whether its samples are wanted.
+    pub enabled: bool,
+    /// Resources that are called otherwise on the wire.
+    pub name_on_wire: BTreeMap<Resource, String>,
+}
+
+/// All configured endpoints.
+#[derive(Debug, Default)]
+pub struct Directory {
+    by_name: HashMap<EndpointName, Arc<Endpoint>>,
+}
+
+impl Tenant {
+    /// A tenant's name follows the rule of endpoints' names.
+    pub fn new(name: &EndpointName) -> Self {
+        Self(name.as_str().into())
+    }
+
+    /// From a row of the database, where it was checked before it was written.
+    pub(crate) fn stored(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tenant == Tenant::default() { write!(f, "{}", self.name) } else { write!(f, "{}/{}", self.tenant, self.name) }
+    }
+}
+
+impl fmt::Debug for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Directory {
+    /// A directory of these endpoints.
+    pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self { by_name: endpoints.into_iter().map(|e| (e.key.name.clone(), Arc::new(e))).collect() }
+    }
+
+    /// The endpoint an adapter means.
+    pub fn by_name(&self, name: &EndpointName) -> Option<&Arc<Endpoint>> {
+        self.by_name.get(name)
+    }
+
+    /// The endpoint a lane belongs to; `None` where it left the configuration (an orphaned lane).
+    pub fn by_key(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.by_name.get(&key.name).filter(|e| e.key == *key)
+    }
+
+    /// All endpoints, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.by_name.values()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
