@@ -1,2 +1,220 @@
-//! Configuration.
+//! The configuration: one TOML file, checked as a whole before any of it is used (I9).
+//!
+//! In two steps: tables as they are typed (`low`, and the types of adapters and dialects), then a
+//! [`Config`] in which everything holds. What is wrong is reported all at once, with line and column,
+//! and without ever quoting the file (I11).
+//!
+//! Not here: what a change of the configuration means for what runs.
+
+pub mod adapters;
+mod check;
+mod endpoints;
+mod escape;
+mod files;
+mod low;
+mod read;
 pub mod secret;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod uplink;
+
+use crate::endpoints::{Directory, Endpoint};
+pub use adapters::{AdapterConfigs, UnitConfig, Units};
+pub use check::{Finding, Findings, Severity};
+use check::{KeyPath, Notes};
+use files::Base;
+use serde::de::DeserializeOwned;
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+pub use uplink::{Address, Login, TlsConfig, Uplink, UplinkConfig};
+
+/// Largest configuration: some ten thousand endpoints.
+const MAX_BYTES: usize = 8 << 20;
+/// Mistakes of spelling after which the rest of a file says nothing.
+const MAX_SYNTAX: usize = 10;
+
+/// A configuration in which everything holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[uplink]`
+    pub uplink: Uplink,
+    /// `[adapters.*.*]` with the adapters' halves of `[endpoints.*]`
+    pub adapters: AdapterConfigs,
+    /// `[endpoints.*]`, by name; disabled ones too.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Where things are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Database and reserved files.
+    pub state_dir: PathBuf,
+    /// What `tidegate status` talks to.
+    pub control_socket: PathBuf,
+}
+
+/// How samples are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// How long polled data may wait for company in its commit; the loss at a power cut.
+    pub commit_within: Duration,
+    /// A larger sample is refused.
+    pub max_sample_bytes: usize,
+}
+
+impl Config {
+    /// Reads a file, and the credentials it names. With the warnings it gave.
+    pub fn load(path: &Path) -> Result<(Self, Vec<Finding>), Findings> {
+        let file: Arc<str> = path.to_string_lossy().into();
+        let unreadable = |what, hint| Findings::unreadable(&file, what, hint);
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+        let read = File::open(path).and_then(|f| f.take(limit).read_to_end(&mut bytes));
+        read.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => unreadable("there is no such file", None),
+            ErrorKind::PermissionDenied => unreadable("this user may not read it", None),
+            ErrorKind::IsADirectory => unreadable("a directory, not a file", None),
+            _ => unreadable("cannot be read", None),
+        })?;
+        if bytes.len() > MAX_BYTES {
+            return Err(unreadable(TOO_LARGE, None));
+        }
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let mut notes = Notes::new(&file, std::str::from_utf8(good).unwrap_or_default());
+                notes.syntax(None, "not UTF-8 text from here on; save the file as UTF-8");
+                return Err(notes.finish().err().unwrap_or_else(|| unreadable("not UTF-8 text", None)));
+            }
+        };
+        Self::parse(text, &file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a text. Relative paths in it are relative to `base_dir`; `file_name` is for the findings.
+    pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<(Self, Vec<Finding>), Findings> {
+        let file: Arc<str> = file_name.into();
+        if text.len() > MAX_BYTES {
+            return Err(Findings::unreadable(&file, TOO_LARGE, None));
+        }
+        // A mark some editors put in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut notes = Notes::new(&file, text);
+        let (doc, mistakes) = DeTable::parse_recoverable(text);
+        for mistake in mistakes.iter().take(MAX_SYNTAX) {
+            let what = mistake.message();
+            notes.syntax(mistake.span(), what.strip_suffix(", expected nothing").unwrap_or(what));
+        }
+        if !mistakes.is_empty() {
+            return Err(match notes.finish() {
+                Err(findings) => findings,
+                Ok(_) => Findings::unreadable(&file, "not TOML", None),
+            });
+        }
+        let mut notes = notes.of(&doc);
+        let config = checked(&mut notes, doc.get_ref(), Base(base_dir));
+        let warnings = notes.finish()?;
+        let config = config.ok_or_else(|| Findings::unreadable(&file, "not understood", None))?;
+        Ok((config, warnings))
+    }
+
+    /// The endpoints, to be looked up.
+    pub fn directory(&self) -> Directory {
+        Directory::new(self.endpoints.iter().cloned())
+    }
+}
+
+const TOO_LARGE: &str = "larger than 8 MiB, which no configuration is";
+
+/// `None` only together with an error.
+fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<Config> {
+    for key in doc.keys().map(|key| key.get_ref().as_ref()).filter(|key| !low::TOP.contains(key)) {
+        read::unknown_key(notes, &KeyPath::default(), key, low::TOP);
+    }
+    let gateway = gateway(notes, doc, base);
+    clock(notes, doc);
+    let store = store(notes, doc);
+    let uplink = match section::<low::Uplink>(notes, doc, "uplink") {
+        Some(low) => uplink::check(notes, low, base),
+        None => None,
+    };
+    let mut drafts = endpoints::drafts(notes, doc, base);
+    let no_platform = uplink == Some(Uplink::None);
+    let adapters = adapters::units_of_all(notes, doc, &mut drafts, no_platform);
+    let dialect = match &uplink {
+        Some(Uplink::Mqtt(uplink)) => Some(&uplink.dialect),
+        _ => None,
+    };
+    let endpoints = endpoints::finish(notes, drafts, dialect);
+    Some(Config { gateway: gateway?, store: store?, uplink: uplink?, adapters, endpoints })
+}
+
+/// A table at the top; without it, its defaults.
+fn section<T: DeserializeOwned>(notes: &mut Notes<'_>, doc: &DeTable<'_>, name: &str) -> Option<T> {
+    let empty = Spanned::new(0..0, DeValue::Table(DeTable::new()));
+    read::read(notes, &KeyPath::new(&[name]), doc.get(name).unwrap_or(&empty), &[])
+}
+
+fn gateway(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<Gateway> {
+    let low: low::Gateway = section(notes, doc, "gateway")?;
+    let at = KeyPath::new(&["gateway"]);
+    for (key, path) in [("state_dir", &low.state_dir), ("control_socket", &low.control_socket)] {
+        if path.as_os_str().is_empty() {
+            notes.error(&at.key(key), "is empty");
+        }
+    }
+    let control_socket = base.path(&low.control_socket);
+    // unix(7): the path of a socket has 107 bytes and a NUL.
+    if control_socket.as_os_str().len() > 107 {
+        notes.error(&at.key("control_socket"), "the path of a socket has at most 107 bytes");
+    }
+    Some(Gateway { state_dir: base.path(&low.state_dir), control_socket })
+}
+
+fn clock(notes: &mut Notes<'_>, doc: &DeTable<'_>) {
+    let Some(low) = section::<low::Clock>(notes, doc, "clock") else { return };
+    if low.trust != "always" {
+        let key = KeyPath::new(&["clock", "trust"]);
+        notes.error_with(
+            &key,
+            "not available in this version",
+            "write trust = \"always\", or remove the line",
+        );
+    }
+}
+
+fn store(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<StoreConfig> {
+    let low: low::Store = section(notes, doc, "store")?;
+    let at = KeyPath::new(&["store"]);
+    let commit_within = low.commit_within.duration();
+    if commit_within > Duration::from_secs(60) {
+        notes.error(&at.key("commit_within"), "out of range: expected \"0s\" to \"1m\"");
+    }
+    let largest = u64::try_from(adapter_api::UNIT_BYTES).unwrap_or(u64::MAX);
+    let max_sample_bytes = range(notes, &at.key("max_sample_bytes"), low.max_sample_bytes, 256..=largest);
+    Some(StoreConfig { commit_within, max_sample_bytes })
+}
+
+/// A number within its limits.
+fn range(notes: &mut Notes<'_>, key: &KeyPath, value: u64, limits: RangeInclusive<u64>) -> usize {
+    if !limits.contains(&value) {
+        let (least, most) = (limits.start(), limits.end());
+        notes.error(key, format!("out of range: expected a whole number from {least} to {most}"));
+    }
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

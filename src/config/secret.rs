@@ -35,3 +35,21 @@ macro_rules! secret {
 }
 secret!(Secret);
 secret!(EndpointToken);
+
+impl EndpointToken {
+    /// What no dialect can carry.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.0.is_empty() {
+            return Err("is empty");
+        }
+        if self.0.chars().any(char::is_control) {
+            return Err("a token has no control characters and no line breaks");
+        }
+        Ok(())
+    }
+
+    /// A text without this token. One so short that it is part of words is left: it protects nothing.
+    pub fn mask(&self, text: &str) -> String {
+        if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
+    }
+}

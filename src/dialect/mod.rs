@@ -2,18 +2,37 @@
 //!
 //! A dialect is a pure codec: it turns samples into frames, says *when an item counts as delivered*
 //! and *what a refusal means*. It tracks nothing: `uplink/outflow.rs` does.
+//!
+//! | file | responsible for |
+//! |---|---|
+//! | `mod` | the contract between the uplink and any dialect |
+//! | `path` | paths that may carry a token and do not show it |
+//! | `kaa` | Kaa 1/KP: requests, replies, what their codes mean |
+//! | `plain` | any MQTT broker: topic templates, bare values |
+//! | `object` | a sample as one flat object, in JSON and CBOR; shared |
+//! | `resources` | what can be wrong with names and tokens on the wire; shared |
+//! | `words` | the platform's words, made fit to be shown; shared |
+//!
+//! A new dialect is a new file beside `plain`, a variant of [`Dialect`] and its arms below.
+//! The golden vectors are in `tests/data/dialect/`.
 
+#[cfg(test)]
+mod arbitrary;
 pub mod kaa;
 mod object;
 mod path;
 pub mod plain;
+mod resources;
+mod words;
 
 use crate::{
     config::secret::EndpointToken,
     endpoints::{Endpoint, EndpointKey},
 };
 use adapter_api::{Issue, Resource, Sample};
+pub use object::{Format, QualityMode, TimestampFormat};
 pub use path::{Path, PathWriter};
+use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
 /// The dialect of this process: one platform profile.
@@ -26,12 +45,37 @@ pub enum Dialect {
 }
 
 /// MQTT's quality of service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "i64")]
 pub enum Qos {
     /// 0
     AtMostOnce,
     /// 1
+    #[default]
     AtLeastOnce,
+}
+
+/// Not a quality of service we offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("qos is 0 or 1")]
+pub struct NoSuchQos;
+
+impl TryFrom<i64> for Qos {
+    type Error = NoSuchQos;
+    fn try_from(number: i64) -> Result<Self, NoSuchQos> {
+        match number {
+            0 => Ok(Self::AtMostOnce),
+            1 => Ok(Self::AtLeastOnce),
+            _ => Err(NoSuchQos),
+        }
+    }
+}
+
+/// Something wrong in a dialect's own table: the keys inside it, outermost first; what is wrong; what to do.
+pub type KeyFault = (Vec<String>, String, Option<String>);
+
+fn fault(key: &str, why: &str, hint: Option<&str>) -> KeyFault {
+    (vec![key.to_owned()], why.to_owned(), hint.map(str::to_owned))
 }
 
 /// What a dialect wants sent.
@@ -48,7 +92,8 @@ pub struct Frame {
 /// The leading samples of a flight, ready for the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// To be sent in order; the samples are delivered when each of them is confirmed.
+    /// To be sent in order; the samples are delivered when each of them is confirmed. Without frames
+    /// (a sample without readings, where each reading is a frame) they are delivered at once.
     pub frames: Vec<Frame>,
     /// What confirms them.
     pub confirm: Confirm,
@@ -135,7 +180,11 @@ impl Dialect {
     ///
     /// `samples` is not empty. `next_id` gives request ids that are unique across connections and restarts.
     pub fn encode(
-        &self, endpoint: &Endpoint, samples: &[&Sample], max_payload: usize, next_id: &mut dyn FnMut() -> u32,
+        &self,
+        endpoint: &Endpoint,
+        samples: &[&Sample],
+        max_payload: usize,
+        next_id: &mut dyn FnMut() -> u32,
     ) -> Result<Encoded, EncodeError> {
         match self {
             Self::Kaa(kaa) => kaa.encode(endpoint, samples, max_payload, next_id),
@@ -186,7 +235,23 @@ impl Dialect {
         SessionKey(None)
     }
 
-    /// What is wrong with an endpoint's resources or token in this dialect.
+    /// What is wrong with the dialect's own table.
+    pub fn check_config(&self) -> Vec<KeyFault> {
+        match self {
+            Self::Kaa(kaa) => kaa.config.check(),
+            Self::Plain(plain) => plain.config.check(),
+        }
+    }
+
+    /// What is wrong with an endpoint's token in this dialect, without the token.
+    pub fn check_token(&self, token: &EndpointToken) -> Result<(), &'static str> {
+        match self {
+            Self::Kaa(_) => kaa::check_token(token),
+            Self::Plain(plain) => plain.check_token(token),
+        }
+    }
+
+    /// What is wrong with an endpoint's resources in this dialect.
     pub fn check(&self, endpoint: &Endpoint, resources: &[Resource]) -> Vec<Issue> {
         match self {
             Self::Kaa(kaa) => kaa.check(endpoint, resources),

@@ -81,8 +81,12 @@ mod tests {
     #[test]
     fn a_token_is_never_shown() {
         let endpoint = EndpointName::new("boiler-7").unwrap();
-        let path = Path::of(&endpoint).text("kp1/av/dcx/").token("SECRET-1").text("/json/").token("SECRET-1").done();
+        let path =
+            Path::of(&endpoint).text("kp1/av/dcx/").token("SECRET-1").text("/json/").token("SECRET-1").done();
         assert_eq!(path.expose(), "kp1/av/dcx/SECRET-1/json/SECRET-1");
-        assert_eq!(format!("{path} {path:?}"), "kp1/av/dcx/<boiler-7>/json/<boiler-7> kp1/av/dcx/<boiler-7>/json/<boiler-7>");
+        assert_eq!(
+            format!("{path} {path:?}"),
+            "kp1/av/dcx/<boiler-7>/json/<boiler-7> kp1/av/dcx/<boiler-7>/json/<boiler-7>"
+        );
     }
 }

@@ -1,1 +1,30 @@
-fn main() {}
+//! Integration tests: the real binary between real peers (mosquitto with TLS, pymodbus, a 1/KP
+//! platform in Python), each test in a directory and on ports of its own.
+//!
+//! `tests/run` installs the peers and starts this; it needs the feature `test-hooks`. Figures come
+//! on lines that begin with `FIGURE`.
+//!
+//! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
+//! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`.
+#![cfg(feature = "test-hooks")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests: a failed step is a failed test, and they wait for other processes on the real clock"
+)]
+
+mod arrivals;
+mod crash;
+mod cutter;
+mod gateway;
+mod outage;
+mod peers;
+mod peers_alone;
+mod pusher;
+mod road;
+mod site;
+mod stale;

@@ -1,0 +1,125 @@
+//! What `check` says to wrong configurations, key by key.
+
+use super::*;
+
+fn config(text: &str) -> Config {
+    toml::from_str(text).unwrap()
+}
+
+fn resolved(config_text: &str, device: &str) -> Result<Target, Vec<Issue>> {
+    resolve(&config(config_text), &EndpointName::new("meter").unwrap(), &toml::from_str(device).unwrap())
+}
+
+/// One issue at this path; its cause contains these words and it has a hint.
+fn check(config: &str, device: &str, path: &[&str], words: &str) {
+    let issues = resolved(config, device).expect_err(device);
+    assert_eq!(issues.len(), 1, "{device}: {issues:?}");
+    assert_eq!(issues[0].path, path, "{device}");
+    assert!(issues[0].why.contains(words), "{device}: {}", issues[0].why);
+    assert!(issues[0].hint.is_some(), "{device}");
+    assert_eq!(issues[0].place, Place::Device(EndpointName::new("meter").unwrap()));
+}
+
+fn check_register(register: &str, key: &[&str], words: &str) {
+    let mut path = vec!["resources", "u"];
+    path.extend(key);
+    check("host = 'a'", &format!("resources.u = {{ {register} }}"), &path, words);
+}
+
+#[test]
+fn a_wrong_register_is_reported_at_its_key() {
+    for (register, key, words) in [
+        ("register = 'holding:65536', type = 'u16'", &["register"][..], "65535"),
+        ("register = 'holding:65535', type = 'u32'", &["register"], "behind register 65535"),
+        ("register = '40001', type = 'u16'", &["register"], "not a register"),
+        ("register = 'hold:1'", &["register"], "table"),
+        ("register = 'holding:0'", &[], "type is missing"),
+        ("register = 'holding:0', type = 'u24'", &["type"], "no such type"),
+        ("register = 'holding:0', type = 'U16'", &["type"], "no such type"),
+        ("register = 'holding:0', type = 'u32', order = 'ACBD'", &["order"], "no such order"),
+        ("register = 'holding:0', type = 'bool'", &[], "which bit"),
+        ("register = 'holding:0', type = 'bool', bit = 16", &["bit"], "0 to 15"),
+        ("register = 'holding:0', bit = -1", &["bit"], "0 to 15"),
+        ("register = 'holding:0', type = 'u16', bit = 3", &["bit"], "truth value"),
+        ("register = 'coil:0', type = 'u16'", &["type"], "one bit"),
+        ("register = 'coil:0', bit = 0", &["bit"], "single bit"),
+        ("register = 'discrete:0', order = 'ABCD'", &["order"], "single bit"),
+        ("register = 'coil:0', scale = 2", &["scale"], "truth value"),
+        ("register = 'input:0', type = 'u16', scale = 0", &["scale"], "number"),
+        ("register = 'input:0', type = 'u16', scale = nan", &["scale"], "number"),
+        ("register = 'input:0', type = 'u16', offset = inf", &["offset"], "number"),
+        ("register = 'input:0', type = 'u16', period = '0s'", &["period"], "zero"),
+    ] {
+        check_register(register, key, words);
+    }
+}
+
+#[test]
+fn a_wrong_device_is_reported_at_its_key() {
+    let rest = "resources.u = { register = 'holding:0', type = 'u16' }";
+    check("", rest, &[], "where the device is");
+    for unit in ["248", "254", "256", "-1"] {
+        check("host = 'a'", &format!("unit = {unit}\n{rest}"), &["unit"], "unit");
+    }
+    for host in ["a b", ":502", "a:", "a:0", "a:70000", "[fd00::1", "fd00::1]:5", "http://a"] {
+        check("", &format!("host = '{host}'\n{rest}"), &["host"], "not an address");
+    }
+    check("host = 'a'", &format!("period = '0ms'\n{rest}"), &["period"], "zero");
+    check("host = 'a'", "resources = {}", &["resources"], "nothing to read");
+    // A wrong host of the adapter is its own fault only.
+    assert_eq!(resolved("host = 'a b'", rest), Err(Vec::new()));
+}
+
+#[test]
+fn a_wrong_adapter_is_reported_at_its_key() {
+    for (text, path) in [
+        ("host = 'a b'", "host"),
+        ("timeout = '0s'", "timeout"),
+        ("connect_timeout = '0s'", "connect_timeout"),
+    ] {
+        let issues = super::check(&config(text));
+        assert_eq!(issues.iter().map(|i| i.path.join(".")).collect::<Vec<_>>(), [path], "{text}");
+        assert_eq!(issues[0].place, Place::Config);
+    }
+    assert_eq!(super::check(&config("")), []);
+    assert!(toml::from_str::<Config>("hots = 'a'").is_err(), "an unknown key is refused");
+    assert!(toml::from_str::<Config>("timeout = 5").unwrap_err().to_string().contains(r#""5s""#));
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let target = resolved(
+        "host = '10.0.0.5'",
+        "resources.u = { register = 'holding:7', type = 'f32' }\n\
+         resources.alarm = { register = 'holding:9', bit = 3, period = '5s' }\n\
+         resources.pump = { register = 'coil:65535' }",
+    )
+    .unwrap();
+    assert_eq!((target.host.to_string().as_str(), target.unit), ("10.0.0.5:502", 1));
+    let seen: Vec<_> = target
+        .resources
+        .iter()
+        .map(|w| (w.resource.as_str(), w.want.start, w.want.length, w.form.kind, w.period.as_secs()))
+        .collect();
+    assert_eq!(
+        seen,
+        [("alarm", 9, 1, Kind::Bool, 5), ("pump", 65_535, 1, Kind::Bool, 1), ("u", 7, 2, Kind::F32, 1)]
+    );
+    assert!(resolved("host = 'a'", "unit = 255\nresources.u = { register = 'coil:1' }").is_ok());
+    assert!(resolved("host = 'a'", "unit = 0\nresources.u = { register = 'coil:1' }").is_ok());
+}
+
+#[test]
+fn hosts_are_read_as_people_write_them() {
+    for (text, shown) in [
+        ("192.168.1.20", "192.168.1.20:502"),
+        ("192.168.1.20:1502", "192.168.1.20:1502"),
+        ("meter", "meter:502"),
+        ("meter.example:503", "meter.example:503"),
+        ("fd00::20", "[fd00::20]:502"),
+        ("[fd00::20]", "[fd00::20]:502"),
+        ("[fd00::20]:1502", "[fd00::20]:1502"),
+    ] {
+        assert_eq!(text.parse::<Host>().unwrap().to_string(), shown, "{text}");
+    }
+}

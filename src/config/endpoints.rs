@@ -1,0 +1,229 @@
+//! `[endpoints.NAME]`: tokens, tenants, and which adapter an endpoint is behind.
+//!
+//! Not here: the adapter's half of the table (`adapters`).
+
+use super::{
+    adapters,
+    check::{Half, KeyPath, Notes, Severity},
+    files::Base,
+    low, read,
+    secret::EndpointToken,
+    suggest,
+};
+use crate::{
+    dialect::Dialect,
+    endpoints::{Endpoint, EndpointKey, Tenant},
+};
+use adapter_api::{EndpointName, Issue, Place, Resource};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Keys of an endpoint that are not a kind of adapter.
+const COMMON: [&str; 6] = ["token", "token_file", "tenant", "enabled", "adapter", "name_on_wire"];
+
+/// An endpoint that was read, and what its adapter has to say about it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) name: EndpointName,
+    pub(super) path: KeyPath,
+    pub(super) enabled: bool,
+    /// As configured; to be looked up among the adapters of `kind`.
+    pub(super) adapter: Option<String>,
+    /// Whose table it has.
+    pub(super) kind: Option<String>,
+    /// What its adapter knows of its resources, if its half could be read.
+    pub(super) resources: Option<Vec<Resource>>,
+    tenant: Tenant,
+    /// With the key it comes from.
+    token: Option<(EndpointToken, KeyPath)>,
+    name_on_wire: BTreeMap<Resource, String>,
+}
+
+/// Reads all endpoints but for their adapters' halves.
+pub(super) fn drafts(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Vec<Draft> {
+    let path = KeyPath::new(&["endpoints"]);
+    let endpoints = match doc.get("endpoints").map(Spanned::get_ref) {
+        Some(DeValue::Table(endpoints)) => endpoints,
+        Some(_) => {
+            notes.error_with(&path, "expected a table", "write [endpoints.NAME]");
+            return Vec::new();
+        }
+        None => &DeTable::new(),
+    };
+    if endpoints.is_empty() {
+        notes.warn(&path, "there are no endpoints, so nothing is read", "add a table [endpoints.NAME]");
+    }
+    let endpoints = endpoints.iter().map(|(name, node)| (name.get_ref().as_ref(), node));
+    endpoints.filter_map(|(name, node)| draft(notes, base, &path.key(name), name, node)).collect()
+}
+
+fn draft(
+    notes: &mut Notes<'_>,
+    base: Base<'_>,
+    path: &KeyPath,
+    name: &str,
+    node: &Spanned<DeValue<'_>>,
+) -> Option<Draft> {
+    let DeValue::Table(table) = node.get_ref() else {
+        notes.error_with(path, "expected a table", "each endpoint has a name: write [endpoints.NAME]");
+        notes.unread(path.clone());
+        return None;
+    };
+    let endpoint = match EndpointName::new(name) {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            notes.add(Severity::Error, path, Half::Key, error.to_string(), None);
+            notes.unread(path.clone());
+            return None;
+        }
+    };
+    let kind = kind(notes, path, table);
+    let mut common = node.clone();
+    if let DeValue::Table(table) = common.get_mut() {
+        for (kind, _) in adapters::KINDS {
+            table.remove(kind);
+        }
+    }
+    let kinds: Vec<&str> = adapters::offered().collect();
+    let low: low::Endpoint = read::read(notes, path, &common, &kinds)?;
+    let token = token(notes, base, path, low.token, low.token_file.as_deref());
+    Some(Draft {
+        name: endpoint,
+        path: path.clone(),
+        enabled: low.enabled,
+        adapter: low.adapter,
+        kind,
+        resources: None,
+        tenant: low.tenant.as_ref().map_or_else(Tenant::default, Tenant::new),
+        token,
+        name_on_wire: low.name_on_wire,
+    })
+}
+
+/// The one kind of adapter an endpoint has a table for.
+fn kind(notes: &mut Notes<'_>, path: &KeyPath, table: &DeTable<'_>) -> Option<String> {
+    let known = |key: &str| adapters::KINDS.iter().any(|(kind, _)| *kind == key);
+    let kinds: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).filter(|key| known(key)).collect();
+    for kind in &kinds {
+        adapters::check_kind(notes, path, kind);
+    }
+    match kinds.as_slice() {
+        [kind] => return Some((*kind).to_owned()),
+        [] => {
+            // A misspelt one is reported as such.
+            let misspelt =
+                |key: &str| !COMMON.contains(&key) && suggest::nearest(key, adapters::offered()).is_some();
+            if !table.keys().any(|key| misspelt(key.get_ref())) {
+                let kinds: Vec<String> =
+                    adapters::offered().map(|kind| format!("[{}]", path.key(kind))).collect();
+                notes.error_with(
+                    path,
+                    "no adapter serves this endpoint",
+                    format!("add a table {}", kinds.join(" or ")),
+                );
+            }
+        }
+        [first, second, ..] => {
+            let what =
+                format!("an endpoint is behind one adapter, and this one has both `{first}` and `{second}`");
+            notes.error_with(path, what, "make it two endpoints, each with a token of its own");
+        }
+    }
+    None
+}
+
+fn token(
+    notes: &mut Notes<'_>,
+    base: Base<'_>,
+    path: &KeyPath,
+    inline: Option<EndpointToken>,
+    file: Option<&Path>,
+) -> Option<(EndpointToken, KeyPath)> {
+    let (token_key, file_key) = (path.key("token"), path.key("token_file"));
+    let (token, key) = match (inline, file) {
+        (Some(token), None) => (token, token_key),
+        (None, Some(file)) => (EndpointToken::new(&base.credential(notes, &file_key, file)?), file_key),
+        (Some(_), Some(_)) => {
+            notes.error_with(&file_key, "there is a `token` as well", "keep one of the two");
+            return None;
+        }
+        (None, None) => {
+            if !notes.is_unread(&file_key) {
+                let hint = "write token = \"...\", or token_file with the name of a file that holds it";
+                notes.error_with(&token_key, "is missing", hint);
+            }
+            return None;
+        }
+    };
+    if let Err(why) = token.check() {
+        notes.error(&key, why);
+        return None;
+    }
+    Some((token, key))
+}
+
+/// Checks what concerns endpoints among each other and in their dialect.
+pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<&Dialect>) -> Vec<Endpoint> {
+    let mut owners: HashMap<EndpointToken, EndpointName> = HashMap::new();
+    let mut endpoints = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let Some((token, token_key)) = draft.token.clone() else { continue };
+        if let Some(other) = owners.get(&token) {
+            let what = format!("endpoints {other} and {} have the same token", draft.name);
+            notes.error_with(&token_key, what, "give each endpoint the token the platform issued for it");
+        } else {
+            owners.insert(token.clone(), draft.name.clone());
+        }
+        check_renamed(notes, &draft);
+        let key = EndpointKey { tenant: draft.tenant.clone(), name: draft.name.clone() };
+        let name_on_wire = draft.name_on_wire.clone();
+        let endpoint = Endpoint { key, token, enabled: draft.enabled, name_on_wire };
+        let resources = draft.resources.as_deref().unwrap_or_default();
+        if let Some(dialect) = dialect {
+            if let Err(why) = dialect.check_token(&endpoint.token) {
+                notes.error_with(&token_key, why, "take the token as the platform issued it");
+            }
+            for issue in dialect.check(&endpoint, resources) {
+                note_issue(notes, &draft, &endpoint.token, issue);
+            }
+        }
+        endpoints.push(endpoint);
+    }
+    endpoints
+}
+
+/// A new name for a resource that the device does not have is most likely misspelt.
+fn check_renamed(notes: &mut Notes<'_>, draft: &Draft) {
+    let Some(resources) = draft.resources.as_deref().filter(|known| !known.is_empty()) else { return };
+    for resource in draft.name_on_wire.keys().filter(|name| !resources.contains(name)) {
+        let key = draft.path.key("name_on_wire").key(resource.as_str());
+        let near = suggest::did_you_mean(resource.as_str(), resources.iter().map(Resource::as_str));
+        notes.warn(
+            &key,
+            "this endpoint has no such resource",
+            near.unwrap_or_else(|| "remove the line".to_owned()),
+        );
+    }
+}
+
+/// A dialect's finding. It speaks of keys of an endpoint, or of `resources`.
+fn note_issue(notes: &mut Notes<'_>, draft: &Draft, token: &EndpointToken, issue: Issue) {
+    let Issue { place, path, why, hint } = issue;
+    let key = match place {
+        Place::Config => KeyPath::new(&["uplink"]).below(path),
+        Place::Device(_) => {
+            // Where it is renamed, the new name is at fault; else its line in the adapter's half.
+            let renamed = path.last().map(|name| draft.path.key("name_on_wire").key(name));
+            let device = draft.kind.as_ref().map(|kind| draft.path.key(kind).below(path.iter().cloned()));
+            let mut places = renamed.into_iter().chain(device);
+            places.find(|place| notes.has(place)).unwrap_or_else(|| draft.path.below(path.iter().cloned()))
+        }
+    };
+    notes.add(Severity::Error, &key, Half::Value, token.mask(&why), hint.map(|hint| token.mask(&hint)));
+}

@@ -1,0 +1,97 @@
+//! The files a configuration names: credentials, which are read here, and certificates, which are
+//! only looked at (the TLS client reads them at each connection).
+
+use super::check::{KeyPath, Notes};
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Longer than any password or token.
+const CREDENTIAL_BYTES: u64 = 4_096;
+
+/// What a relative path of a file is relative to: the directory the file is in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base<'p>(pub(super) &'p Path);
+
+impl Base<'_> {
+    /// An absolute path stays as it is.
+    pub(super) fn path(self, path: &Path) -> PathBuf {
+        self.0.join(path)
+    }
+
+    /// The content of a credential file, without its final newline.
+    pub(super) fn credential(self, notes: &mut Notes<'_>, key: &KeyPath, path: &Path) -> Option<String> {
+        match read(&self.path(path)) {
+            Ok(text) => {
+                private(notes, key, &self.path(path));
+                Some(text)
+            }
+            Err(why) => {
+                notes.error_with(key, self.about(path, why), CREATE);
+                None
+            }
+        }
+    }
+
+    /// A file that somebody else will read.
+    pub(super) fn present(self, notes: &mut Notes<'_>, key: &KeyPath, path: &Path) -> PathBuf {
+        if let Err(error) = open(&self.path(path)) {
+            let hint = "name a PEM file that the gateway's user may read";
+            notes.error_with(key, self.about(path, why(&error)), hint);
+        }
+        self.path(path)
+    }
+
+    /// What is wrong with a file. A lone word is not repeated: it may be the password itself, written where
+    /// the name of its file belongs (I11).
+    fn about(self, path: &Path, why: &str) -> String {
+        let plainly = path.is_absolute() && path.components().count() > 2;
+        match (plainly, self.0.as_os_str().is_empty()) {
+            (true, _) => format!("{}: {why}", path.display()),
+            (false, true) => format!("{why} (looked for in the working directory)"),
+            (false, false) => format!("{why} (looked for in {})", self.0.display()),
+        }
+    }
+}
+
+/// Warns of a secret that every user of the machine can read.
+pub(super) fn private(notes: &mut Notes<'_>, key: &KeyPath, path: &Path) {
+    let open_to_all = path.metadata().is_ok_and(|m| m.permissions().mode() & 0o004 != 0);
+    if open_to_all {
+        let path = path.display();
+        notes.warn(key, format!("{path} can be read by every user"), format!("chmod o= {path}"));
+    }
+}
+
+const CREATE: &str =
+    "create the file with nothing but the credential in it, readable by the gateway's user (mode 0640)";
+
+fn read(path: &Path) -> Result<String, &'static str> {
+    let mut bytes = Vec::new();
+    let read = open(path).and_then(|file| file.take(CREDENTIAL_BYTES).read_to_end(&mut bytes));
+    read.map_err(|error| why(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|n| n >= CREDENTIAL_BYTES) {
+        return Err("the file is longer than any credential");
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not text")?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() { Err("the file is empty") } else { Ok(text.to_owned()) }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Opening a pipe or device could wait for ever.
+    if path.metadata()?.is_file() { File::open(path) } else { Err(ErrorKind::InvalidInput.into()) }
+}
+
+fn why(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "there is no such file",
+        ErrorKind::PermissionDenied => "this user may not read it",
+        ErrorKind::InvalidInput => "not a file",
+        _ => "cannot be read",
+    }
+}

@@ -1,0 +1,134 @@
+//! The tables of the file as they are typed, with their defaults.
+//!
+//! Not here: what their values may be (`uplink`, `endpoints`), and the tables of adapters, whose types
+//! are the adapters' own (`adapters`). A key is added together with its line in `config.example.toml`.
+
+use super::secret::EndpointToken;
+use crate::dialect::{kaa::KaaConfig, plain::PlainConfig};
+use adapter_api::{EndpointName, Resource, Span};
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// The tables at the top of the file.
+pub(super) const TOP: [&str; 6] = ["gateway", "clock", "store", "uplink", "adapters", "endpoints"];
+
+/// `[gateway]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) state_dir: PathBuf,
+    pub(super) control_socket: PathBuf,
+}
+
+/// `[clock]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Clock {
+    pub(super) trust: String,
+}
+
+/// `[store]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) commit_within: Span,
+    pub(super) max_sample_bytes: u64,
+}
+
+/// `[uplink]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Uplink {
+    pub(super) kind: Option<String>,
+    pub(super) urls: Vec<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) keep_alive: Span,
+    pub(super) confirm_timeout: Span,
+    pub(super) retry_min: Span,
+    pub(super) retry_max: Span,
+    pub(super) probe_min: Span,
+    pub(super) probe_max: Span,
+    pub(super) max_payload: u64,
+    pub(super) insecure: bool,
+    pub(super) tls: Tls,
+    pub(super) kaa: Option<KaaConfig>,
+    pub(super) plain: Option<PlainConfig>,
+}
+
+/// `[uplink.tls]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
+}
+
+/// `[endpoints.NAME]` without the table of its adapter kind.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Endpoint {
+    pub(super) token: Option<EndpointToken>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) tenant: Option<EndpointName>,
+    pub(super) enabled: bool,
+    pub(super) adapter: Option<String>,
+    pub(super) name_on_wire: BTreeMap<Resource, String>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { state_dir: "/var/lib/tidegate".into(), control_socket: "/run/tidegate/control.sock".into() }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { trust: "always".to_owned() }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { commit_within: Span::from_millis(200), max_sample_bytes: 65_536 }
+    }
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            urls: Vec::new(),
+            client_id: None,
+            username: None,
+            password_file: None,
+            keep_alive: Span::from_secs(60),
+            confirm_timeout: Span::from_secs(30),
+            retry_min: Span::from_secs(5),
+            retry_max: Span::from_secs(600),
+            probe_min: Span::from_secs(60),
+            probe_max: Span::from_secs(3_600),
+            max_payload: 65_536,
+            insecure: false,
+            tls: Tls::default(),
+            kaa: None,
+            plain: None,
+        }
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            token: None,
+            token_file: None,
+            tenant: None,
+            enabled: true,
+            adapter: None,
+            name_on_wire: BTreeMap::new(),
+        }
+    }
+}

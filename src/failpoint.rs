@@ -1,0 +1,53 @@
+//! Places where a test lets the process die as a power cut would (`test-hooks` only).
+//!
+//! `TIDEGATE_FAIL=NAME@COUNT` kills this process with SIGKILL when it passes NAME for the COUNT-th time.
+
+/// A place to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// The group is written, COMMIT has not begun.
+    BeforeCommit,
+    /// COMMIT returned, nobody was answered.
+    AfterCommit,
+    /// Frames are on their way, nothing is confirmed.
+    InFlight,
+    /// The platform confirmed, the delete is not committed.
+    AfterConfirmation,
+}
+
+/// Dies here if the environment says so.
+#[cfg(feature = "test-hooks")]
+pub fn pass(point: Point) {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
+    static FATAL: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    let fatal = FATAL.get_or_init(|| {
+        let wanted = std::env::var("TIDEGATE_FAIL").ok()?;
+        let (name, count) = wanted.split_once('@')?;
+        Some((name.to_owned(), count.parse().ok()?))
+    });
+    let name = match point {
+        Point::BeforeCommit => "before_commit",
+        Point::AfterCommit => "after_commit",
+        Point::InFlight => "in_flight",
+        Point::AfterConfirmation => "after_confirmation",
+    };
+    if let Some((wanted, count)) = fatal
+        && wanted == name
+        && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+    {
+        // Nothing to do if even that fails: the test then waits in vain and says so.
+        let _killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Does nothing in a build for use.
+#[cfg(not(feature = "test-hooks"))]
+#[inline]
+pub const fn pass(_point: Point) {}

@@ -1,0 +1,282 @@
+//! Which rows each lane holds, and who may have them next: the index of the outbox in memory. Sans-IO.
+//!
+//! There is no index on (lane, id) on disk: with 10,000 endpoints it wrote 37 bytes per stored byte
+//! against 3.1 without. Ids are kept delta-coded, are rebuilt by one scan at start, and payloads are
+//! read when they fly. A row is in exactly one place: `queue`, `returned`, `claimed` or `kept`.
+
+use super::{Class, LaneId, RowId};
+use crate::endpoints::EndpointKey;
+use std::collections::{HashMap, VecDeque};
+
+/// A lane by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneInfo {
+    /// Its row in table `lane`.
+    pub id: LaneId,
+    /// Whose lane.
+    pub endpoint: EndpointKey,
+    /// What flies in it.
+    pub class: Class,
+    /// Backlog lanes of an endpoint fly lowest first.
+    pub seq: i64,
+}
+
+/// All lanes.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: HashMap<LaneId, Lane>,
+    newest: HashMap<(EndpointKey, Class), LaneId>,
+    queued: u64,
+}
+
+#[derive(Debug)]
+struct Lane {
+    info: LaneInfo,
+    /// Rows that flew and came back: older than everything in `queue`.
+    returned: VecDeque<RowId>,
+    /// Rows not yet handed out.
+    queue: IdQueue,
+    /// Rows in flight.
+    claimed: Vec<RowId>,
+    /// Rows of a newer format: left alone.
+    kept: Vec<RowId>,
+    /// The uplink knows that there is something.
+    announced: bool,
+}
+
+/// Ascending ids as varint deltas: one or two bytes each where lanes interleave.
+#[derive(Debug, Default)]
+struct IdQueue {
+    deltas: VecDeque<u8>,
+    len: usize,
+    /// Id before the first one.
+    front: RowId,
+    /// The last one.
+    back: RowId,
+}
+
+impl Lanes {
+    /// Makes a lane known. Newer lanes (by seq) of an endpoint and class take the new rows.
+    pub fn add(&mut self, info: LaneInfo) {
+        let newest = self.newest.entry((info.endpoint.clone(), info.class)).or_insert(info.id);
+        if self.lanes.get(newest).is_none_or(|known| known.info.seq <= info.seq) {
+            *newest = info.id;
+        }
+        self.lanes.entry(info.id).or_insert_with(|| Lane {
+            info,
+            returned: VecDeque::new(),
+            queue: IdQueue::default(),
+            claimed: Vec::new(),
+            kept: Vec::new(),
+            announced: false,
+        });
+    }
+
+    /// The lane that takes an endpoint's new rows.
+    pub fn newest(&self, endpoint: &EndpointKey, class: Class) -> Option<LaneId> {
+        self.newest.get(&(endpoint.clone(), class)).copied()
+    }
+
+    /// Adds a committed row. Ids of a lane ascend.
+    pub fn push(&mut self, lane: LaneId, row: RowId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.queue.push(row);
+            self.queued += 1;
+        }
+    }
+
+    /// Hands out up to `max` leading rows; they are in flight until landed or released.
+    pub fn claim(&mut self, lane: LaneId, max: usize) -> Vec<RowId> {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let mut rows = Vec::new();
+        while rows.len() < max
+            && let Some(row) = lane.returned.pop_front().or_else(|| lane.queue.pop())
+        {
+            rows.push(row);
+        }
+        lane.claimed.extend(&rows);
+        rows
+    }
+
+    /// Takes rows off the books for good (landed or buried): they can not be handed out again.
+    /// Returns those that were on the books and in flight, each once.
+    pub fn take(&mut self, lane: LaneId, rows: &[RowId]) -> Vec<RowId> {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let taken: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
+        self.queued = self.queued.saturating_sub(count(taken.len()));
+        taken
+    }
+
+    /// Gives rows back: they fly again, before everything else of the lane.
+    pub fn release(&mut self, lane: LaneId, rows: &[RowId]) {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        let mut back: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
+        back.extend(lane.returned.drain(..));
+        back.sort_unstable();
+        lane.returned = back.into();
+    }
+
+    /// Sets a row in flight aside: it is of a newer format and stays where it is.
+    pub fn keep(&mut self, lane: LaneId, row: RowId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.claimed.retain(|claimed| *claimed != row);
+            lane.kept.push(row);
+        }
+    }
+
+    /// Drops up to `max` of the oldest rows that are not in flight (I2: never rows in flight).
+    pub fn drop_oldest(&mut self, lane: LaneId, max: usize) -> Vec<RowId> {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let mut rows = Vec::new();
+        if crate::mutant::is(crate::mutant::Mutant::DropIgnoresFlights) {
+            let flying = lane.claimed.len().min(max);
+            rows.extend(lane.claimed.drain(..flying));
+        }
+        while rows.len() < max
+            && let Some(row) = lane.returned.pop_front().or_else(|| lane.queue.pop())
+        {
+            rows.push(row);
+        }
+        self.queued = self.queued.saturating_sub(count(rows.len()));
+        rows
+    }
+
+    /// Lanes with rows to hand out that the uplink was not told of since it last found them empty.
+    pub fn announce(&mut self, lane: LaneId) -> Option<LaneInfo> {
+        let lane = self.lanes.get_mut(&lane)?;
+        if lane.announced || lane.waiting() == 0 {
+            return None;
+        }
+        lane.announced = true;
+        Some(lane.info.clone())
+    }
+
+    /// Whether there is more to hand out. If not, the next row will be announced.
+    pub fn has_more(&mut self, lane: LaneId) -> bool {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return false };
+        lane.announced = lane.waiting() > 0;
+        lane.announced
+    }
+
+    /// Every lane with the number of its rows, in flight ones included.
+    pub fn iter(&self) -> impl Iterator<Item = (&LaneInfo, usize)> {
+        self.lanes.values().map(|lane| (&lane.info, lane.waiting() + lane.claimed.len() + lane.kept.len()))
+    }
+
+    /// Rows on the books.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+}
+
+impl Lane {
+    fn waiting(&self) -> usize {
+        self.returned.len() + self.queue.len
+    }
+}
+
+impl IdQueue {
+    fn push(&mut self, id: RowId) {
+        if self.len == 0 {
+            self.front = RowId(0);
+            self.back = RowId(0);
+        }
+        let mut delta = id.0.wrapping_sub(self.back.0).cast_unsigned();
+        loop {
+            let low = u8::try_from(delta & 0x7f).unwrap_or_default();
+            delta >>= 7;
+            if delta == 0 {
+                self.deltas.push_back(low);
+                break;
+            }
+            self.deltas.push_back(low | 0x80);
+        }
+        self.back = id;
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<RowId> {
+        self.len = self.len.checked_sub(1)?;
+        let (mut delta, mut shift) = (0_u64, 0_u32);
+        while let Some(byte) = self.deltas.pop_front() {
+            delta |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        self.front = RowId(self.front.0.wrapping_add(delta.cast_signed()));
+        if self.len == 0 {
+            // Gives a drained backlog's memory back.
+            self.deltas = VecDeque::new();
+        }
+        Some(self.front)
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::Tenant;
+    use adapter_api::EndpointName;
+
+    const LANE: LaneId = LaneId(1);
+
+    fn lanes(rows: &[i64]) -> Lanes {
+        let endpoint = EndpointKey { tenant: Tenant::default(), name: EndpointName::new("e").unwrap() };
+        let mut lanes = Lanes::default();
+        lanes.add(LaneInfo { id: LANE, endpoint, class: Class::Telemetry, seq: 0 });
+        for row in rows {
+            lanes.push(LANE, RowId(*row));
+        }
+        lanes
+    }
+
+    fn ids(rows: &[RowId]) -> Vec<i64> {
+        rows.iter().map(|row| row.0).collect()
+    }
+
+    #[test]
+    fn ids_survive_the_delta_code() {
+        let wanted = [1, 2, 130, 131, 100_000, i64::from(u32::MAX), i64::MAX - 1];
+        let mut lanes = lanes(&wanted);
+        assert_eq!(ids(&lanes.claim(LANE, 3)), wanted[..3]);
+        assert_eq!(ids(&lanes.claim(LANE, 99)), wanted[3..]);
+        assert_eq!(lanes.queued(), 7);
+    }
+
+    #[test]
+    fn what_comes_back_flies_first_and_in_order() {
+        let mut lanes = lanes(&[1, 2, 3, 4, 5]);
+        let flight = lanes.claim(LANE, 3);
+        assert_eq!(ids(&lanes.take(LANE, &[RowId(2), RowId(2), RowId(9)])), [2], "each row once, none that does not fly");
+        lanes.release(LANE, &flight);
+        assert_eq!(ids(&lanes.claim(LANE, 9)), [1, 3, 4, 5]);
+        assert_eq!(lanes.queued(), 4);
+        assert!(ids(&lanes.take(LANE, &[RowId(2)])).is_empty(), "a late confirmation takes nothing twice");
+    }
+
+    #[test]
+    fn a_drop_leaves_rows_in_flight_alone() {
+        let mut lanes = lanes(&[1, 2, 3, 4]);
+        lanes.claim(LANE, 2);
+        assert_eq!(ids(&lanes.drop_oldest(LANE, 9)), [3, 4]);
+        assert_eq!(lanes.queued(), 2);
+    }
+
+    #[test]
+    fn a_lane_is_announced_once_until_it_was_found_empty() {
+        let mut lanes = lanes(&[1]);
+        assert!(lanes.announce(LANE).is_some());
+        lanes.push(LANE, RowId(2));
+        assert!(lanes.announce(LANE).is_none());
+        lanes.claim(LANE, 9);
+        assert!(!lanes.has_more(LANE));
+        lanes.push(LANE, RowId(3));
+        assert!(lanes.announce(LANE).is_some());
+    }
+}

@@ -1,0 +1,88 @@
+//! The last value of each resource: what `read` shows. On disk at clean stop and at most every 15 min.
+
+use super::item;
+use crate::endpoints::{EndpointKey, Tenant};
+use adapter_api::{EndpointName, Reading, Resource, Sample, Stamp};
+use rusqlite::{Connection, params};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A resource's last reading and when it was taken.
+pub type Last = (Stamp, Reading);
+
+/// Last readings by endpoint and resource.
+#[derive(Debug, Default)]
+pub(super) struct Latest {
+    values: HashMap<EndpointKey, BTreeMap<Resource, Last>>,
+    /// Not on disk yet.
+    changed: HashSet<(EndpointKey, Resource)>,
+}
+
+impl Latest {
+    /// Reads the table.
+    pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+        let mut latest = Self::default();
+        let mut rows = db.prepare("SELECT tenant, endpoint, stamp, boot, item FROM latest")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let Ok(name) = EndpointName::new(&row.get::<_, String>(1)?) else { continue };
+            let key = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(0)?), name };
+            // Only a convenience: what cannot be read is measured again soon.
+            let Ok(sample) = item::decode(row.get(2)?, row.get(3)?, &row.get::<_, Vec<u8>>(4)?) else { continue };
+            let values = latest.values.entry(key).or_default();
+            values.extend(sample.readings.into_iter().map(|r| (r.resource.clone(), (sample.at, r))));
+        }
+        Ok(latest)
+    }
+
+    /// Takes note of a committed or suppressed sample.
+    pub(super) fn note(&mut self, endpoint: &EndpointKey, sample: &Sample) {
+        if !self.values.contains_key(endpoint) {
+            self.values.insert(endpoint.clone(), BTreeMap::new());
+        }
+        let Some(values) = self.values.get_mut(endpoint) else { return };
+        for reading in &sample.readings {
+            match values.get_mut(&reading.resource) {
+                Some(last) => *last = (sample.at, reading.clone()),
+                None => {
+                    values.insert(reading.resource.clone(), (sample.at, reading.clone()));
+                }
+            }
+            let key = (endpoint.clone(), reading.resource.clone());
+            self.changed.insert(key);
+        }
+    }
+
+    /// An endpoint's last readings.
+    pub(super) fn of(&self, endpoint: &EndpointName) -> Vec<Last> {
+        self.values.iter().filter(|(key, _)| key.name == *endpoint).flat_map(|(_, v)| v.values().cloned()).collect()
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Writes changed rows, inside the caller's transaction.
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let mut upsert = db.prepare_cached("INSERT OR REPLACE INTO latest(tenant, endpoint, resource, stamp, boot, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        for (endpoint, resource) in &self.changed {
+            let Some((at, reading)) = self.values.get(endpoint).and_then(|v| v.get(resource)) else { continue };
+            let sample = Sample { at: *at, readings: vec![reading.clone()] };
+            let (stamp, boot) = super::outbox::columns(*at);
+            upsert.execute(params![
+                endpoint.tenant.as_str(),
+                endpoint.name.as_str(),
+                resource.as_str(),
+                stamp,
+                boot,
+                item::encode(&sample)
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// After COMMIT: all is on disk.
+    pub(super) fn written(&mut self) {
+        self.changed.clear();
+    }
+}

@@ -1,0 +1,326 @@
+//! The store: durable before answered, deleted only with proof.
+//!
+//! This file is the async front; `thread.rs` is the one thread that touches SQLite. The outbox table
+//! *is* the queue: memory holds only ids and what is in flight, there is no cursor on disk and no
+//! memory mode.
+
+pub mod item;
+pub mod lanes;
+mod latest;
+pub mod ledger;
+mod outbox;
+mod schema;
+mod thread;
+
+use crate::{
+    endpoints::Directory,
+    shape::Shape,
+    uplink::outflow::{Buried, FlightId, Landed},
+};
+use adapter_api::{EndpointName, Intake, Resource, clock::Bell};
+pub use latest::Last;
+pub use lanes::LaneInfo;
+use ledger::Totals;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// A row of the outbox. Never reused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(pub i64);
+
+/// A row of table `lane`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub i64);
+
+/// What flies in a lane; lower flies first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Greetings, results of orders.
+    Control,
+    /// Samples.
+    Telemetry,
+}
+
+/// A row as it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Which.
+    pub id: RowId,
+    /// µs since 1970, or since `boot`.
+    pub stamp: i64,
+    /// Set where the wall time was not known.
+    pub boot: Option<i64>,
+    /// `[format][CBOR]`.
+    pub item: Vec<u8>,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its number.
+    pub id: i64,
+    /// Whose.
+    pub endpoint: String,
+    /// Why it was buried.
+    pub reason: String,
+    /// The row.
+    pub stamp: i64,
+    /// The row's boot.
+    pub boot: Option<i64>,
+    /// The row's item.
+    pub item: Vec<u8>,
+}
+
+/// What the store tells the uplink, in the order of its questions.
+#[derive(Debug)]
+pub enum Event {
+    /// This lane has rows to fly. Said once, until `Rows` said that there are no more.
+    Ready(LaneInfo),
+    /// The answer to [`Store::next`].
+    Rows {
+        /// Whose.
+        lane: LaneId,
+        /// In order; they are in flight now.
+        rows: Vec<StoredRow>,
+        /// Whether the lane holds more.
+        more: bool,
+    },
+    /// Landed or buried rows of this flight are off the books and cannot be handed out again.
+    Taken(FlightId),
+    /// Counters reserved on disk: never handed out before, whatever happens.
+    Ids(Range<u64>),
+}
+
+/// What `store` is told at start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the database lies.
+    pub dir: PathBuf,
+    /// The longest a relaxed submission waits for company: the stated loss at a power cut.
+    pub commit_within: Duration,
+    /// Limit of one sample.
+    pub max_sample_bytes: usize,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Written by a newer major version. Nothing was touched.
+    #[error("database is of version {found}, this is {ours}: {}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its `user_version`.
+        found: i64,
+        /// Ours.
+        ours: i64,
+    },
+    /// Somebody else's database.
+    #[error("{} is a database of another program", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process runs on this directory.
+    #[error("another tidegate runs on {}", path.display())]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be used.
+    #[error("state directory {}: {source}", path.display())]
+    Directory {
+        /// The state directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// SQLite refused.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The store has ended, and with it the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store has stopped")]
+pub struct Closed;
+
+/// The figures of the ledger.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Sums; `queued` counted from the table at start and kept since.
+    pub totals: Totals,
+    /// Samples per term and reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Why the last transaction failed, if it did.
+    pub fault: Option<String>,
+}
+
+/// A handle on the store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    commands: mpsc::Sender<Command>,
+    bell: Arc<Bell>,
+    max_sample_bytes: usize,
+}
+
+/// What the front asks of the thread.
+pub(crate) enum Command {
+    Unit(mpsc::Receiver<adapter_api::Submission>),
+    Uplink(mpsc::UnboundedSender<Event>),
+    Next { lane: LaneId, max_rows: usize, max_bytes: usize },
+    Landed(Landed),
+    Bury(Buried),
+    Release { lane: LaneId, rows: Vec<RowId> },
+    Reserve(u64),
+    Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
+    Figures(oneshot::Sender<Figures>),
+    Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
+    Dead { limit: usize, answer: oneshot::Sender<Vec<DeadLetter>> },
+    Latest { endpoint: EndpointName, resource: Option<Resource>, answer: oneshot::Sender<Vec<Last>> },
+    Stop(oneshot::Sender<()>),
+}
+
+impl Class {
+    /// Its number in the tables.
+    pub const fn number(self) -> i64 {
+        match self {
+            Self::Control => 0,
+            Self::Telemetry => 1,
+        }
+    }
+
+    /// From the tables; `None` for a class of a newer version.
+    pub const fn stored(number: i64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Control),
+            1 => Some(Self::Telemetry),
+            _ => None,
+        }
+    }
+
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Telemetry => "telemetry",
+        }
+    }
+}
+
+/// Opens the store in its directory and starts its thread. The second value resolves when the thread
+/// has ended, wanted or not.
+pub fn open(options: &Options, directory: Arc<Directory>, shape: Shape) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
+    let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
+    std::fs::create_dir_all(&options.dir).map_err(unusable)?;
+    let lock = lock(&options.dir)?;
+    let bell = Arc::new(Bell::default());
+    // The uplink has one question per lane under way at most and waits for room otherwise; the thread
+    // never waits for the uplink, so this cannot lock up.
+    let (commands, questions) = mpsc::channel(256);
+    let (alive, died) = oneshot::channel();
+    let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions)?;
+    spawn(move || {
+        let _held = (alive, lock);
+        thread.run();
+    })
+    .map_err(unusable)?;
+    Ok((Store { commands, bell, max_sample_bytes: options.max_sample_bytes }, died))
+}
+
+/// The database file of a state directory.
+pub fn database(dir: &Path) -> PathBuf {
+    dir.join("tidegate.db")
+}
+
+/// Reads the ledger of a database that no process has open.
+pub fn read_ledger(dir: &Path) -> rusqlite::Result<Totals> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = rusqlite::Connection::open_with_flags(database(dir), flags)?;
+    let queued: i64 = db.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+    Ok(ledger::Ledger::load(&db)?.totals(u64::try_from(queued).unwrap_or_default()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "I12: the store's own thread")]
+fn spawn(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name("store".into()).spawn(run).map(drop)
+}
+
+fn lock(dir: &Path) -> Result<std::fs::File, OpenError> {
+    let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+impl Store {
+    /// A unit's way in.
+    pub async fn intake(&self) -> Result<Intake, Closed> {
+        let (intake, submissions) = adapter_api::channel(self.bell.clone(), self.max_sample_bytes);
+        self.ask(Command::Unit(submissions)).await?;
+        Ok(intake)
+    }
+
+    /// Tells the store where the uplink listens. Lanes that hold rows are announced at once.
+    ///
+    /// The channel is bounded by construction: one `Ready` per lane and one answer per question.
+    pub async fn uplink(&self) -> Result<mpsc::UnboundedReceiver<Event>, Closed> {
+        let (tx, rx) = mpsc::unbounded_channel();
+        self.ask(Command::Uplink(tx)).await?;
+        Ok(rx)
+    }
+
+    /// Passes a question of the uplink on.
+    pub(crate) async fn ask(&self, command: Command) -> Result<(), Closed> {
+        self.commands.send(command).await.map_err(|_| Closed)?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    async fn query<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Closed> {
+        let (tx, rx) = oneshot::channel();
+        self.ask(question(tx)).await?;
+        rx.await.map_err(|_| Closed)
+    }
+
+    /// The value kept under a key; `draw` is kept if there is none yet.
+    pub async fn keep(&self, owner: &'static str, key: &'static str, draw: Vec<u8>) -> Result<Vec<u8>, Closed> {
+        self.query(|answer| Command::Keep { owner, key, draw, answer }).await
+    }
+
+    /// The ledger.
+    pub async fn figures(&self) -> Result<Figures, Closed> {
+        self.query(Command::Figures).await
+    }
+
+    /// All lanes with the number of their rows.
+    pub async fn queue(&self) -> Result<Vec<(LaneInfo, usize)>, Closed> {
+        self.query(Command::Queue).await
+    }
+
+    /// The youngest dead letters.
+    pub async fn dead(&self, limit: usize) -> Result<Vec<DeadLetter>, Closed> {
+        self.query(|answer| Command::Dead { limit, answer }).await
+    }
+
+    /// Last readings of an endpoint.
+    pub async fn latest(&self, endpoint: EndpointName, resource: Option<Resource>) -> Result<Vec<Last>, Closed> {
+        self.query(|answer| Command::Latest { endpoint, resource, answer }).await
+    }
+
+    /// Commits what is there, writes the latest values, checkpoints and ends the thread.
+    pub async fn stop(&self) -> Result<(), Closed> {
+        self.query(Command::Stop).await
+    }
+}

@@ -1,0 +1,562 @@
+//! The one thread that owns SQLite: gather what waits, one transaction, COMMIT, *then* answer all (I1).
+//!
+//! Urgent submissions are committed at once with whatever is there, relaxed ones after
+//! `commit_within` at the latest. Confirmed deletes ride on the next group, at the latest after 1 s;
+//! until then they are kept in `gone`, also over a failed transaction. A crash in between sends those
+//! rows again, which is allowed.
+
+use super::{
+    Class, Command, DeadLetter, Event, Figures, LaneId, OpenError, Options, RowId,
+    lanes::{LaneInfo, Lanes},
+    latest::Latest,
+    ledger::{Ledger, Term},
+    outbox, schema,
+};
+use crate::{
+    endpoints::{Directory, EndpointKey, Tenant},
+    failpoint::{self, Point},
+    shape::{Shape, Verdict},
+};
+use adapter_api::{
+    EndpointName, Instant, Offer, Refused, Resource, Sample, Submission, Urgency,
+    clock::{self, Bell},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
+
+/// Requests in one transaction.
+const GROUP: usize = 512;
+/// Landed rows wait at most this long for a group to ride on.
+const DELETE_WITHIN: Duration = Duration::from_secs(1);
+/// Landed rows deleted in one transaction: bounds the time a device may wait behind them.
+const DELETES: usize = 4_096;
+/// `latest` goes to disk at most this often.
+const LATEST_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// The thread's state.
+pub(super) struct Thread {
+    db: Connection,
+    shape: Shape,
+    lanes: Lanes,
+    ledger: Ledger,
+    latest: Latest,
+    latest_due: Instant,
+    bell: Arc<Bell>,
+    commands: mpsc::Receiver<Command>,
+    units: Vec<mpsc::Receiver<Submission>>,
+    turn: usize,
+    group: Vec<Submission>,
+    group_due: Option<Instant>,
+    commit_within: Duration,
+    gone: Vec<Gone>,
+    gone_due: Option<Instant>,
+    /// Offered and refused in a transaction that failed: counted with the next one.
+    uncounted: u64,
+    uplink: Option<mpsc::UnboundedSender<Event>>,
+    dead_letters: u64,
+    fault: Option<String>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// A row that is off the books and still on disk.
+struct Gone {
+    lane: LaneInfo,
+    row: RowId,
+    /// Set: it goes to the dead letters. Not set: it landed.
+    dead: Option<Arc<str>>,
+}
+
+/// What a transaction did, to be told after COMMIT.
+#[derive(Default)]
+struct Written {
+    /// Rows that are new on disk.
+    rows: Vec<(LaneId, RowId)>,
+    /// Lanes that are new on disk.
+    lanes: Vec<LaneInfo>,
+    /// One result per submission of the group.
+    results: Vec<Result<(), Refused>>,
+    /// Leading entries of `gone` that are done with.
+    gone: usize,
+    /// Dead letters that are new on disk.
+    dead: u64,
+    /// `latest` was written.
+    latest: bool,
+}
+
+impl Thread {
+    /// Opens the database and reads what the books need.
+    pub(super) fn open(
+        options: &Options, directory: Arc<Directory>, shape: Shape, bell: Arc<Bell>, commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, OpenError> {
+        let db = schema::open(&super::database(&options.dir))?;
+        let lanes = read_lanes(&db)?;
+        let ledger = Ledger::load(&db)?;
+        let totals = ledger.totals(lanes.queued());
+        if !totals.balance() {
+            // A fault with its number, never corrected silently.
+            tracing::error!(?totals, "the ledger does not add up");
+        }
+        let dead: i64 = db.query_row("SELECT count(*) FROM dead", [], |row| row.get(0))?;
+        let orphans = lanes.iter().filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none()).count();
+        if orphans > 0 {
+            tracing::warn!(lanes = orphans, "queued rows belong to endpoints that left the configuration; they are kept");
+        }
+        Ok(Self {
+            latest: Latest::load(&db)?,
+            latest_due: clock::now() + LATEST_EVERY,
+            db,
+            shape,
+            lanes,
+            ledger,
+            bell,
+            commands,
+            units: Vec::new(),
+            turn: 0,
+            group: Vec::new(),
+            group_due: None,
+            commit_within: options.commit_within,
+            gone: Vec::new(),
+            gone_due: None,
+            uncounted: 0,
+            uplink: None,
+            dead_letters: u64::try_from(dead).unwrap_or_default(),
+            fault: None,
+            stop: None,
+        })
+    }
+
+    /// Turns until told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let more = self.gather();
+            let now = clock::now();
+            if self.stop.is_some() && !more {
+                return self.finish();
+            }
+            match self.due(now) {
+                Some(due) if due <= now => self.commit(now),
+                due if !more => self.bell.wait(due),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes commands and submissions, the units in turn. Returns whether a full group left some waiting.
+    fn gather(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+        let mut idle = 0;
+        while self.group.len() < GROUP && idle < self.units.len() {
+            self.turn = (self.turn + 1) % self.units.len();
+            let Some(unit) = self.units.get_mut(self.turn) else { break };
+            match unit.try_recv() {
+                Ok(submission) => {
+                    idle = 0;
+                    self.admit(submission);
+                }
+                Err(TryRecvError::Empty) => idle += 1,
+                Err(TryRecvError::Disconnected) => {
+                    self.units.remove(self.turn);
+                }
+            }
+        }
+        self.group.len() >= GROUP
+    }
+
+    fn admit(&mut self, submission: Submission) {
+        let due = match submission.urgency {
+            Urgency::Urgent => clock::now(),
+            Urgency::Relaxed => clock::now() + self.commit_within,
+        };
+        self.group_due = Some(self.group_due.map_or(due, |known| known.min(due)));
+        self.group.push(submission);
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let full = (self.group.len() >= GROUP).then_some(now);
+        let latest = self.latest.is_changed().then_some(self.latest_due);
+        [full, self.group_due, self.gone_due, latest].into_iter().flatten().min()
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Unit(submissions) => self.units.push(submissions),
+            Command::Uplink(events) => {
+                self.uplink = Some(events);
+                let all: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
+                all.into_iter().for_each(|lane| self.announce(lane));
+            }
+            Command::Next { lane, max_rows, max_bytes } => self.next(lane, max_rows, max_bytes),
+            Command::Landed(landed) => {
+                failpoint::pass(Point::AfterConfirmation);
+                self.off_the_books(landed.lane(), landed.rows(), None);
+                self.tell(Event::Taken(landed.flight()));
+            }
+            Command::Bury(buried) => {
+                let reason: Arc<str> = buried.reason().into();
+                self.off_the_books(buried.lane(), &[buried.row()], Some(&reason));
+                self.tell(Event::Taken(buried.flight()));
+            }
+            Command::Release { lane, rows } => self.lanes.release(lane, &rows),
+            Command::Reserve(count) => self.reserve(count),
+            Command::Keep { owner, key, draw, answer } => {
+                let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
+                    tracing::error!(%error, owner, key, "a kept value could not be read");
+                    draw
+                });
+                reply(answer, kept);
+            }
+            Command::Figures(answer) => reply(answer, self.figures()),
+            Command::Queue(answer) => {
+                reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
+            }
+            Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
+            Command::Latest { endpoint, resource, answer } => reply(answer, self.last(&endpoint, resource.as_ref())),
+            Command::Stop(answer) => self.stop = Some(answer),
+        }
+    }
+
+    /// Hands leading rows of a lane to the uplink.
+    fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
+        let claimed = self.lanes.claim(lane, max_rows);
+        let (mut rows, mut bytes, mut unread) = (Vec::with_capacity(claimed.len()), 0_usize, Vec::new());
+        for id in claimed {
+            if bytes >= max_bytes || !unread.is_empty() {
+                unread.push(id);
+                continue;
+            }
+            match outbox::read(&self.db, id) {
+                Ok(Some(row)) if super::item::is_readable(&row.item) => {
+                    bytes = bytes.saturating_add(row.item.len());
+                    rows.push(row);
+                }
+                Ok(Some(_)) => {
+                    tracing::warn!(row = id.0, "a row of a newer format is left alone");
+                    self.lanes.keep(lane, id);
+                }
+                Ok(None) => {
+                    tracing::error!(row = id.0, "a row on the books is not in the table");
+                    self.lanes.take(lane, &[id]);
+                }
+                Err(error) => {
+                    self.fault = Some(error.to_string());
+                    tracing::error!(%error, row = id.0, "a row could not be read");
+                    unread.push(id);
+                }
+            }
+        }
+        self.lanes.release(lane, &unread);
+        let more = self.lanes.has_more(lane);
+        self.tell(Event::Rows { lane, rows, more });
+    }
+
+    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Arc<str>>) {
+        let taken = self.lanes.take(lane.id, rows);
+        self.gone.extend(taken.into_iter().map(|row| Gone { lane: lane.clone(), row, dead: dead.cloned() }));
+        if !self.gone.is_empty() && self.gone_due.is_none() {
+            self.gone_due = Some(clock::now() + DELETE_WITHIN);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(uplink) = &self.uplink {
+            // An uplink that has ended needs no answer; its rows are still on disk.
+            let _gone = uplink.send(event);
+        }
+    }
+
+    fn announce(&mut self, lane: LaneId) {
+        if self.uplink.is_some()
+            && let Some(info) = self.lanes.announce(lane)
+        {
+            self.tell(Event::Ready(info));
+        }
+    }
+
+    /// One transaction for the group and for what is gone; then the answers.
+    fn commit(&mut self, now: Instant) {
+        let group = std::mem::take(&mut self.group);
+        self.group_due = None;
+        let written = self.transact(&group, now).inspect_err(|_| {
+            // What could not be rolled back is closed by SQLite itself.
+            let _already = self.db.execute_batch("ROLLBACK");
+            self.ledger.rolled_back();
+        });
+        match written {
+            Ok(written) => {
+                if !group.is_empty() {
+                    failpoint::pass(Point::AfterCommit);
+                }
+                self.fault = None;
+                self.settle(written, group, now);
+            }
+            Err(error) => {
+                if self.fault.is_none() {
+                    tracing::error!(%error, "a transaction failed; it is tried again");
+                }
+                self.fault = Some(error.to_string());
+                self.uncounted += group.iter().map(offered).sum::<u64>();
+                group.into_iter().for_each(|submission| submission.answer(Err(Refused::Failed)));
+                // Deletes are kept and tried again; `latest` can wait.
+                self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
+                self.latest_due = now + LATEST_EVERY;
+            }
+        }
+    }
+
+    fn settle(&mut self, written: Written, group: Vec<Submission>, now: Instant) {
+        self.ledger.committed();
+        self.uncounted = 0;
+        self.dead_letters += written.dead;
+        self.gone.drain(..written.gone.min(self.gone.len()));
+        self.gone_due = (!self.gone.is_empty()).then_some(now);
+        if written.latest {
+            self.latest.written();
+            self.latest_due = now + LATEST_EVERY;
+        }
+        written.lanes.into_iter().for_each(|lane| self.lanes.add(lane));
+        for (submission, result) in group.iter().zip(&written.results) {
+            if let (Ok(()), Offer::Samples(samples)) = (result, &submission.offer) {
+                let (Verdict::Keep(key) | Verdict::Suppress(key, _)) = self.shape.admit(&submission.endpoint) else { continue };
+                samples.iter().for_each(|sample| self.latest.note(&key, sample));
+            }
+        }
+        for (submission, result) in group.into_iter().zip(written.results) {
+            submission.answer(result);
+        }
+        for (lane, row) in written.rows {
+            self.lanes.push(lane, row);
+            self.announce(lane);
+        }
+    }
+
+    fn transact(&mut self, group: &[Submission], now: Instant) -> rusqlite::Result<Written> {
+        let mut written = Written::default();
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        if self.uncounted > 0 {
+            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Offered, "", self.uncounted);
+            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Refused, "transaction_failed", self.uncounted);
+        }
+        for submission in group {
+            let result = self.write_submission(submission, &mut written)?;
+            written.results.push(result);
+        }
+        self.write_gone(&mut written)?;
+        if self.latest.is_changed() && (self.latest_due <= now || self.stop.is_some()) {
+            self.latest.write(&self.db)?;
+            written.latest = true;
+        }
+        if self.ledger.is_changed() {
+            self.ledger.write(&self.db)?;
+        }
+        if !group.is_empty() {
+            failpoint::pass(Point::BeforeCommit);
+        }
+        self.db.execute_batch("COMMIT")?;
+        Ok(written)
+    }
+
+    /// One submission under its own savepoint: what SQLite refuses of it takes nothing else along.
+    fn write_submission(&mut self, submission: &Submission, written: &mut Written) -> rusqlite::Result<Result<(), Refused>> {
+        let count = offered(submission);
+        let (key, samples) = match (self.shape.admit(&submission.endpoint), &submission.offer) {
+            (Verdict::Refuse(refused, reason), _) => {
+                let tenant = Tenant::default();
+                self.ledger.add(&tenant, Class::Telemetry, Term::Offered, "", count);
+                self.ledger.add(&tenant, Class::Telemetry, Term::Refused, reason, count);
+                return Ok(Err(refused));
+            }
+            (Verdict::Keep(key) | Verdict::Suppress(key, _), Offer::TooLarge { .. }) => {
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "too_large", count);
+                return Ok(Ok(()));
+            }
+            (Verdict::Suppress(key, reason), Offer::Samples(_)) => {
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Suppressed, reason, count);
+                return Ok(Ok(()));
+            }
+            (Verdict::Keep(key), Offer::Samples(samples)) => (key, samples),
+        };
+        self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
+        let (rows, lanes) = (written.rows.len(), written.lanes.len());
+        self.db.prepare_cached("SAVEPOINT submission")?.execute([])?;
+        match self.write_samples(&key, samples, written) {
+            Ok(()) => {
+                self.db.prepare_cached("RELEASE submission")?.execute([])?;
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Stored, "", count);
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                // Fails itself where SQLite has rolled back the whole transaction: then the group failed.
+                self.db.execute_batch("ROLLBACK TO submission; RELEASE submission")?;
+                written.rows.truncate(rows);
+                written.lanes.truncate(lanes);
+                tracing::error!(%error, endpoint = %key, "a submission could not be written");
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "not_written", count);
+                Ok(Err(Refused::Failed))
+            }
+        }
+    }
+
+    fn write_samples(&self, key: &EndpointKey, samples: &[Sample], written: &mut Written) -> rusqlite::Result<()> {
+        let class = Class::Telemetry;
+        let fresh = written.lanes.iter().find(|lane| lane.endpoint == *key && lane.class == class).map(|lane| lane.id);
+        let lane = match self.lanes.newest(key, class).or(fresh) {
+            Some(lane) => lane,
+            None => {
+                let mut insert = self.db.prepare_cached("INSERT INTO lane(tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, 0)")?;
+                insert.execute(params![key.tenant.as_str(), key.name.as_str(), class.number()])?;
+                let id = LaneId(self.db.last_insert_rowid());
+                written.lanes.push(LaneInfo { id, endpoint: key.clone(), class, seq: 0 });
+                id
+            }
+        };
+        for sample in samples {
+            written.rows.push((lane, outbox::insert(&self.db, lane, sample)?));
+        }
+        Ok(())
+    }
+
+    /// Deletes landed rows and buries dead ones, counting what really changed.
+    fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
+        written.gone = self.gone.len().min(DELETES);
+        let Some(gone) = self.gone.get_mut(..written.gone) else { return Ok(()) };
+        // In id order, which is cheap. The order in `gone` has no meaning.
+        gone.sort_unstable_by_key(|gone| gone.row);
+        let mut landed: Vec<&Gone> = Vec::with_capacity(gone.len());
+        for gone in gone.iter() {
+            match &gone.dead {
+                None => landed.push(gone),
+                Some(reason) => {
+                    let buried = u64::from(outbox::bury(&self.db, &gone.lane, gone.row, reason)?);
+                    self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class, Term::Dead, "", buried);
+                    written.dead += buried;
+                }
+            }
+        }
+        landed.sort_by(|a, b| (&a.lane.endpoint.tenant, a.lane.class, a.row).cmp(&(&b.lane.endpoint.tenant, b.lane.class, b.row)));
+        for same in landed.chunk_by(|a, b| a.lane.endpoint.tenant == b.lane.endpoint.tenant && a.lane.class == b.lane.class) {
+            let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
+            let deleted = outbox::delete(&self.db, &rows)?;
+            if let Some(first) = same.first() {
+                let deleted = u64::try_from(deleted).unwrap_or_default();
+                self.ledger.add(&first.lane.endpoint.tenant, first.lane.class, Term::Landed, "", deleted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves counters on disk, in a transaction of their own.
+    fn reserve(&mut self, count: u64) {
+        let step = i64::try_from(count).unwrap_or(i64::MAX);
+        let reserved = self.db.query_row(
+            "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1 RETURNING next",
+            [step],
+            |row| row.get::<_, i64>(0),
+        );
+        match reserved {
+            Ok(next) => {
+                let next = u64::try_from(next).unwrap_or_default();
+                self.tell(Event::Ids(next.saturating_sub(count)..next));
+            }
+            Err(error) => {
+                self.fault = Some(error.to_string());
+                tracing::error!(%error, "request ids could not be reserved; asked again when needed");
+                self.tell(Event::Ids(0..0));
+            }
+        }
+    }
+
+    fn keep(&self, owner: &str, key: &str, draw: &[u8]) -> rusqlite::Result<Vec<u8>> {
+        self.db.execute("INSERT OR IGNORE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)", params![owner, key, draw])?;
+        let kept = self.db.query_row("SELECT value FROM keep WHERE owner = ?1 AND key = ?2", [owner, key], |row| row.get(0));
+        Ok(kept.optional()?.unwrap_or_else(|| draw.to_vec()))
+    }
+
+    fn figures(&self) -> Figures {
+        // Rows off the books and still on disk are neither landed nor gone yet.
+        let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
+        Figures {
+            totals: self.ledger.totals(queued),
+            reasons: self.ledger.reasons(),
+            dead_letters: self.dead_letters,
+            fault: self.fault.clone(),
+        }
+    }
+
+    fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {
+        let mut select = self.db.prepare_cached("SELECT id, endpoint, reason, stamp, boot, item FROM dead ORDER BY id DESC LIMIT ?1")?;
+        let letters = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(DeadLetter {
+                id: row.get(0)?,
+                endpoint: row.get(1)?,
+                reason: row.get(2)?,
+                stamp: row.get(3)?,
+                boot: row.get(4)?,
+                item: row.get(5)?,
+            })
+        })?;
+        letters.collect()
+    }
+
+    fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<super::Last> {
+        let mut values = self.latest.of(endpoint);
+        values.retain(|(_, reading)| resource.is_none_or(|wanted| reading.resource == *wanted));
+        values
+    }
+
+    /// The last transactions, then the checkpoint.
+    fn finish(mut self) {
+        let now = clock::now();
+        loop {
+            self.commit(now);
+            if self.fault.is_some() || (self.gone.is_empty() && !self.latest.is_changed()) {
+                break;
+            }
+        }
+        if let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the last checkpoint failed; the next start makes it up");
+        }
+        let stop = self.stop.take();
+        drop(self);
+        if let Some(stop) = stop {
+            reply(stop, ());
+        }
+    }
+}
+
+fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
+    let mut lanes = Lanes::default();
+    let mut select = db.prepare("SELECT id, tenant, endpoint, class, seq FROM lane")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let Ok(name) = EndpointName::new(&row.get::<_, String>(2)?) else { continue };
+        let endpoint = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(1)?), name };
+        let Some(class) = Class::stored(row.get(3)?) else { continue };
+        lanes.add(LaneInfo { id: LaneId(row.get(0)?), endpoint, class, seq: row.get(4)? });
+    }
+    let mut select = db.prepare("SELECT id, lane FROM outbox ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?));
+    }
+    Ok(lanes)
+}
+
+fn offered(submission: &Submission) -> u64 {
+    match &submission.offer {
+        Offer::Samples(samples) => u64::try_from(samples.len()).unwrap_or(u64::MAX),
+        Offer::TooLarge { samples } => *samples,
+    }
+}
+
+/// Whoever asked may have gone meanwhile.
+fn reply<T>(to: oneshot::Sender<T>, answer: T) {
+    let _gone = to.send(answer);
+}

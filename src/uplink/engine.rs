@@ -1,0 +1,376 @@
+//! One session's machine: outflow, dialect, subscriptions and request ids. Sans-IO.
+//!
+//! Events of the store and of the link go in, [`Output`]s come out; `session.rs` carries them. A reply
+//! confirms a flight only if token, extension instance and id are those of a flight of *this*
+//! connection; anything else is counted as a stale reply.
+
+use super::{
+    mqtt,
+    outflow::{Outflow, Pace, PartId, Row, Wish},
+    subscribe::Subscriptions,
+    window::Size,
+};
+use crate::{
+    backoff::Rng,
+    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path},
+    endpoints::{Directory, EndpointKey},
+    mutant::{self, Mutant},
+    store::{self, Command, StoredRow, item},
+};
+use adapter_api::Instant;
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Request ids are `int` on the platform's side (1/KP): 1 to 2^31 - 1, wrapping.
+const IDS: u64 = (1 << 31) - 1;
+/// Ids are reserved on disk in blocks of so many.
+const BLOCK: u64 = 65_536;
+/// The next block is asked for when so many are left.
+const LOW: u64 = 8_192;
+/// A session is renewed for want of replies at most this often.
+const RENEW_EVERY: Duration = Duration::from_secs(600);
+/// Requests whose answers were given up are forgotten when there are so many.
+const REQUESTS: usize = 4_096;
+
+/// What the session has to do.
+pub(crate) enum Output {
+    /// Ask the store.
+    Store(Command),
+    /// Send a frame; it carries this tag.
+    Publish(PartId, Frame),
+    /// Subscribe; the answer carries this key.
+    Subscribe(u64, Vec<Path>),
+    /// Drop the connection and open a new one.
+    Renew(&'static str),
+}
+
+/// What the engine has counted since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Samples confirmed by the platform.
+    pub delivered: u64,
+    /// Batches refused.
+    pub refused: u64,
+    /// Replies that were missed.
+    pub missed: u64,
+    /// Replies to nothing that flies on this connection.
+    pub stale_replies: u64,
+    /// Messages that are not for us.
+    pub ignored: u64,
+}
+
+/// One session.
+pub(crate) struct Engine {
+    dialect: Dialect,
+    directory: Arc<Directory>,
+    max_payload: usize,
+    confirm_timeout: Duration,
+    outflow: Outflow,
+    subscriptions: Subscriptions,
+    /// Requests of this connection by id.
+    requests: HashMap<u32, (Correlation, PartId)>,
+    ids: VecDeque<Range<u64>>,
+    ids_asked: bool,
+    /// What the mutant uses in place of reserved ids.
+    restarted: u64,
+    outputs: VecDeque<Output>,
+    counts: Counts,
+    last_reply: Instant,
+    last_renewal: Option<Instant>,
+}
+
+impl Engine {
+    /// The engine of a session that carries these endpoints.
+    pub(crate) fn new(now: Instant, dialect: Dialect, directory: Arc<Directory>, max_payload: usize, pace: Pace, rng: Rng) -> Self {
+        Self {
+            dialect,
+            directory,
+            max_payload,
+            confirm_timeout: pace.confirm_timeout,
+            outflow: Outflow::new(pace, rng),
+            subscriptions: Subscriptions::default(),
+            requests: HashMap::new(),
+            ids: VecDeque::new(),
+            ids_asked: false,
+            restarted: 0,
+            outputs: VecDeque::new(),
+            counts: Counts::default(),
+            last_reply: now,
+            last_renewal: None,
+        }
+    }
+
+    /// The store said something.
+    pub(crate) fn handle_store(&mut self, now: Instant, event: store::Event) {
+        match event {
+            store::Event::Ready(lane) => self.outflow.handle_ready(lane),
+            store::Event::Rows { lane, rows, more } => {
+                let (rows, unreadable) = decode(rows);
+                self.outflow.handle_rows(now, lane, rows, unreadable, more);
+            }
+            store::Event::Taken(flight) => self.outflow.handle_taken(flight),
+            store::Event::Ids(range) => {
+                self.ids_asked = false;
+                self.ids.push_back(range);
+            }
+        }
+    }
+
+    /// The link said something.
+    pub(crate) fn handle_link(&mut self, now: Instant, event: mqtt::Event<PartId>) {
+        match event {
+            mqtt::Event::Connected => self.handle_connected(now),
+            mqtt::Event::Acked(part) | mqtt::Event::Written(part) => {
+                if self.dialect.replies() {
+                    if !mutant::is(Mutant::DeadlineFromSubmission) {
+                        self.outflow.handle_reply_due(now, part);
+                    }
+                } else {
+                    self.outflow.handle_delivered(now, part);
+                }
+            }
+            mqtt::Event::Subscribed(key, granted) => {
+                let answer = self.subscriptions.handle_answer(key, &granted);
+                answer.opened.iter().for_each(|endpoint| self.outflow.handle_open(endpoint));
+                for endpoint in answer.refused {
+                    self.outflow.handle_closed(now, &endpoint, "the broker refused the subscription");
+                }
+                if answer.all_refused {
+                    self.outputs.push_back(Output::Renew("the broker refused the subscription for all endpoints"));
+                }
+            }
+            mqtt::Event::Inbound(path, body) => self.handle_inbound(now, &path, &body),
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn handle_disconnected(&mut self, now: Instant) {
+        self.outputs.retain(|output| matches!(output, Output::Store(_)));
+        self.subscriptions = Subscriptions::default();
+        if !mutant::is(Mutant::FlightsKeptOverDisconnect) {
+            self.requests.clear();
+        }
+        self.outflow.handle_disconnected(now);
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let missed = self.outflow.handle_timeout(now);
+        self.counts.missed += u64::try_from(missed).unwrap_or_default();
+        let mute = now.since(self.last_reply) >= self.confirm_timeout;
+        let allowed = self.last_renewal.is_none_or(|last| now.since(last) >= RENEW_EVERY);
+        if missed > 0 && mute && allowed {
+            self.last_renewal = Some(now);
+            self.outputs.push_back(Output::Renew("no endpoint gets an answer of the platform"));
+        }
+    }
+
+    /// The next moment at which something is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.outflow.poll_timeout()
+    }
+
+    /// What the session has to do next.
+    pub(crate) fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.reserve_ids();
+            self.outputs.extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
+            self.pump(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// What was counted.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The lanes, for `status` and `queue`.
+    pub(crate) fn outflow(&mut self) -> &mut Outflow {
+        &mut self.outflow
+    }
+
+    fn handle_connected(&mut self, now: Instant) {
+        self.last_reply = now;
+        self.outflow.handle_connected();
+        let common = self.dialect.common_subscriptions();
+        let mut open = Vec::new();
+        let mut asked = Vec::new();
+        for endpoint in self.directory.iter().filter(|endpoint| endpoint.enabled) {
+            let filters = self.dialect.subscriptions(endpoint);
+            match (filters.is_empty(), common.is_empty()) {
+                (true, true) => open.push(endpoint.key.clone()),
+                _ => asked.push((endpoint.key.clone(), filters)),
+            }
+        }
+        // Those that have something to say first.
+        asked.sort_by_key(|(endpoint, _)| !self.outflow.has_rows(endpoint));
+        self.subscriptions = Subscriptions::new(common, asked);
+        open.iter().for_each(|endpoint| self.outflow.handle_open(endpoint));
+    }
+
+    fn handle_inbound(&mut self, now: Instant, path: &str, body: &[u8]) {
+        match self.dialect.decode(path, body) {
+            Inbound::Delivered(correlation) => match self.request(&correlation) {
+                Some((part, rows)) if self.outflow.handle_delivered(now, part) => {
+                    self.last_reply = now;
+                    self.counts.delivered += rows;
+                }
+                _ => self.counts.stale_replies += 1,
+            },
+            Inbound::Refused { correlation, refusal, reason } => match self.request(&correlation) {
+                Some((part, _)) if self.outflow.is_flying(part) => {
+                    self.last_reply = now;
+                    self.counts.refused += 1;
+                    if self.outflow.handle_refused(now, part, &refusal, &reason) {
+                        self.outputs.push_back(Output::Renew("the platform refused the session"));
+                    }
+                }
+                _ => self.counts.stale_replies += 1,
+            },
+            Inbound::Ignored(_) => self.counts.ignored += 1,
+        }
+    }
+
+    /// The part that a reply belongs to and the number of its rows. All three of token, instance and id must match.
+    fn request(&mut self, reply: &Correlation) -> Option<(PartId, u64)> {
+        let (asked, part) = self.requests.get(&reply.id)?;
+        let same = asked.instance == reply.instance && (asked.token == reply.token || mutant::is(Mutant::TokenNotCompared));
+        let part = *part;
+        if !same {
+            return None;
+        }
+        self.requests.remove(&reply.id);
+        Some((part, self.outflow.rows_of(part)))
+    }
+
+    fn reserve_ids(&mut self) {
+        if !self.dialect.replies() || self.ids_asked {
+            return;
+        }
+        let left: u64 = self.ids.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+        if left < LOW {
+            self.ids_asked = true;
+            self.outputs.push_back(Output::Store(Command::Reserve(BLOCK)));
+        }
+    }
+
+    /// Moves what can move: wishes to the store, parts to the link.
+    fn pump(&mut self, now: Instant) {
+        loop {
+            while let Some(wish) = self.outflow.poll_wish(now) {
+                self.outputs.push_back(Output::Store(match wish {
+                    Wish::Next { lane, max_rows, max_bytes } => Command::Next { lane, max_rows, max_bytes },
+                    Wish::Land(landed) => {
+                        if !self.dialect.replies() {
+                            self.counts.delivered += u64::try_from(landed.rows().len()).unwrap_or_default();
+                        }
+                        Command::Landed(landed)
+                    }
+                    Wish::Bury(buried) => Command::Bury(buried),
+                    Wish::Release { lane, rows } => Command::Release { lane, rows },
+                }));
+            }
+            if !self.fly(now) {
+                return;
+            }
+        }
+    }
+
+    /// Encodes and launches one part. Returns whether another try makes sense.
+    fn fly(&mut self, now: Instant) -> bool {
+        self.ids.retain(|range| !range.is_empty());
+        if self.dialect.replies() && self.ids.is_empty() {
+            return false;
+        }
+        let Some((flight, key, room)) = self.outflow.poll_part(now) else { return false };
+        let Some(endpoint) = self.directory.by_key(&key).cloned() else {
+            self.outflow.handle_closed(now, &key, "the endpoint is not configured");
+            return false;
+        };
+        let samples: Vec<_> = self.outflow.rows(flight).into_iter().map(|row| &row.sample).collect();
+        let (ids, restarted) = (&mut self.ids, &mut self.restarted);
+        let mut next_id = || next_id(ids, restarted);
+        let limit = self.max_payload.min(room);
+        let mut encoded = self.dialect.encode(&endpoint, &samples, limit, &mut next_id);
+        if let Err(EncodeError::TooLarge { .. }) = encoded
+            && limit < self.max_payload
+        {
+            // Over what the window has room for: it flies alone, when the air is clear.
+            if !self.outflow.is_air_clear() {
+                return false;
+            }
+            encoded = self.dialect.encode(&endpoint, samples.get(..1).unwrap_or_default(), self.max_payload, &mut next_id);
+        }
+        match encoded {
+            // Nothing to say is said: the rows are delivered at once.
+            Ok(Encoded { frames, taken, .. }) if frames.is_empty() => {
+                if let Some(part) = self.outflow.launch(flight, taken, Size::default()) {
+                    self.outflow.handle_delivered(now, part);
+                }
+            }
+            Ok(encoded) => self.launch(now, flight, encoded),
+            Err(error) => self.outflow.unsendable(now, flight, &error.to_string()),
+        }
+        true
+    }
+
+    fn launch(&mut self, now: Instant, flight: super::outflow::FlightId, encoded: Encoded) {
+        let bytes = encoded.frames.iter().map(|frame| frame.path.expose().len() + frame.body.len()).sum();
+        let size = Size { publishes: encoded.frames.len(), bytes };
+        let Some(part) = self.outflow.launch(flight, encoded.taken, size) else { return };
+        if let Confirm::Reply(correlation) = encoded.confirm {
+            if self.requests.len() >= REQUESTS {
+                let outflow = &self.outflow;
+                self.requests.retain(|_, (_, part)| outflow.is_flying(*part));
+            }
+            self.requests.insert(correlation.id, (correlation, part));
+            if mutant::is(Mutant::DeadlineFromSubmission) {
+                self.outflow.handle_reply_due(now, part);
+            }
+        }
+        self.outputs.extend(encoded.frames.into_iter().map(|frame| Output::Publish(part, frame)));
+    }
+
+    /// Whether an endpoint's lanes may fly on this connection: for `status`.
+    pub(crate) fn is_waiting_for_subscriptions(&self) -> bool {
+        self.subscriptions.is_open_ended()
+    }
+
+    /// Endpoints that are parked and why.
+    pub(crate) fn parked(&self) -> Vec<(EndpointKey, String)> {
+        self.outflow.parked().map(|(endpoint, why)| (endpoint.clone(), why.to_owned())).collect()
+    }
+}
+
+/// The next reserved id.
+fn next_id(ids: &mut VecDeque<Range<u64>>, restarted: &mut u64) -> u32 {
+    let mut counter = 0;
+    while let Some(range) = ids.front_mut() {
+        if let Some(next) = range.next() {
+            counter = next;
+            break;
+        }
+        ids.pop_front();
+    }
+    if mutant::is(Mutant::IdsRestartAtOne) {
+        counter = *restarted;
+        *restarted += 1;
+    }
+    u32::try_from(counter % IDS).unwrap_or_default() + 1
+}
+
+fn decode(rows: Vec<StoredRow>) -> (Vec<Row>, Vec<(store::RowId, String)>) {
+    let (mut good, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match item::decode(row.stamp, row.boot, &row.item) {
+            Ok(sample) => good.push(Row { id: row.id, sample }),
+            Err(error) => bad.push((row.id, error.to_string())),
+        }
+    }
+    (good, bad)
+}

@@ -1,0 +1,353 @@
+//! One MQTT 3.1.1 connection as a client. Sans-IO: packets in, packets and events out.
+//!
+//! Fresh state per connection, because confirmations must be matched to rows exactly: a packet id
+//! means nothing on the next connection. It knows nothing of lanes or dialects; frames carry the
+//! caller's tag.
+//!
+//! Deadlines that start "when it left" start at [`Connection::handle_written`].
+
+use crate::dialect::{Frame, Qos};
+use adapter_api::Instant;
+use bytes::BytesMut;
+use rumqttc::mqttbytes::{
+    QoS,
+    v4::{ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, Publish, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+/// A PUBACK that so many later ones overtook will not come (a full window).
+const OVERTAKEN: u64 = 256;
+/// Largest packet taken from the platform.
+pub const MAX_INCOMING: usize = 1 << 20;
+
+/// How a connection is opened and kept.
+#[derive(Clone)]
+pub struct Settings {
+    /// MQTT client identifier.
+    pub client_id: String,
+    /// User name and password.
+    pub login: Option<(String, String)>,
+    /// Keep-alive, at most 65,535 s.
+    pub keep_alive: Duration,
+    /// Something due is missing for this long without any progress: the link is condemned.
+    pub confirm_timeout: Duration,
+}
+
+/// What happened, to be told to the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<T> {
+    /// The broker let us in.
+    Connected,
+    /// A QoS 1 publish was acknowledged.
+    Acked(T),
+    /// A QoS 0 publish left.
+    Written(T),
+    /// An answer to a subscription: for each filter, whether it was granted.
+    Subscribed(u64, Vec<bool>),
+    /// A message came in (and was acknowledged, if it asked for that).
+    Inbound(String, Vec<u8>),
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The broker refused the login or the client.
+    #[error("the broker refused the connection: {0}")]
+    Refused(&'static str),
+    /// It sent something that MQTT 3.1.1 does not allow here.
+    #[error("the broker broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// Something due did not come.
+    #[error("no {0} within the time allowed")]
+    Missing(&'static str),
+}
+
+/// The state of one connection. `T` is the caller's tag on a publish.
+pub struct Connection<T> {
+    settings: Settings,
+    connected: bool,
+    out: BytesMut,
+    /// Bytes ever put into `out`, and taken from it by the link.
+    queued: u64,
+    written: u64,
+    marks: VecDeque<(u64, Mark<T>)>,
+    /// QoS 1 publishes by packet id: tag and its place in the order of sending.
+    publishes: BTreeMap<u16, (T, u64)>,
+    subscribes: BTreeMap<u16, (u64, Option<Instant>)>,
+    last_id: u16,
+    sent: u64,
+    /// PUBACKs of publishes that were sent after the oldest one still open.
+    overtook: u64,
+    events: VecDeque<Event<T>>,
+    last_progress: Instant,
+    last_written: Instant,
+    connack_due: Option<Instant>,
+    ping_queued: bool,
+    ping_due: Option<Instant>,
+}
+
+/// What is told when the bytes up to here have left.
+#[derive(Debug)]
+enum Mark<T> {
+    Written(T),
+    Subscribe(u16),
+    Ping,
+    /// Progress: something that is not a ping has left.
+    Progress,
+}
+
+impl<T: Copy> Connection<T> {
+    /// A connection whose CONNECT is ready to be sent.
+    pub fn open(now: Instant, settings: Settings) -> Self {
+        let mut connect = Connect::new(settings.client_id.clone());
+        connect.keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
+        // The broker keeps subscriptions and what was published to them meanwhile.
+        connect.clean_session = false;
+        connect.login = settings.login.clone().map(|(username, password)| Login { username, password });
+        let mut connection = Self {
+            connected: false,
+            out: BytesMut::new(),
+            queued: 0,
+            written: 0,
+            marks: VecDeque::new(),
+            publishes: BTreeMap::new(),
+            subscribes: BTreeMap::new(),
+            last_id: 0,
+            sent: 0,
+            overtook: 0,
+            events: VecDeque::new(),
+            last_progress: now,
+            last_written: now,
+            connack_due: Some(now + settings.confirm_timeout),
+            ping_queued: false,
+            ping_due: None,
+            settings,
+        };
+        connection.put(Mark::Progress, |out| connect.write(out).map_err(drop));
+        connection
+    }
+
+    /// Sends a frame. `Err` gives the tag back where it cannot be put into a packet at all.
+    pub fn publish(&mut self, now: Instant, tag: T, frame: Frame) -> Result<(), T> {
+        self.begin(now);
+        let qos = match frame.qos {
+            Qos::AtMostOnce => QoS::AtMostOnce,
+            Qos::AtLeastOnce => QoS::AtLeastOnce,
+        };
+        let mut publish = Publish::new(frame.path.expose(), qos, frame.body);
+        let mark = match frame.qos {
+            Qos::AtMostOnce => Mark::Written(tag),
+            Qos::AtLeastOnce => {
+                let Some(id) = self.free_id() else { return Err(tag) };
+                publish.pkid = id;
+                self.sent += 1;
+                self.publishes.insert(id, (tag, self.sent));
+                Mark::Progress
+            }
+        };
+        let id = publish.pkid;
+        if self.put(mark, |out| publish.write(out).map_err(drop)) {
+            return Ok(());
+        }
+        self.publishes.remove(&id);
+        Err(tag)
+    }
+
+    /// Subscribes with QoS 1; `key` comes back with the answer.
+    pub fn subscribe(&mut self, now: Instant, key: u64, filters: &[crate::dialect::Path]) {
+        self.begin(now);
+        let Some(id) = self.free_id() else { return };
+        let filters = filters.iter().map(|path| SubscribeFilter::new(path.expose().to_owned(), QoS::AtLeastOnce)).collect();
+        let packet = Subscribe { pkid: id, filters };
+        self.subscribes.insert(id, (key, None));
+        self.put(Mark::Subscribe(id), |out| packet.write(out).map_err(drop));
+    }
+
+    /// Says good-bye.
+    pub fn disconnect(&mut self) {
+        self.put(Mark::Progress, |out| Disconnect.write(out).map_err(drop));
+    }
+
+    /// A packet came in.
+    pub fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
+        if !matches!(packet, Packet::PingResp) {
+            // A broker that answers pings and nothing else makes no progress.
+            self.last_progress = now;
+        }
+        match packet {
+            Packet::ConnAck(ack) => return self.handle_connack(&ack),
+            _ if !self.connected => return Err(Broken::Protocol("something before CONNACK")),
+            Packet::PubAck(ack) => self.handle_puback(&ack),
+            Packet::SubAck(ack) => self.handle_suback(ack),
+            Packet::PingResp => self.ping_due = None,
+            Packet::Publish(publish) => self.handle_publish(publish)?,
+            Packet::UnsubAck(_) => {}
+            _ => return Err(Broken::Protocol("a packet that only clients send")),
+        }
+        match self.overtook >= OVERTAKEN {
+            true => Err(Broken::Missing("PUBACK: a full window of later ones overtook it")),
+            false => Ok(()),
+        }
+    }
+
+    /// The link took so many bytes of [`Connection::outgoing`].
+    pub fn handle_written(&mut self, now: Instant, bytes: usize) {
+        let gone = bytes.min(self.out.len());
+        drop(self.out.split_to(gone));
+        if self.out.is_empty() && self.out.capacity() > 1 << 16 {
+            self.out = BytesMut::new();
+        }
+        self.written += u64::try_from(gone).unwrap_or_default();
+        self.last_written = now;
+        // A frame taken in part is progress too, unless only a ping is on its way.
+        if gone > 0 && !matches!(self.marks.front(), Some((_, Mark::Ping))) {
+            self.last_progress = now;
+        }
+        while self.marks.front().is_some_and(|(end, _)| *end <= self.written) {
+            let Some((_, mark)) = self.marks.pop_front() else { break };
+            match mark {
+                Mark::Written(tag) => self.events.push_back(Event::Written(tag)),
+                Mark::Subscribe(id) => {
+                    if let Some((_, due)) = self.subscribes.get_mut(&id) {
+                        *due = Some(now + self.settings.confirm_timeout);
+                    }
+                }
+                Mark::Ping => {
+                    self.ping_queued = false;
+                    self.ping_due = Some(now + self.settings.confirm_timeout);
+                }
+                Mark::Progress => {}
+            }
+        }
+    }
+
+    /// What waits to be written.
+    pub fn outgoing(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<Event<T>> {
+        self.events.pop_front()
+    }
+
+    /// The next moment at which something is due.
+    pub fn poll_timeout(&self) -> Instant {
+        let mut next = self.last_written + self.settings.keep_alive;
+        if self.ping_queued || self.ping_due.is_some() {
+            next = self.last_written + self.settings.keep_alive * 10;
+        }
+        let subscribes = self.subscribes.values().filter_map(|(_, due)| *due);
+        let stalled = self.is_due().then(|| self.last_progress + self.settings.confirm_timeout);
+        subscribes.chain(self.connack_due).chain(self.ping_due).chain(stalled).fold(next, Instant::min)
+    }
+
+    /// Pings, and finds out what did not come.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Broken> {
+        let past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if past(self.connack_due) {
+            return Err(Broken::Missing("CONNACK"));
+        }
+        if past(self.ping_due) {
+            return Err(Broken::Missing("PINGRESP"));
+        }
+        if self.subscribes.values().any(|(_, due)| past(*due)) {
+            return Err(Broken::Missing("SUBACK"));
+        }
+        if self.is_due() && now.since(self.last_progress) >= self.settings.confirm_timeout {
+            return Err(Broken::Missing("progress on the link"));
+        }
+        let idle = now.since(self.last_written) >= self.settings.keep_alive;
+        if self.connected && idle && !self.ping_queued && self.ping_due.is_none() {
+            self.begin(now);
+            self.ping_queued = self.put(Mark::Ping, |out| PingReq.write(out).map_err(drop));
+        }
+        Ok(())
+    }
+
+    /// The wait for progress begins with the first thing that is due, not in the silence before it.
+    fn begin(&mut self, now: Instant) {
+        if !self.is_due() {
+            self.last_progress = now;
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.publishes.is_empty() || !self.subscribes.is_empty() || !self.out.is_empty()
+    }
+
+    fn handle_connack(&mut self, ack: &ConnAck) -> Result<(), Broken> {
+        if self.connected {
+            return Err(Broken::Protocol("a second CONNACK"));
+        }
+        match ack.code {
+            ConnectReturnCode::Success => {
+                self.connected = true;
+                self.connack_due = None;
+                self.events.push_back(Event::Connected);
+                Ok(())
+            }
+            ConnectReturnCode::RefusedProtocolVersion => Err(Broken::Refused("it does not speak MQTT 3.1.1")),
+            ConnectReturnCode::BadClientId => Err(Broken::Refused("client id not allowed")),
+            ConnectReturnCode::ServiceUnavailable => Err(Broken::Refused("service unavailable")),
+            ConnectReturnCode::BadUserNamePassword => Err(Broken::Refused("bad user name or password")),
+            ConnectReturnCode::NotAuthorized => Err(Broken::Refused("not authorized")),
+        }
+    }
+
+    fn handle_puback(&mut self, ack: &PubAck) {
+        // An id that is not ours confirms nothing.
+        let Some((tag, order)) = self.publishes.remove(&ack.pkid) else { return };
+        let oldest = self.publishes.values().map(|(_, order)| *order).min();
+        self.overtook = match oldest {
+            Some(oldest) if oldest < order => self.overtook + 1,
+            _ => 0,
+        };
+        self.events.push_back(Event::Acked(tag));
+    }
+
+    fn handle_suback(&mut self, ack: SubAck) {
+        if let Some((key, _)) = self.subscribes.remove(&ack.pkid) {
+            let granted = ack.return_codes.iter().map(|code| matches!(code, SubscribeReasonCode::Success(_))).collect();
+            self.events.push_back(Event::Subscribed(key, granted));
+        }
+    }
+
+    fn handle_publish(&mut self, publish: Publish) -> Result<(), Broken> {
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce if publish.pkid != 0 => {
+                let ack = PubAck::new(publish.pkid);
+                self.put(Mark::Progress, |out| ack.write(out).map_err(drop));
+            }
+            _ => return Err(Broken::Protocol("a publish of QoS 2 or without packet id")),
+        }
+        self.events.push_back(Event::Inbound(publish.topic, publish.payload.to_vec()));
+        Ok(())
+    }
+
+    /// The next packet id not in use; `None` with 65,535 in use.
+    fn free_id(&mut self) -> Option<u16> {
+        for _ in 0..=u16::MAX {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            if !self.publishes.contains_key(&self.last_id) && !self.subscribes.contains_key(&self.last_id) {
+                return Some(self.last_id);
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, mark: Mark<T>, write: impl FnOnce(&mut BytesMut) -> Result<usize, ()>) -> bool {
+        let before = self.out.len();
+        if write(&mut self.out).is_err() {
+            self.out.truncate(before);
+            return false;
+        }
+        self.queued += u64::try_from(self.out.len() - before).unwrap_or_default();
+        self.marks.push_back((self.queued, mark));
+        true
+    }
+}

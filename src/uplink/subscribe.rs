@@ -1,0 +1,153 @@
+//! Which filters a connection still has to ask for. Sans-IO.
+//!
+//! Filters travel in SUBSCRIBE packets of at most 8 KiB; a lane may fly as soon as *its* filters are
+//! acknowledged: a reply published to nobody is a lost confirmation.
+
+use crate::{dialect::Path, endpoints::EndpointKey};
+use std::collections::{HashMap, VecDeque};
+
+/// Bytes of filters in one packet.
+const PACKET: usize = 8 << 10;
+/// Packets without an answer at once: enough to hide a round trip, few enough to let data through.
+const AT_ONCE: usize = 4;
+
+/// Who asked for filters: an endpoint, or all.
+type Asker = Option<EndpointKey>;
+
+/// The subscriptions of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    waiting: VecDeque<(Asker, Vec<Path>)>,
+    /// Per packet under way: who asked for how many filters, in order.
+    asked: HashMap<u64, Vec<(Asker, usize)>>,
+    /// Endpoints that need the common filters only.
+    on_common: Vec<EndpointKey>,
+    next_key: u64,
+}
+
+/// What an answer means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Their replies can reach us.
+    pub(super) opened: Vec<EndpointKey>,
+    /// Theirs cannot.
+    pub(super) refused: Vec<EndpointKey>,
+    /// A filter that all need was refused.
+    pub(super) all_refused: bool,
+}
+
+impl Subscriptions {
+    /// Asks for filters that all endpoints share, then for those of each.
+    pub(super) fn new(common: Vec<Path>, endpoints: Vec<(EndpointKey, Vec<Path>)>) -> Self {
+        let mut subscriptions = Self::default();
+        if !common.is_empty() {
+            subscriptions.waiting.push_back((None, common));
+        }
+        for (endpoint, filters) in endpoints {
+            if filters.is_empty() {
+                subscriptions.on_common.push(endpoint);
+            } else {
+                subscriptions.waiting.push_back((Some(endpoint), filters));
+            }
+        }
+        subscriptions
+    }
+
+    /// The next packet to send.
+    pub(super) fn poll(&mut self) -> Option<(u64, Vec<Path>)> {
+        if self.asked.len() >= AT_ONCE {
+            return None;
+        }
+        let (mut filters, mut askers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some((_, next)) = self.waiting.front() {
+            bytes += next.iter().map(|path| path.expose().len() + 3).sum::<usize>();
+            if bytes > PACKET && !filters.is_empty() {
+                break;
+            }
+            let Some((asker, next)) = self.waiting.pop_front() else { break };
+            askers.push((asker, next.len()));
+            filters.extend(next);
+        }
+        if filters.is_empty() {
+            return None;
+        }
+        self.next_key += 1;
+        self.asked.insert(self.next_key, askers);
+        Some((self.next_key, filters))
+    }
+
+    /// The broker's answer to a packet. A filter it does not mention was not granted.
+    pub(super) fn handle_answer(&mut self, key: u64, granted: &[bool]) -> Answer {
+        let mut answer = Answer::default();
+        let mut granted = granted.iter().copied();
+        for (asker, filters) in self.asked.remove(&key).unwrap_or_default() {
+            let all = (0..filters).fold(true, |all, _| granted.next().unwrap_or(false) && all);
+            match (asker, all) {
+                (Some(endpoint), true) => answer.opened.push(endpoint),
+                (Some(endpoint), false) => answer.refused.push(endpoint),
+                (None, true) => answer.opened.append(&mut self.on_common),
+                (None, false) => answer.all_refused = true,
+            }
+        }
+        answer
+    }
+
+    /// Whether some are not answered yet.
+    pub(super) fn is_open_ended(&self) -> bool {
+        !self.waiting.is_empty() || !self.asked.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::Tenant;
+    use adapter_api::EndpointName;
+
+    fn key(n: usize) -> EndpointKey {
+        EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{n}")).unwrap() }
+    }
+
+    #[test]
+    fn many_filters_go_in_packets_of_at_most_8_kib_and_a_few_at_once() {
+        let filter = |n: usize, end: &str| Path::open(&format!("kp1/app-v1/dcx/token-{n:06}/json/+/{end}"));
+        let all = (0..1_000).map(|n| (key(n), vec![filter(n, "status"), filter(n, "error")])).collect();
+        let mut subscriptions = Subscriptions::new(Vec::new(), all);
+        let (mut opened, mut packets) = (0, 0);
+        loop {
+            let mut batch = Vec::new();
+            while let Some((key, filters)) = subscriptions.poll() {
+                let bytes: usize = filters.iter().map(|path| path.expose().len() + 3).sum();
+                assert!(bytes <= PACKET && filters.len() % 2 == 0);
+                batch.push((key, filters.len()));
+            }
+            if batch.is_empty() {
+                break;
+            }
+            assert!(batch.len() <= AT_ONCE);
+            for (key, filters) in batch {
+                packets += 1;
+                opened += subscriptions.handle_answer(key, &vec![true; filters]).opened.len();
+            }
+        }
+        assert_eq!(opened, 1_000);
+        assert!(packets > 10 && !subscriptions.is_open_ended());
+    }
+
+    #[test]
+    fn one_refused_filter_closes_its_endpoint_only() {
+        let filters = |n| vec![Path::open(&format!("a{n}")), Path::open(&format!("b{n}"))];
+        let mut subscriptions = Subscriptions::new(Vec::new(), (0..3).map(|n| (key(n), filters(n))).collect());
+        let (id, _) = subscriptions.poll().unwrap();
+        let answer = subscriptions.handle_answer(id, &[true, true, true, false, true]);
+        assert_eq!(answer, Answer { opened: vec![key(0)], refused: vec![key(1), key(2)], all_refused: false });
+        assert_eq!(subscriptions.handle_answer(id, &[true]), Answer::default(), "an answer counts once");
+    }
+
+    #[test]
+    fn the_common_filter_opens_all() {
+        let mut subscriptions = Subscriptions::new(vec![Path::open("kp1/+")], vec![(key(0), vec![]), (key(1), vec![])]);
+        let (id, _) = subscriptions.poll().unwrap();
+        assert_eq!(subscriptions.handle_answer(id, &[true]).opened.len(), 2);
+    }
+}

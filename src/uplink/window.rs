@@ -1,0 +1,209 @@
+//! How much may be in the air: the window follows the link. Sans-IO.
+//!
+//! On each connection it starts at 8 publishes and 32 KiB, grows by what is confirmed, and is held to
+//! twice what was confirmed in the last 2 s (at least one publish), at most 256 publishes and 1 MiB:
+//! what is in the air can then be confirmed within about four seconds, whatever the link. Twice, or a
+//! link with a round trip of 2 s could never open it. After 2 s with an empty air it starts anew.
+
+use adapter_api::Instant;
+use std::{collections::VecDeque, time::Duration};
+
+const START: Size = Size { publishes: 8, bytes: 32 << 10 };
+const LIMIT: Size = Size { publishes: 256, bytes: 1 << 20 };
+const LOOK_BACK: Duration = Duration::from_secs(2);
+
+/// An amount of what is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Frames.
+    pub publishes: usize,
+    /// Bytes of their paths and bodies.
+    pub bytes: usize,
+}
+
+/// The window of one connection.
+#[derive(Debug)]
+pub struct Window {
+    open: Size,
+    air: Size,
+    confirmed: VecDeque<(Instant, Size)>,
+    recent: Size,
+    /// When the air was last found empty or something was confirmed.
+    quiet_since: Option<Instant>,
+    /// The air was full since the last confirmation but one: the link, not the site, sets the pace.
+    was_full: bool,
+}
+
+impl Window {
+    /// The window of a new connection.
+    pub fn new() -> Self {
+        Self {
+            open: START,
+            air: Size::default(),
+            confirmed: VecDeque::new(),
+            recent: Size::default(),
+            quiet_since: None,
+            was_full: false,
+        }
+    }
+
+    /// Bytes that may still go; `None` if the window is full.
+    pub fn room(&mut self, now: Instant) -> Option<usize> {
+        if crate::mutant::is(crate::mutant::Mutant::NoWindow) {
+            return Some(LIMIT.bytes);
+        }
+        self.hold(now);
+        // One publish may always go.
+        if self.air.publishes == 0 {
+            return Some(self.open.bytes);
+        }
+        let room = self.open.bytes.saturating_sub(self.air.bytes);
+        if self.air.publishes >= self.open.publishes || room == 0 {
+            self.was_full = true;
+            return None;
+        }
+        Some(room)
+    }
+
+    /// How many frames may be in the air.
+    pub fn publishes(&self) -> usize {
+        self.open.publishes
+    }
+
+    /// What is in the air.
+    pub fn air(&self) -> Size {
+        self.air
+    }
+
+    /// This went out.
+    pub fn sent(&mut self, size: Size) {
+        self.air.publishes = self.air.publishes.saturating_add(size.publishes);
+        self.air.bytes = self.air.bytes.saturating_add(size.bytes);
+        self.quiet_since = None;
+    }
+
+    /// This came down again unconfirmed.
+    pub fn lost(&mut self, now: Instant, size: Size) {
+        self.air.publishes = self.air.publishes.saturating_sub(size.publishes);
+        self.air.bytes = self.air.bytes.saturating_sub(size.bytes);
+        if self.air.publishes == 0 {
+            self.quiet_since = Some(now);
+        }
+    }
+
+    /// This was confirmed.
+    pub fn confirmed(&mut self, now: Instant, size: Size) {
+        self.lost(now, size);
+        self.confirmed.push_back((now, size));
+        self.recent.publishes += size.publishes;
+        self.recent.bytes += size.bytes;
+        if self.was_full {
+            self.open.publishes += size.publishes;
+            self.open.bytes += size.bytes;
+        }
+        self.hold(now);
+    }
+
+    fn hold(&mut self, now: Instant) {
+        while let Some((at, size)) = self.confirmed.front()
+            && now.since(*at) > LOOK_BACK
+        {
+            self.recent.publishes -= size.publishes;
+            self.recent.bytes -= size.bytes;
+            self.confirmed.pop_front();
+        }
+        if self.quiet_since.is_some_and(|since| now.since(since) > LOOK_BACK) {
+            (self.open, self.was_full) = (START, false);
+        } else if self.was_full && !self.confirmed.is_empty() {
+            self.open.publishes = self.open.publishes.min(self.recent.publishes * 2);
+            self.open.bytes = self.open.bytes.min(self.recent.bytes * 2);
+        } else if self.was_full && self.air.publishes > 0 {
+            // Full, and nothing confirmed for 2 s: one publish at a time once the air is clear.
+            self.open = self.open.min(Size { publishes: 1, bytes: self.open.bytes });
+        }
+        self.open = self.open.min(LIMIT).max(Size { publishes: 1, bytes: 1 });
+    }
+}
+
+impl Size {
+    fn min(self, other: Self) -> Self {
+        Self { publishes: self.publishes.min(other.publishes), bytes: self.bytes.min(other.bytes) }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { publishes: self.publishes.max(other.publishes), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Size = Size { publishes: 1, bytes: 1_000 };
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_start(Duration::from_millis(ms))
+    }
+
+    fn fill(window: &mut Window, now: Instant) -> usize {
+        let mut sent = 0;
+        while window.room(now).is_some() {
+            window.sent(ONE);
+            sent += 1;
+        }
+        sent
+    }
+
+    #[test]
+    fn it_opens_on_a_fast_link_and_never_beyond_the_limit() {
+        let mut window = Window::new();
+        let mut widest = 0;
+        for round in 0..40 {
+            let now = at(round * 10);
+            widest = widest.max(fill(&mut window, now));
+            while window.air().publishes > 0 {
+                window.confirmed(now + Duration::from_millis(5), ONE);
+            }
+        }
+        assert_eq!(widest, 256);
+    }
+
+    #[test]
+    fn it_opens_with_a_round_trip_of_two_seconds() {
+        let mut window = Window::new();
+        let mut sent = Vec::new();
+        for round in 0..8 {
+            let now = at(round * 2_000);
+            sent.push(fill(&mut window, now));
+            while window.air().publishes > 0 {
+                window.confirmed(now + Duration::from_millis(1_999), ONE);
+            }
+        }
+        assert!(sent.windows(2).all(|w| w[0] <= w[1]) && sent[7] >= 128, "{sent:?}");
+    }
+
+    #[test]
+    fn it_is_held_to_what_a_slow_link_confirms() {
+        // One publish of 1,000 bytes each second.
+        let mut window = Window::new();
+        let mut most = 0;
+        for second in 1..60 {
+            fill(&mut window, at(second * 1_000));
+            window.confirmed(at(second * 1_000), ONE);
+            if second > 20 {
+                most = most.max(window.air().publishes);
+            }
+        }
+        assert!((1..=6).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn it_starts_anew_after_a_pause() {
+        let mut window = Window::new();
+        fill(&mut window, at(0));
+        while window.air().publishes > 0 {
+            window.confirmed(at(10), ONE);
+        }
+        assert_eq!(fill(&mut window, at(60_000)), 8);
+    }
+}

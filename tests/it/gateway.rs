@@ -1,0 +1,306 @@
+//! The daemon under test: its configuration, its lives and deaths, and what it says of itself.
+//!
+//! `status` and `queue` are asked through the real command line. The database is read as well, from
+//! outside and read-only: what the daemon says is not taken for what is on the disk.
+
+use crate::{
+    peers::end,
+    site::{PATIENCE, Site, until},
+};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use std::{
+    env,
+    fmt::Write as _,
+    fs::{self, OpenOptions},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// The client id every configuration here uses.
+pub(crate) const CLIENT_ID: &str = "gw-1";
+
+/// A configuration in the making.
+pub(crate) struct Config {
+    state_dir: PathBuf,
+    uplink: String,
+    tables: String,
+}
+
+/// A daemon, dead or alive. Killed when dropped.
+pub(crate) struct Gateway {
+    config: PathBuf,
+    database: PathBuf,
+    log: PathBuf,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) rss_kb: u64,
+    pub(crate) peak_rss_kb: u64,
+    pub(crate) cpu: Duration,
+}
+
+impl Config {
+    /// An uplink to a 1/KP platform behind the broker on this port.
+    pub(crate) fn kaa(site: &Site, broker_port: u16) -> Self {
+        let mut config = Self::uplink(site, "kaa", broker_port);
+        config.tables.push_str("[uplink.kaa]\napp_version = \"demo-v1\"\n");
+        config
+    }
+
+    /// An uplink to a plain broker on this port, to `site/{endpoint}/telemetry`.
+    pub(crate) fn plain(site: &Site, broker_port: u16) -> Self {
+        let mut config = Self::uplink(site, "plain", broker_port);
+        let table = "[uplink.plain]\ntopic = \"site/{endpoint}/telemetry\"\nformat = \"json\"\nbatch = 1\n";
+        config.tables.push_str(table);
+        config
+    }
+
+    fn uplink(site: &Site, kind: &str, broker_port: u16) -> Self {
+        let identity = site.identity("gateway");
+        let uplink = format!(
+            "[uplink]\nkind = \"{kind}\"\nurls = [\"mqtts://localhost:{broker_port}\"]\nclient_id = \"{CLIENT_ID}\"\n",
+        );
+        let tables = format!(
+            "[uplink.tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
+            identity.ca, identity.cert, identity.key,
+        );
+        Self { state_dir: site.path("state"), uplink, tables }
+    }
+
+    /// A key of `[uplink]` that holds text, such as a duration.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        writeln!(self.uplink, "{key} = {value:?}").unwrap();
+        self
+    }
+
+    /// Endpoints `m1`.. with tokens `TM1`.., the units of one Modbus TCP slave: `seq` in registers 0
+    /// and 1, `r2` to `r9` in the others, all of them once a second.
+    pub(crate) fn meters(mut self, count: u64, slave_port: u16) -> Self {
+        writeln!(self.tables, "[adapters.modbus.site]\nhost = \"127.0.0.1:{slave_port}\"\ntimeout = \"60s\"")
+            .unwrap();
+        for unit in 1..=count {
+            let table = format!(
+                "[endpoints.m{unit}]\ntoken = \"TM{unit}\"\nadapter = \"site\"\n[endpoints.m{unit}.modbus]\nunit = {unit}\n\
+                 [endpoints.m{unit}.modbus.resources]\nseq = {{ register = \"holding:0\", type = \"u32\", period = \"1s\" }}\n",
+            );
+            self.tables.push_str(&table);
+            for register in 2..=9 {
+                writeln!(
+                    self.tables,
+                    "r{register} = {{ register = \"holding:{register}\", type = \"u16\", period = \"1s\" }}"
+                )
+                .unwrap();
+            }
+        }
+        self
+    }
+
+    /// Endpoints `p1`.. with tokens `TP1`.., pushed over the test adapter on this port.
+    pub(crate) fn pushed(mut self, count: u64, port: u16) -> Self {
+        writeln!(self.tables, "[adapters.test.push]\nlisten = \"127.0.0.1:{port}\"").unwrap();
+        for n in 1..=count {
+            writeln!(self.tables, "[endpoints.p{n}]\ntoken = \"TP{n}\"\n[endpoints.p{n}.test]").unwrap();
+        }
+        self
+    }
+
+    fn text(&self, socket: &Path) -> String {
+        let Self { state_dir, uplink, tables } = self;
+        format!("[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n{uplink}\n{tables}")
+    }
+}
+
+impl Gateway {
+    /// Writes the configuration; starts nothing yet. All its waits are `scale` times faster.
+    pub(crate) fn new(site: &Site, config: &Config, scale: u32) -> Self {
+        fs::create_dir_all(&config.state_dir).unwrap();
+        let file = site.path("tidegate.toml");
+        fs::write(&file, config.text(&site.path("control.sock"))).unwrap();
+        let environment = [("TIDEGATE_TIME_SCALE".to_owned(), scale.to_string())].into();
+        let database = config.state_dir.join("tidegate.db");
+        Self { config: file, database, log: site.path("tidegate.log"), environment, child: None }
+    }
+
+    /// A life.
+    pub(crate) fn start(&mut self) {
+        self.start_to_fail(None);
+    }
+
+    /// A life that ends by itself when it passes `NAME@COUNT`, if given.
+    pub(crate) fn start_to_fail(&mut self, point: Option<&str>) {
+        assert!(self.child.is_none(), "it still runs");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(binary());
+        command.args(["run", "-c"]).arg(&self.config).envs(self.environment.iter().cloned());
+        if let Some(point) = point {
+            command.env("TIDEGATE_FAIL", point);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        end(&mut self.child.take().expect("it runs"));
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.ended("it stops after SIGTERM")
+    }
+
+    /// Waits for a fail point to kill it.
+    pub(crate) fn until_killed(&mut self, point: &str) {
+        let status = self.ended(&format!("it passes the fail point {point}"));
+        assert_eq!(status.signal(), Some(9), "ended by {status} instead of the fail point {point}");
+    }
+
+    fn ended(&mut self, what: &str) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = until(what, PATIENCE, || child.try_wait().unwrap());
+        self.child = None;
+        status
+    }
+
+    /// What a command answers in JSON; `None` while nobody answers on the socket.
+    pub(crate) fn ask(&self, command: &[&str]) -> Option<Value> {
+        let mut call = Command::new(binary());
+        call.args(command).arg("--json").arg("-c").arg(&self.config).stdin(Stdio::null());
+        let output = call.envs(self.environment.iter().cloned()).output().unwrap();
+        serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())
+    }
+
+    /// Its status.
+    pub(crate) fn status(&mut self) -> Value {
+        self.until_status("it tells its status", |_| true)
+    }
+
+    /// Waits until its status is so.
+    pub(crate) fn until_status(&mut self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        until(what, PATIENCE, || {
+            self.assert_alive();
+            self.ask(&["status"]).filter(&so)
+        })
+    }
+
+    /// Waits until the uplink is up.
+    pub(crate) fn until_up(&mut self) {
+        self.until_status("the uplink is up", |status| status["uplink"]["state"] == "up");
+    }
+
+    /// Its dead letters.
+    pub(crate) fn dead(&self) -> Vec<Value> {
+        let answer = self.ask(&["queue", "--dead"]).expect("it answers");
+        answer["dead"].as_array().expect("a list of dead letters").clone()
+    }
+
+    /// The rows of the outbox, counted in the table.
+    pub(crate) fn outbox_rows(&self) -> u64 {
+        self.count("SELECT count(*) FROM outbox")
+    }
+
+    /// The rows of one endpoint in the outbox.
+    pub(crate) fn outbox_rows_of(&self, endpoint: &str) -> u64 {
+        self.count(&format!(
+            "SELECT count(*) FROM outbox JOIN lane ON lane.id = outbox.lane WHERE lane.endpoint = '{endpoint}'"
+        ))
+    }
+
+    fn count(&self, query: &str) -> u64 {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let database = Connection::open_with_flags(&self.database, flags).unwrap();
+        database.busy_timeout(PATIENCE).unwrap();
+        let count: i64 = database.query_row(query, [], |row| row.get(0)).unwrap();
+        count.try_into().unwrap()
+    }
+
+    /// Waits until the outbox is empty.
+    pub(crate) fn until_drained(&mut self) {
+        until("the queue is empty", PATIENCE * 2, || {
+            self.assert_alive();
+            (self.outbox_rows() == 0).then_some(())
+        });
+    }
+
+    /// Its ledger, which must balance; waits until the deletes of confirmed rows are in it.
+    pub(crate) fn ledger(&mut self) -> Ledger {
+        let status = self.status();
+        let term =
+            |name: &str| status["ledger"][name].as_u64().unwrap_or_else(|| panic!("no {name}: {status}"));
+        let ledger = Ledger {
+            offered: term("offered"),
+            refused: term("refused"),
+            suppressed: term("suppressed"),
+            stored: term("stored"),
+            landed: term("landed"),
+            queued: term("queued"),
+            dropped: term("dropped"),
+            dead: term("dead"),
+        };
+        assert_eq!(ledger.offered, ledger.refused + ledger.suppressed + ledger.stored, "{ledger:?}");
+        assert_eq!(ledger.stored, ledger.landed + ledger.queued + ledger.dropped + ledger.dead, "{ledger:?}");
+        ledger
+    }
+
+    /// What the running process has used, from `/proc`.
+    pub(crate) fn usage(&self) -> Usage {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let kb = |key: &str| {
+            let line = status.lines().find(|l| l.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        // Fields 14 and 15 of proc_pid_stat(5); the name, field 2, is in parentheses.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // USER_HZ is 100 on every Linux we run on.
+        Usage { rss_kb: kb("VmRSS:"), peak_rss_kb: kb("VmHWM:"), cpu: Duration::from_millis(ticks * 10) }
+    }
+
+    /// Panics with its last words if it has ended by itself.
+    pub(crate) fn assert_alive(&mut self) {
+        let ended = self.child.as_mut().expect("it was started").try_wait().unwrap();
+        assert!(ended.is_none(), "the daemon ended by itself: {}", ended.unwrap());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.child.iter_mut().for_each(end);
+        if thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines.len().saturating_sub(40);
+            println!("the daemon's last lines:\n{}", lines[last..].join("\n"));
+        }
+    }
+}
+
+/// What came in and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ledger {
+    pub(crate) offered: u64,
+    pub(crate) refused: u64,
+    pub(crate) suppressed: u64,
+    pub(crate) stored: u64,
+    pub(crate) landed: u64,
+    pub(crate) queued: u64,
+    pub(crate) dropped: u64,
+    pub(crate) dead: u64,
+}
+
+fn binary() -> PathBuf {
+    env::var_os("TIDEGATE_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tidegate").into(), PathBuf::from)
+}
