@@ -38,7 +38,7 @@ pub struct AdapterConfigs {
     pub modbus: Units<adapter_modbus::Modbus>,
     /// `[adapters.test.*]`
     #[cfg(feature = "test-hooks")]
-    pub test: Units<adapter_api::test_adapter::TestAdapter>,
+    pub test: Units<adapter_api::test_adapter::Test>,
 }
 
 /// Kinds in this build that a person would want.
@@ -70,7 +70,7 @@ pub(super) fn units_of_all(
         #[cfg(feature = "modbus")]
         modbus: all.units::<adapter_modbus::Modbus>(),
         #[cfg(feature = "test-hooks")]
-        test: all.units::<adapter_api::test_adapter::TestAdapter>(),
+        test: all.units::<adapter_api::test_adapter::Test>(),
     }
 }
 

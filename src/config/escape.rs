@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Shows text with control and bidirectional characters escaped.
-pub(super) fn shown(text: &str) -> impl fmt::Display {
+pub(crate) fn shown(text: &str) -> impl fmt::Display {
     struct Shown<'t>(&'t str);
     impl fmt::Display for Shown<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@
 pub mod adapters;
 mod check;
 mod endpoints;
-mod escape;
+pub(crate) mod escape;
 mod files;
 mod low;
 mod read;
@@ -137,6 +137,16 @@ impl Config {
     pub fn directory(&self) -> Directory {
         Directory::new(self.endpoints.iter().cloned())
     }
+}
+
+/// The control socket a file names, without reading anything else of it: whoever asks for the status
+/// may not be allowed to read the credentials. The default where the file says nothing.
+pub fn control_socket(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let doc = DeTable::parse_recoverable(&text).0;
+    let named = doc.get_ref().get("gateway").and_then(|gateway| gateway.get_ref().get("control_socket"));
+    let named = named.and_then(|socket| socket.get_ref().as_str()).map(PathBuf::from);
+    Base(path.parent().unwrap_or(Path::new(""))).path(&named.unwrap_or_else(|| low::Gateway::default().control_socket))
 }
 
 const TOO_LARGE: &str = "larger than 8 MiB, which no configuration is";

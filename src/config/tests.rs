@@ -44,8 +44,10 @@ fn refusal(path: &Path) -> String {
 #[test]
 fn every_case_gets_its_findings() {
     // Git keeps no more of a file's mode than whether it can be run.
-    for file in ["token.txt", "empty.txt", "key.pem"] {
-        fs::set_permissions(data().join(file), fs::Permissions::from_mode(0o640)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["token.txt", "empty.txt", "key.pem", "ca.pem"] {
+        fs::copy(data().join(file), dir.path().join(file)).unwrap();
+        fs::set_permissions(dir.path().join(file), fs::Permissions::from_mode(0o640)).unwrap();
     }
     let mut cases: Vec<PathBuf> = fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|path| path.extension().is_some_and(|e| e == "toml"));
@@ -57,7 +59,7 @@ fn every_case_gets_its_findings() {
         let (input, expected): (Vec<&str>, Vec<&str>) =
             text.lines().partition(|line| !line.starts_with("#: "));
         let input = input.join("\n") + "\n";
-        let said = said(&input, &data());
+        let said = said(&input, dir.path());
         assert!(!said.contains(SECRET), "{}: printed the secret:\n{said}", case.display());
         let comment: String = said.lines().map(|line| format!("#: {line}\n")).collect();
         let expected: String = expected.iter().map(|line| format!("{line}\n")).collect();
@@ -211,6 +213,15 @@ fn an_adapter_that_is_not_in_this_build_is_an_error() {
 fn an_endpoint_behind_two_adapters_is_an_error() {
     let said = findings("uplink.kind = \"none\"\n[endpoints.e]\ntoken = \"t\"\nmodbus = {}\ntest = {}\n");
     assert!(said.iter().any(|f| f.contains("this one has both `modbus` and `test`")), "{said:?}");
+}
+
+#[cfg(feature = "test-hooks")]
+#[test]
+fn devices_that_get_answers_need_a_platform() {
+    let said = findings("uplink.kind = \"none\"\n[adapters.test.a]\nlisten = \"127.0.0.1:0\"\n");
+    let expected =
+        "F:1:15: warning: uplink.kind: the devices of [adapters.test.a] are told that their data is kept";
+    assert!(said.iter().any(|f| f.starts_with(expected)), "{said:?}");
 }
 
 #[test]

@@ -83,37 +83,9 @@ const KINDS: [&str; 3] = ["kaa", "plain", "none"];
 /// Checks `[uplink]`. `None` only together with an error.
 pub(super) fn check(notes: &mut Notes<'_>, low: low::Uplink, base: Base<'_>) -> Option<Uplink> {
     let at = KeyPath::new(&["uplink"]);
-    let kind_key = at.key("kind");
-    let kind = match low.kind.as_deref() {
-        Some(kind) if KINDS.contains(&kind) => kind,
-        Some(kind) => {
-            let near = suggest::did_you_mean(kind, KINDS);
-            let what = "expected \"kaa\", \"plain\" or \"none\"".to_owned();
-            notes.add(Severity::Error, &kind_key, Half::Value, what, near);
-            return None;
-        }
-        None => {
-            let hint = "write kind = \"kaa\" or \"plain\", or \"none\" to run without a platform";
-            notes.error_with(&kind_key, "is missing", hint);
-            return None;
-        }
-    };
+    let kind = kind(notes, &at, low.kind.as_deref())?;
     if kind == "none" {
-        for table in ["kaa", "plain"].map(|kind| at.key(kind)) {
-            if notes.has(&table) {
-                notes.warn(
-                    &table,
-                    "not used with kind = \"none\"",
-                    "remove the table, or change uplink.kind",
-                );
-            }
-        }
         return Some(Uplink::None);
-    }
-    let other = if kind == "kaa" { "plain" } else { "kaa" };
-    if notes.has(&at.key(other)) {
-        let what = format!("this table is of another kind than uplink.kind = \"{kind}\"");
-        notes.error_with(&at.key(other), what, "remove the table, or change uplink.kind");
     }
     let addresses = addresses(notes, &at, &low.urls, low.insecure);
     let login = login(notes, &at, &low, base);
@@ -136,9 +108,10 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Uplink, base: Base<'_>) -> 
     for (path, why, hint) in dialect.check_config() {
         notes.add(Severity::Error, &at.key(kind).below(path), Half::Value, why, hint);
     }
+    let client_id = low.client_id;
     Some(Uplink::Mqtt(Box::new(UplinkConfig {
         addresses,
-        client_id: low.client_id,
+        client_id,
         login,
         keep_alive,
         confirm_timeout,
@@ -148,6 +121,32 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Uplink, base: Base<'_>) -> 
         tls,
         dialect,
     })))
+}
+
+/// Checks `uplink.kind` against the tables present.
+fn kind(notes: &mut Notes<'_>, at: &KeyPath, kind: Option<&str>) -> Option<&'static str> {
+    let key = at.key("kind");
+    let Some(kind) = kind else {
+        let hint = "write kind = \"kaa\" or \"plain\", or \"none\" to run without a platform";
+        notes.error_with(&key, "is missing", hint);
+        return None;
+    };
+    let Some(known) = KINDS.into_iter().find(|known| *known == kind) else {
+        let what = "expected \"kaa\", \"plain\" or \"none\"".to_owned();
+        notes.add(Severity::Error, &key, Half::Value, what, suggest::did_you_mean(kind, KINDS));
+        return None;
+    };
+    let hint = "remove the table, or change uplink.kind";
+    for table in ["kaa", "plain"].into_iter().filter(|table| *table != known).map(|table| at.key(table)) {
+        if notes.has(&table) && known == "none" {
+            // To do without the platform for a while is no mistake.
+            notes.warn(&table, "not used with kind = \"none\"", hint);
+        } else if notes.has(&table) {
+            let what = format!("this table is of another kind than uplink.kind = \"{known}\"");
+            notes.error_with(&table, what, hint);
+        }
+    }
+    Some(known)
 }
 
 // MQTT 3.1.1 §3.1.2.10: the keep-alive has 16 bits of seconds.
@@ -220,10 +219,10 @@ fn tls(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Tls, base: Base<'_>) -> T
     }
     match (&cert_file, &key_file) {
         (Some(_), None) => {
-            notes.error_with(&at.key("key_file"), "is missing", "cert_file and key_file go together")
+            notes.error_with(&at.key("key_file"), "is missing", "cert_file and key_file go together");
         }
         (None, Some(_)) => {
-            notes.error_with(&at.key("cert_file"), "is missing", "cert_file and key_file go together")
+            notes.error_with(&at.key("cert_file"), "is missing", "cert_file and key_file go together");
         }
         _ => {}
     }

@@ -151,6 +151,15 @@ impl Lanes {
         Some(lane.info.clone())
     }
 
+    /// Brings everything in flight back and forgets what was announced: there is a new uplink.
+    pub fn reset(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.returned.extend(lane.claimed.drain(..));
+            lane.returned.make_contiguous().sort_unstable();
+            lane.announced = false;
+        }
+    }
+
     /// Whether there is more to hand out. If not, the next row will be announced.
     pub fn has_more(&mut self, lane: LaneId) -> bool {
         let Some(lane) = self.lanes.get_mut(&lane) else { return false };

@@ -188,6 +188,8 @@ impl Thread {
             Command::Unit(submissions) => self.units.push(submissions),
             Command::Uplink(events) => {
                 self.uplink = Some(events);
+                // Nothing of an earlier uplink is in the air any more.
+                self.lanes.reset();
                 let all: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
                 all.into_iter().for_each(|lane| self.announce(lane));
             }

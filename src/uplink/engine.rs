@@ -184,6 +184,11 @@ impl Engine {
         self.outputs.pop_front()
     }
 
+    /// Lets nothing new fly: the daemon stops.
+    pub(crate) fn drain(&mut self) {
+        self.outflow.drain();
+    }
+
     /// What was counted.
     pub(crate) fn counts(&self) -> Counts {
         self.counts

@@ -21,24 +21,24 @@ use std::{
 /// A PUBACK that so many later ones overtook will not come (a full window).
 const OVERTAKEN: u64 = 256;
 /// Largest packet taken from the platform.
-pub const MAX_INCOMING: usize = 1 << 20;
+pub(crate) const MAX_INCOMING: usize = 1 << 20;
 
 /// How a connection is opened and kept.
 #[derive(Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// MQTT client identifier.
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// User name and password.
-    pub login: Option<(String, String)>,
+    pub(crate) login: Option<(String, String)>,
     /// Keep-alive, at most 65,535 s.
-    pub keep_alive: Duration,
+    pub(crate) keep_alive: Duration,
     /// Something due is missing for this long without any progress: the link is condemned.
-    pub confirm_timeout: Duration,
+    pub(crate) confirm_timeout: Duration,
 }
 
 /// What happened, to be told to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event<T> {
+pub(crate) enum Event<T> {
     /// The broker let us in.
     Connected,
     /// A QoS 1 publish was acknowledged.
@@ -53,7 +53,7 @@ pub enum Event<T> {
 
 /// Why a connection is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The broker refused the login or the client.
     #[error("the broker refused the connection: {0}")]
     Refused(&'static str),
@@ -66,7 +66,7 @@ pub enum Broken {
 }
 
 /// The state of one connection. `T` is the caller's tag on a publish.
-pub struct Connection<T> {
+pub(crate) struct Connection<T> {
     settings: Settings,
     connected: bool,
     out: BytesMut,
@@ -101,7 +101,7 @@ enum Mark<T> {
 
 impl<T: Copy> Connection<T> {
     /// A connection whose CONNECT is ready to be sent.
-    pub fn open(now: Instant, settings: Settings) -> Self {
+    pub(crate) fn open(now: Instant, settings: Settings) -> Self {
         let mut connect = Connect::new(settings.client_id.clone());
         connect.keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
         // The broker keeps subscriptions and what was published to them meanwhile.
@@ -131,7 +131,7 @@ impl<T: Copy> Connection<T> {
     }
 
     /// Sends a frame. `Err` gives the tag back where it cannot be put into a packet at all.
-    pub fn publish(&mut self, now: Instant, tag: T, frame: Frame) -> Result<(), T> {
+    pub(crate) fn publish(&mut self, now: Instant, tag: T, frame: Frame) -> Result<(), T> {
         self.begin(now);
         let qos = match frame.qos {
             Qos::AtMostOnce => QoS::AtMostOnce,
@@ -157,7 +157,7 @@ impl<T: Copy> Connection<T> {
     }
 
     /// Subscribes with QoS 1; `key` comes back with the answer.
-    pub fn subscribe(&mut self, now: Instant, key: u64, filters: &[crate::dialect::Path]) {
+    pub(crate) fn subscribe(&mut self, now: Instant, key: u64, filters: &[crate::dialect::Path]) {
         self.begin(now);
         let Some(id) = self.free_id() else { return };
         let filters = filters.iter().map(|path| SubscribeFilter::new(path.expose().to_owned(), QoS::AtLeastOnce)).collect();
@@ -167,12 +167,12 @@ impl<T: Copy> Connection<T> {
     }
 
     /// Says good-bye.
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.put(Mark::Progress, |out| Disconnect.write(out).map_err(drop));
     }
 
     /// A packet came in.
-    pub fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
+    pub(crate) fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
         if !matches!(packet, Packet::PingResp) {
             // A broker that answers pings and nothing else makes no progress.
             self.last_progress = now;
@@ -194,7 +194,7 @@ impl<T: Copy> Connection<T> {
     }
 
     /// The link took so many bytes of [`Connection::outgoing`].
-    pub fn handle_written(&mut self, now: Instant, bytes: usize) {
+    pub(crate) fn handle_written(&mut self, now: Instant, bytes: usize) {
         let gone = bytes.min(self.out.len());
         drop(self.out.split_to(gone));
         if self.out.is_empty() && self.out.capacity() > 1 << 16 {
@@ -225,17 +225,17 @@ impl<T: Copy> Connection<T> {
     }
 
     /// What waits to be written.
-    pub fn outgoing(&self) -> &[u8] {
+    pub(crate) fn outgoing(&self) -> &[u8] {
         &self.out
     }
 
     /// What happened.
-    pub fn poll_event(&mut self) -> Option<Event<T>> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event<T>> {
         self.events.pop_front()
     }
 
     /// The next moment at which something is due.
-    pub fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         let mut next = self.last_written + self.settings.keep_alive;
         if self.ping_queued || self.ping_due.is_some() {
             next = self.last_written + self.settings.keep_alive * 10;
@@ -246,7 +246,7 @@ impl<T: Copy> Connection<T> {
     }
 
     /// Pings, and finds out what did not come.
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Broken> {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Broken> {
         let past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if past(self.connack_due) {
             return Err(Broken::Missing("CONNACK"));

@@ -129,6 +129,8 @@ pub struct Outflow {
     wishes: VecDeque<Wish>,
     next_flight: u64,
     connected: bool,
+    /// Nothing new may fly.
+    draining: bool,
 }
 
 /// What is known of an endpoint.
@@ -246,6 +248,7 @@ impl Outflow {
             wishes: VecDeque::new(),
             next_flight: 1,
             connected: false,
+            draining: false,
         }
     }
 
@@ -342,6 +345,9 @@ impl Outflow {
 
     /// The next encoding to make: a flight, its leading unsent rows, and the bytes they may take.
     pub fn poll_part(&mut self, now: Instant) -> Option<(FlightId, EndpointKey, usize)> {
+        if self.draining {
+            return None;
+        }
         for _ in 0..self.unsent.len() {
             let room = self.window.room(now)?;
             let id = *self.unsent.front()?;
@@ -510,7 +516,7 @@ impl Outflow {
             return Some(wish);
         }
         // No more lanes are read than could fly: their rows would only wait in memory.
-        if !self.connected || self.asked + self.unsent.len() >= self.window.publishes() {
+        if !self.connected || self.draining || self.asked + self.unsent.len() >= self.window.publishes() {
             return None;
         }
         let room = self.window.room(now)?;
@@ -527,6 +533,11 @@ impl Outflow {
             return Some(Wish::Next { lane: id, max_rows, max_bytes: room.clamp(1, READ) });
         }
         None
+    }
+
+    /// Lets nothing new fly; what is in the air may still be confirmed.
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// Parked endpoints and why.

@@ -80,12 +80,16 @@ impl Platform {
         self.log.all().iter().filter(|l| l["verdict"] == "accepted" && l["resent"] == false).count()
     }
 
+    /// What was wrong with requests, and their topics.
+    pub(crate) fn violations(&mut self) -> Vec<String> {
+        self.log.all().iter().filter(|l| l.get("violation").is_some()).map(Value::to_string).collect()
+    }
+
     /// What was accepted. Panics where a request broke 1/KP.
     pub(crate) fn arrivals(&mut self) -> Arrivals {
-        let lines = self.log.all();
-        let violations: Vec<_> = lines.iter().filter(|l| l.get("violation").is_some()).collect();
+        let violations = self.violations();
         assert!(violations.is_empty(), "requests that 1/KP does not allow: {violations:?}");
-        let accepted = lines.iter().filter(|l| l["verdict"] == "accepted");
+        let accepted = self.log.all().iter().filter(|l| l["verdict"] == "accepted");
         Arrivals::of(accepted.map(|l| (l["token"].as_str().unwrap().to_owned(), l["sample"].clone())))
     }
 }
@@ -172,7 +176,8 @@ impl Which {
     }
 }
 
-fn subscriber(
+/// A Python peer that subscribes with a persistent session.
+pub(crate) fn subscriber(
     site: &Site,
     script: &str,
     client_id: &str,

@@ -107,13 +107,12 @@ fn accept_all(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
 fn relay(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
     let mut buffer = vec![0; 16 << 10];
     while !shared.over.load(SeqCst) {
-        if shared.held.load(SeqCst) {
-            thread::sleep(TICK);
-            continue;
-        }
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
+                while shared.held.load(SeqCst) && !shared.over.load(SeqCst) {
+                    thread::sleep(TICK);
+                }
                 if to.write_all(&buffer[..count]).is_err() {
                     break;
                 }

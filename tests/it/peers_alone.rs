@@ -2,9 +2,9 @@
 //! proves nothing.
 
 use crate::{
-    arrivals::{Platform, Recorder},
+    arrivals::{Platform, Recorder, subscriber},
     cutter::Cutter,
-    peers::{Broker, MuteBroker, Slave, end, files},
+    peers::{Broker, JsonLines, MuteBroker, Python, Slave, end, files},
     site::{Identity, PATIENCE, Site, until},
 };
 use serde_json::json;
@@ -20,49 +20,51 @@ fn the_platform_judges_by_its_rules() {
     let site = Site::new();
     let broker = Broker::start(&site, true);
     let mut platform = Platform::start(&site, broker.port());
-    let device = site.identity("device");
-    let ask = |token: &str, id: u32, body: &str| {
-        let topic = format!("kp1/demo-v1/dcx/{token}/json/{id}");
-        request(broker.port(), &device, &topic, body)
-    };
+    let mut device = Asking::start(&site, &broker);
     let one = r#"[{"timestamp":1566987697005,"n":1}]"#;
-    assert_eq!(ask("T1", 1, one).as_deref(), Some("kp1/demo-v1/dcx/T1/json/1/status "));
-    assert_eq!(ask("T1", 2, one).as_deref(), Some("kp1/demo-v1/dcx/T1/json/2/status "));
+    assert_eq!(device.ask("T1", 1, one), "status ");
+    assert_eq!(device.ask("T1", 2, one), "status ");
 
     platform.rules(&json!({"refuse_all": 404}));
-    let refused =
-        "kp1/demo-v1/dcx/T2/json/3/error {\"statusCode\": 404, \"reasonPhrase\": \"no such endpoint\"}";
-    assert_eq!(ask("T2", 3, one).as_deref(), Some(refused));
+    let refused = r#"error {"statusCode": 404, "reasonPhrase": "no such endpoint"}"#;
+    assert_eq!(device.ask("T2", 3, one), refused);
 
-    platform.rules(&json!({"poison_key": "poison", "silent_tokens": ["T3"]}));
+    platform.rules(&json!({"poison_key": "poison", "silent_tokens": ["T3"], "answer_as": {"T1": "T4"}}));
     let poison = r#"[{"timestamp":1,"n":2},{"timestamp":1,"n":3,"poison":true}]"#;
-    assert!(ask("T2", 4, poison).unwrap().contains("\"statusCode\": 400"));
-    assert!(ask("T2", 5, r#"[{"timestamp":1,"n":2}]"#).unwrap().ends_with("/5/status "));
-    assert_eq!(ask("T3", 6, one), None);
-
-    platform.rules(&json!({"answer_as": {"T1": "T2"}}));
-    assert_eq!(ask("T1", 7, one), None);
+    assert!(device.ask("T2", 4, poison).starts_with(r#"error {"statusCode": 400"#));
+    device.send("T3", 5, one);
+    device.send("T1", 6, one);
+    assert_eq!(device.ask("T2", 7, r#"[{"timestamp":1,"n":2}]"#), "status ");
+    assert_eq!((device.answer("T3", 5), device.answer("T1", 6)), (None, None));
+    assert_eq!(device.answer("T4", 6).as_deref(), Some("status "));
 
     let arrivals = platform.arrivals();
     arrivals.assert_exactly("T1", 1..=1);
     arrivals.assert_exactly("T2", 2..=2);
     assert_eq!((arrivals.first.len(), arrivals.resent), (2, 2));
-    assert_eq!(platform.request_ids("T1"), [1, 2, 7]);
+    assert_eq!(platform.request_ids("T1"), [1, 2, 6]);
     assert_eq!((platform.seen("T3"), platform.accepted()), (1, 2));
+    platform.publish("kp1/demo-v1/dcx/T9/json/9/status", "");
+    until("it published that", PATIENCE, || device.answer("T9", 9));
 }
 
 #[test]
-#[should_panic(expected = "a request id used twice")]
 fn the_platform_finds_what_the_protocol_forbids() {
     let site = Site::new();
     let broker = Broker::start(&site, true);
     let mut platform = Platform::start(&site, broker.port());
-    let device = site.identity("device");
-    for n in 1..=2 {
-        let body = format!(r#"[{{"timestamp":1,"n":{n}}}]"#);
-        request(broker.port(), &device, "kp1/demo-v1/dcx/T1/json/1", &body);
+    let mut device = Asking::start(&site, &broker);
+    device.send("T1", 1, r#"[{"timestamp":1,"n":1}]"#);
+    device.send("T1", 1, r#"[{"timestamp":1,"n":2}]"#);
+    device.send("T1", 2, r#"[{"n":3}]"#);
+    device.send("T1", 3, "{");
+    device.ask("T1", 4, r#"[{"timestamp":1,"n":3}]"#);
+    let violations = platform.violations();
+    let expected = ["a request id used twice", "a sample without a timestamp in ms", "not JSON"];
+    assert_eq!(violations.len(), expected.len(), "{violations:?}");
+    for (violation, why) in violations.iter().zip(expected) {
+        assert!(violation.contains(why), "{violation}");
     }
-    platform.arrivals();
 }
 
 #[test]
@@ -148,15 +150,41 @@ fn the_mute_broker_takes_and_never_confirms() {
     end(&mut child);
 }
 
-/// Publishes a request and waits for its answer, as `TOPIC PAYLOAD`; `None` after some seconds.
-fn request(port: u16, device: &Identity, topic: &str, body: &str) -> Option<String> {
-    // `mosquitto_rr` subscribes before it publishes, but to one topic only; a filter will do.
-    let mut command = mosquitto("mosquitto_rr", port, device);
-    command.args(["-t", topic, "-e", &format!("{topic}/+"), "-m", body, "-v", "-W", "3", "-V", "311"]);
-    let output = command.output().unwrap();
-    let answer = String::from_utf8(output.stdout).unwrap();
-    let answer = answer.strip_suffix('\n').unwrap_or(&answer);
-    (!answer.is_empty()).then(|| answer.replace("(null)", ""))
+/// A device that speaks 1/KP by hand.
+struct Asking {
+    _python: Python,
+    log: JsonLines,
+    port: u16,
+    identity: Identity,
+}
+
+impl Asking {
+    fn start(site: &Site, broker: &Broker) -> Self {
+        let log = site.path("asking.jsonl");
+        let filter = ["--filter", "kp1/+/+/+/json/+/+"];
+        let python = subscriber(site, "record.py", "asking", broker.port(), &log, &filter);
+        let identity = site.identity("device");
+        Self { _python: python, log: JsonLines::of(&log), port: broker.port(), identity }
+    }
+
+    fn send(&self, token: &str, id: u32, body: &str) {
+        let topic = format!("kp1/demo-v1/dcx/{token}/json/{id}");
+        assert!(publish(self.port, &self.identity, &topic, body).status.success());
+    }
+
+    /// `status PAYLOAD` or `error PAYLOAD`, if it has come.
+    fn answer(&mut self, token: &str, id: u32) -> Option<String> {
+        let topic = format!("kp1/demo-v1/dcx/{token}/json/{id}/");
+        self.log.all().iter().find_map(|line| {
+            let kind = line["topic"].as_str()?.strip_prefix(&topic)?;
+            Some(format!("{kind} {}", line["payload"].as_str()?))
+        })
+    }
+
+    fn ask(&mut self, token: &str, id: u32, body: &str) -> String {
+        self.send(token, id, body);
+        until("the platform answers", PATIENCE, || self.answer(token, id))
+    }
 }
 
 fn publish(port: u16, device: &Identity, topic: &str, body: &str) -> Output {

@@ -5,7 +5,7 @@ mod slave;
 use crate::{Config, Device, Modbus};
 use adapter_api::{
     Board, Devices, EndpointName, Health, Offer, Presence, Quality, Reading, Refused, Submission, Value,
-    clock::{now, timeout},
+    clock::{now, sleep, timeout},
     testkit::{Answers, Field, Rig, contract, run, wait_for},
 };
 use slave::{Ask, Reply, Slave};
@@ -259,6 +259,33 @@ fn a_missing_register_spoils_only_its_own_reading() {
 }
 
 #[test]
+fn a_device_that_came_back_is_asked_as_if_it_were_new() {
+    run(async {
+        let mut asked = 0;
+        let slave = Slave::start(move |ask: Ask| {
+            asked += 1;
+            match asked {
+                // Two registers, the second one missing; then one lost answer; then another device.
+                1..=3 if ask.start + ask.quantity == 2 => Reply::Exception(2),
+                1..=3 => Reply::Addresses,
+                4 => Reply::Silence,
+                _ => Reply::Addresses,
+            }
+        })
+        .await;
+        let meter = device(slave.address, 1, "20ms", &[0, 1]);
+        let mut rig = Rig::<Modbus>::start(config("timeout = '100ms'"), devices([("m", meter)]));
+        while slave.asked().len() < 9 {
+            rig.store.next().await.answer(Ok(()));
+        }
+        let quantities: Vec<_> = slave.asked().iter().map(|a| a.quantity).take(9).collect();
+        // The probe itself is still the old pair of requests; whatever follows is one.
+        assert_eq!(quantities, [2, 1, 1, 1, 1, 1, 2, 2, 2]);
+        rig.stop().await;
+    });
+}
+
+#[test]
 fn another_exception_makes_the_block_bad_and_leaves_the_rest() {
     run(async {
         let slave =
@@ -366,6 +393,7 @@ fn the_shutdown_finishes_the_request_in_the_wire_and_waits_for_the_receipts() {
         rig.shut_down();
         let sample = rig.store.next().await;
         assert_eq!(values(&sample), [("r00005".to_owned(), Value::Int(5))]);
+        sleep(Duration::from_millis(100)).await;
         rig.assert_running();
         sample.answer(Ok(()));
         let start = now();
@@ -381,7 +409,9 @@ fn the_shutdown_does_not_wait_for_a_device_that_says_nothing() {
         let meter = device(slave.address, 1, "10m", &[5]);
         let rig = Rig::<Modbus>::start(config("timeout = '1h'"), devices([("m", meter)]));
         wait_for("asked", || slave.asked().len() == 1).await;
+        let start = now();
         rig.stop().await;
+        assert!(now().since(start) < Duration::from_millis(1_500), "it ends by itself, not by being cut off");
     });
 }
 

@@ -1,0 +1,175 @@
+//! What can be typed, and what it does.
+
+use crate::{
+    config::{self, Config},
+    control::client,
+    daemon::Daemon,
+    log,
+};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Where the packaged configuration lies.
+const CONFIG: &str = "/etc/tidegate/tidegate.toml";
+/// sysexits(3): something is wrong with the configuration, or with a database that is not for this version.
+const EX_CONFIG: u8 = 78;
+
+/// Edge gateway: carries the devices of a site to a cloud platform and loses nothing on the way.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground
+    Run {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Check a configuration without running it
+    Check {
+        /// The file to check
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Show a whole site with a platform, in one process, and count what arrives
+    Demo(crate::demo::Options),
+    /// Show how the running gateway is doing
+    Status(Ask),
+    /// Show what is queued, or the dead letters
+    Queue {
+        #[command(flatten)]
+        ask: Ask,
+        /// Show what the platform refused for good
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Show the last values of an endpoint
+    Read {
+        /// The endpoint
+        endpoint: String,
+        /// One of its resources
+        resource: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// Configuration file
+    #[arg(short, long, default_value = CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Ask {
+    #[command(flatten)]
+    file: File,
+    /// Control socket [default: the one of the configuration]
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// JSON for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Check { file } => check(&file),
+        Command::Run { file } => block_on(run_daemon(&file.config)),
+        Command::Demo(options) => block_on(crate::demo::run(options)),
+        Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
+        Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
+        Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),
+        Command::Read { endpoint, resource, ask } => {
+            let query = resource.map(|r| format!("?resource={}", client::segment(&r))).unwrap_or_default();
+            block_on(show(ask, format!("/v1/latest/{}{query}", client::segment(&endpoint)), client::latest_text))
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // One thread: units and the store have their own.
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?.block_on(future)
+}
+
+fn check(file: &Path) -> anyhow::Result<ExitCode> {
+    match Config::load(file) {
+        Ok((_, warnings)) => {
+            for warning in &warnings {
+                write!(io::stderr(), "{warning}")?;
+            }
+            writeln!(io::stdout(), "{}: good, {} warnings", file.display(), warnings.len())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(findings) => {
+            write!(io::stderr(), "{findings}")?;
+            Ok(ExitCode::from(EX_CONFIG))
+        }
+    }
+}
+
+async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
+    log::start();
+    let config = match Config::load(file) {
+        Ok((config, warnings)) => {
+            for warning in &warnings {
+                tracing::warn!(finding = %warning, "configuration");
+            }
+            config
+        }
+        Err(findings) => {
+            write!(io::stderr(), "{findings}")?;
+            return Ok(ExitCode::from(EX_CONFIG));
+        }
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut daemon = match Daemon::start(&config).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            tracing::error!(%error, "not started");
+            return Ok(ExitCode::from(if error.is_config() { EX_CONFIG } else { 1 }));
+        }
+    };
+    drop(config);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = daemon.store_died() => {
+            // Nothing can be kept without it: a new process is the only way on.
+            tracing::error!("the store has died");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    tracing::info!("stopping");
+    tokio::select! {
+        stopped = daemon.stop() => Ok(if stopped.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        // Impatience is allowed: what was answered is on disk.
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {
+    let socket = ask.socket.unwrap_or_else(|| config::control_socket(&ask.file.config));
+    let answer = client::ask(&socket, &question).await?;
+    if ask.json {
+        writeln!(io::stdout(), "{answer}")?;
+    } else {
+        write!(io::stdout(), "{}", people(&answer))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,97 @@
+//! Answers on the control socket. Read-only so far.
+
+use super::view::View;
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{future::Future, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use tokio::net::UnixListener;
+
+/// The control socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The system refused.
+    #[error("control socket {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody answers there.
+    #[error("control socket {}: another gateway answers there", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+}
+
+/// Opens the socket; the future serves it.
+pub fn listen(path: &std::path::Path, view: Arc<View>) -> Result<impl Future<Output = ()> + use<>, ListenError> {
+    let failed = |source| ListenError::Io { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
+    }
+    // A stale path is removed only when nobody answers there.
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(ListenError::InUse { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => std::fs::remove_file(path).map_err(failed)?,
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    let app = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/queue", get(queue))
+        .route("/v1/dead", get(dead))
+        .route("/v1/latest/{endpoint}", get(latest))
+        .with_state(view);
+    Ok(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the control socket has ended");
+        }
+    })
+}
+
+type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
+
+fn answer<T: Into<Value>>(result: Result<T, super::view::ViewError>) -> Answer {
+    result.map(|value| Json(value.into())).map_err(|error| {
+        let status = match error {
+            super::view::ViewError::Unknown(_) => StatusCode::NOT_FOUND,
+            super::view::ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(json!({ "error": error.to_string() })))
+    })
+}
+
+async fn status(State(view): State<Arc<View>>) -> Answer {
+    answer(view.status().await)
+}
+
+async fn queue(State(view): State<Arc<View>>) -> Answer {
+    answer(view.queue().await)
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<usize>,
+}
+
+async fn dead(State(view): State<Arc<View>>, Query(query): Query<Limit>) -> Answer {
+    answer(view.dead(query.limit.unwrap_or(100).min(1_000)).await)
+}
+
+#[derive(Deserialize)]
+struct Which {
+    resource: Option<String>,
+}
+
+async fn latest(State(view): State<Arc<View>>, Path(endpoint): Path<String>, Query(query): Query<Which>) -> Answer {
+    answer(view.latest(&endpoint, query.resource.as_deref()).await)
+}

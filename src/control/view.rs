@@ -1,0 +1,197 @@
+//! What can be asked of a running gateway, as JSON.
+
+use crate::{
+    endpoints::Directory,
+    store::{Closed, LaneInfo, Store, item},
+    supervisor::{UnitState, UnitWatch},
+    uplink::{SessionStatus, Uplink},
+};
+use adapter_api::{Board, Clock, EndpointName, Health, Presence, Quality, Resource, Sample, Source, Stamp, Value, clock};
+use base64::Engine as _;
+use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+
+/// What can be looked at.
+pub struct View {
+    /// Ledger, lanes, dead letters, latest values.
+    pub store: Store,
+    /// The session; `None` with `uplink.kind = "none"`.
+    pub uplink: Option<Uplink>,
+    /// Adapters.
+    pub units: Vec<UnitView>,
+    /// Which endpoints there are.
+    pub directory: Arc<Directory>,
+}
+
+/// An adapter's unit.
+#[derive(Debug)]
+pub struct UnitView {
+    /// `modbus.boiler-room`
+    pub name: String,
+    /// The supervisor's side.
+    pub unit: UnitWatch,
+    /// The adapter's side.
+    pub board: Board,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The store has ended.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// No such thing.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl View {
+    /// How the gateway is doing.
+    pub async fn status(&self) -> Result<Json, ViewError> {
+        let figures = self.store.figures().await?;
+        let uplink = self.session(Vec::new()).await.0;
+        let endpoints = self.directory.len();
+        Ok(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "endpoints": endpoints,
+            "uplink": uplink,
+            "ledger": figures.totals,
+            "balance": figures.totals.balance(),
+            "reasons": figures.reasons,
+            "dead_letters": figures.dead_letters,
+            "store_fault": figures.fault,
+            "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
+        }))
+    }
+
+    /// What is queued, by lane.
+    pub async fn queue(&self) -> Result<Json, ViewError> {
+        let mut lanes = self.store.queue().await?;
+        lanes.sort_by(|(a, _), (b, _)| (&a.endpoint, a.class, a.seq).cmp(&(&b.endpoint, b.class, b.seq)));
+        let phases = self.session(lanes.iter().map(|(lane, _)| lane.id).collect()).await.1;
+        let figures = self.store.figures().await?;
+        let lane = |(index, (lane, queued)): (usize, &(LaneInfo, usize))| {
+            let known = self.directory.by_key(&lane.endpoint).is_some();
+            let state = if known { phases.get(index).copied().unwrap_or("no uplink") } else { "orphaned" };
+            json!({
+                "endpoint": lane.endpoint.to_string(),
+                "class": lane.class.name(),
+                "seq": lane.seq,
+                "queued": queued,
+                "state": state,
+            })
+        };
+        Ok(json!({
+            "lanes": lanes.iter().enumerate().map(lane).collect::<Vec<_>>(),
+            "queued": figures.totals.queued,
+            "dead": figures.dead_letters,
+        }))
+    }
+
+    /// The youngest dead letters.
+    pub async fn dead(&self, limit: usize) -> Result<Json, ViewError> {
+        let letters = self.store.dead(limit).await?;
+        let letter = |letter: crate::store::DeadLetter| {
+            let sample = item::decode(letter.stamp, letter.boot, &letter.item).ok();
+            json!({
+                "id": letter.id,
+                "endpoint": letter.endpoint,
+                "reason": letter.reason,
+                "stamp_us": letter.stamp,
+                "sample": sample.as_ref().map(sample_json),
+            })
+        };
+        Ok(json!({ "dead": letters.into_iter().map(letter).collect::<Vec<_>>() }))
+    }
+
+    /// Last readings of an endpoint.
+    pub async fn latest(&self, endpoint: &str, resource: Option<&str>) -> Result<Json, ViewError> {
+        let unknown = || ViewError::Unknown(format!("no endpoint {endpoint:?} in the configuration"));
+        let name = EndpointName::new(endpoint).map_err(|_| unknown())?;
+        self.directory.by_name(&name).ok_or_else(unknown)?;
+        let wanted = match resource {
+            None => None,
+            Some(name) => Some(Resource::new(name).map_err(|error| ViewError::Unknown(error.to_string()))?),
+        };
+        let now = Clock::trusting().wall_us();
+        let values = self.store.latest(name, wanted).await?;
+        let value = |(at, reading): &(Stamp, adapter_api::Reading)| {
+            let mut shown = Map::new();
+            shown.insert("resource".into(), json!(reading.resource.as_str()));
+            shown.insert("value".into(), value_json(&reading.value));
+            let (quality, why) = match &reading.quality {
+                Quality::Good => ("good", None),
+                Quality::Uncertain(why) => ("uncertain", Some(why)),
+                Quality::Bad(why) => ("bad", Some(why)),
+            };
+            shown.insert("quality".into(), json!(quality));
+            shown.insert("why".into(), json!(why));
+            if let Stamp::Wall { us, source } = at {
+                shown.insert("stamp_us".into(), json!(us));
+                shown.insert("source".into(), json!(if *source == Source::Device { "device" } else { "gateway" }));
+                shown.insert("age_ms".into(), json!((now.saturating_sub(*us) / 1_000).max(0)));
+            }
+            Json::Object(shown)
+        };
+        Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
+    }
+
+    async fn session(&self, lanes: Vec<crate::store::LaneId>) -> (SessionStatus, Vec<&'static str>) {
+        match &self.uplink {
+            None => (SessionStatus::default(), Vec::new()),
+            Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
+                let state = crate::uplink::State::Connecting;
+                (SessionStatus { state, last_error: Some("the uplink is being restarted".into()), ..SessionStatus::default() }, Vec::new())
+            }),
+        }
+    }
+}
+
+impl UnitView {
+    fn json(&self) -> Json {
+        let (health, presence) = self.board.read();
+        let (state, why) = match self.unit.state() {
+            UnitState::Running => ("running", None),
+            UnitState::BackingOff { until, why } => {
+                let seconds = until.since(clock::now()).as_secs();
+                ("backing off", Some(format!("{why}; again in {seconds} s")))
+            }
+            UnitState::Stopped => ("stopped", None),
+        };
+        let (health, health_why) = match health {
+            Health::Starting => ("starting", None),
+            Health::Up => ("up", None),
+            Health::Degraded(why) => ("degraded", Some(why)),
+        };
+        let devices: Map<String, Json> = presence
+            .into_iter()
+            .map(|(endpoint, presence)| {
+                let shown = match presence {
+                    Presence::Online => json!({ "presence": "online" }),
+                    Presence::Asleep => json!({ "presence": "asleep" }),
+                    Presence::Offline(why) => json!({ "presence": "offline", "why": why }),
+                };
+                (endpoint.as_str().to_owned(), shown)
+            })
+            .collect();
+        json!({ "name": self.name, "state": state, "why": why, "health": health, "health_why": health_why, "devices": devices })
+    }
+}
+
+fn sample_json(sample: &Sample) -> Json {
+    sample.readings.iter().map(|r| (r.resource.as_str().to_owned(), value_json(&r.value))).collect::<Map<_, _>>().into()
+}
+
+fn value_json(value: &Value) -> Json {
+    match value {
+        Value::None => Json::Null,
+        Value::Bool(v) => json!(v),
+        Value::Int(v) => json!(v),
+        Value::Uint(v) => json!(v.value()),
+        Value::Float(v) => json!(v.value()),
+        Value::Text(v) => json!(v),
+        Value::Bytes(v) => json!(base64::engine::general_purpose::STANDARD.encode(v)),
+        Value::List(items) => items.iter().map(value_json).collect(),
+        Value::Map(members) => members.iter().map(|(k, v)| (k.clone(), value_json(v))).collect::<Map<_, _>>().into(),
+    }
+}

@@ -1,0 +1,193 @@
+//! Start order, wiring, shutdown order: the only file that knows every part.
+//!
+//! Up: store, uplink, adapters, control. Down: adapters (their last samples get in), uplink (the last
+//! confirmations), store (the last commits). A stop at any other moment loses nothing that was answered.
+
+use crate::{
+    config::{Config, Uplink as UplinkChoice, adapters::UnitConfig},
+    control::{self, view::{UnitView, View}},
+    endpoints::Directory,
+    shape::Shape,
+    store::{self, Closed, Store},
+    supervisor::{self, Unit},
+    uplink::{self, Uplink},
+};
+use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, Clock, clock};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
+
+/// All of the shutdown together.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+/// Of it, for the adapters.
+const ADAPTERS: Duration = Duration::from_secs(4);
+
+/// A running gateway.
+pub struct Daemon {
+    store: Store,
+    store_died: oneshot::Receiver<()>,
+    uplink: Option<Unit>,
+    adapters: Vec<Unit>,
+    view: Arc<View>,
+    control: JoinSet<()>,
+}
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// It ended at once.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// A thread could not be started.
+    #[error("no thread for {unit}: {source}")]
+    Thread {
+        /// Whose.
+        unit: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The control socket could not be opened.
+    #[error(transparent)]
+    Control(#[from] control::server::ListenError),
+}
+
+impl StartError {
+    /// Whether starting again would not help: a person has to change something.
+    pub fn is_config(&self) -> bool {
+        use store::OpenError::{Foreign, Newer};
+        matches!(self, Self::Store(Newer { .. } | Foreign { .. }))
+    }
+}
+
+impl Daemon {
+    /// Starts everything. From the store's opening on, nothing outside can make it fail: an adapter or
+    /// a platform that is not there is only unhealthy.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let directory = Arc::new(config.directory());
+        let shape = Shape::new(directory.clone(), matches!(config.uplink, UplinkChoice::Mqtt(_)));
+        let options = store::Options {
+            dir: config.gateway.state_dir.clone(),
+            commit_within: config.store.commit_within,
+            max_sample_bytes: config.store.max_sample_bytes,
+        };
+        let (store, store_died) = store::open(&options, directory.clone(), shape)?;
+        let (uplink, handle) = start_uplink(config, &directory, &store)?;
+        let (mut adapters, mut views) = (Vec::new(), Vec::new());
+        start_adapters(config, &store, &mut adapters, &mut views).await?;
+        let view = Arc::new(View { store: store.clone(), uplink: handle, units: views, directory });
+        let control = start_control(&config.gateway.control_socket, view.clone())?;
+        tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
+        Ok(Self { store, store_died, uplink, adapters, view, control })
+    }
+
+    /// What `status` and the demo look at.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Resolves when the store has died: then the process has to end.
+    pub async fn store_died(&mut self) {
+        let _dropped = (&mut self.store_died).await;
+    }
+
+    /// Stops the adapters; what they have measured gets in.
+    pub async fn stop_adapters(&mut self) {
+        let deadline = clock::now() + ADAPTERS;
+        let mut stopping = JoinSet::new();
+        for mut unit in self.adapters.drain(..) {
+            stopping.spawn(async move {
+                if !unit.stop(deadline).await {
+                    tracing::warn!(unit = %unit.name, "did not stop in time; it is left behind");
+                }
+            });
+        }
+        while stopping.join_next().await.is_some() {}
+    }
+
+    /// Stops everything in order.
+    pub async fn stop(mut self) -> Result<(), Closed> {
+        let deadline = clock::now() + SHUTDOWN;
+        self.stop_adapters().await;
+        if let Some(uplink) = &mut self.uplink
+            && !uplink.stop(deadline).await
+        {
+            tracing::warn!("the uplink did not stop in time");
+        }
+        self.control.abort_all();
+        let stopped = clock::timeout(deadline.since(clock::now()), self.store.stop()).await;
+        tracing::info!("stopped");
+        stopped.unwrap_or(Err(Closed))
+    }
+}
+
+fn start_uplink(config: &Config, directory: &Arc<Directory>, store: &Store) -> Result<(Option<Unit>, Option<Uplink>), StartError> {
+    let UplinkChoice::Mqtt(config) = &config.uplink else { return Ok((None, None)) };
+    let handle = Uplink::default();
+    let (config, directory, store, uplink) = (config.clone(), directory.clone(), store.clone(), handle.clone());
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let run = move || {
+        let questions = uplink.attach();
+        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), questions, stop.clone())
+    };
+    let unit = supervisor::start("uplink".into(), shutdown, run)
+        .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
+    Ok((Some(unit), Some(handle)))
+}
+
+async fn start_adapters(
+    config: &Config, store: &Store, units: &mut Vec<Unit>, views: &mut Vec<UnitView>,
+) -> Result<(), StartError> {
+    #[cfg(feature = "modbus")]
+    for (name, unit) in &config.adapters.modbus {
+        start_adapter::<adapter_modbus::Modbus>(name, unit, store, units, views).await?;
+    }
+    #[cfg(feature = "test-hooks")]
+    for (name, unit) in &config.adapters.test {
+        start_adapter::<adapter_api::test_adapter::Test>(name, unit, store, units, views).await?;
+    }
+    Ok(())
+}
+
+async fn start_adapter<A: Adapter>(
+    name: &str, unit: &UnitConfig<A::Config, A::Device>, store: &Store, units: &mut Vec<Unit>, views: &mut Vec<UnitView>,
+) -> Result<(), StartError> {
+    let intake = store.intake().await?;
+    let (board, report) = Board::new();
+    let full_name = format!("{}.{name}", A::KIND);
+    // The sending half is kept by the closure: devices change only with a restart so far.
+    let (devices_tx, devices) = watch::channel(Arc::new(unit.devices.clone()));
+    let (short, config, shutdown) = (Arc::<str>::from(name), unit.config.clone(), CancellationToken::new());
+    let stop = shutdown.clone();
+    let run = move || {
+        let _held = &devices_tx;
+        A::run(
+            config.clone(),
+            AdapterCx {
+                name: short.clone(),
+                devices: devices.clone(),
+                intake: intake.clone(),
+                report: report.clone(),
+                clock: Clock::trusting(),
+                shutdown: stop.clone(),
+            },
+        )
+    };
+    let started = supervisor::start(full_name.clone(), shutdown, run);
+    let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?;
+    views.push(UnitView { name: full_name, unit: unit.watch(), board });
+    units.push(unit);
+    Ok(())
+}
+
+fn start_control(socket: &Path, view: Arc<View>) -> Result<JoinSet<()>, StartError> {
+    let serve = control::server::listen(socket, view)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve);
+    Ok(tasks)
+}

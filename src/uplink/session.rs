@@ -1,0 +1,299 @@
+//! One session: the only place of the uplink that awaits. It carries packets between the link and the
+//! connection's machine, events between the store and the engine, and reconnects for ever.
+
+use super::{
+    Question, SessionStatus, State,
+    engine::{Engine, Output},
+    link::{self, Link, LinkError},
+    mqtt::{self, Broken, Connection, MAX_INCOMING},
+    outflow::PartId,
+};
+use crate::{
+    backoff::{Backoff, Rng},
+    config::{Address, UplinkConfig},
+    failpoint::{self, Point},
+    store::{Closed, Event, Store},
+};
+use adapter_api::{CancellationToken, Instant, clock};
+use bytes::BytesMut;
+use rumqttc::mqttbytes::{self, v4::Packet};
+use std::{future::Future, pin::pin, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
+    sync::mpsc,
+};
+
+/// The first wait after a lost connection, and the longest.
+const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A connection that lasted this long ends the backoff: an expected cut is no failure.
+const LASTING: Duration = Duration::from_secs(10);
+/// Time for the confirmations of what is in the air when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Store events taken in one turn, so that the link gets its turn too.
+const EVENTS: usize = 256;
+
+/// A session and what it needs.
+pub(super) struct Session {
+    pub(super) config: UplinkConfig,
+    pub(super) client_id: String,
+    pub(super) engine: Engine,
+    pub(super) store: Store,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) rng: Rng,
+    pub(super) status: SessionStatus,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// The daemon stops.
+    #[error("the gateway stops")]
+    Shutdown,
+    /// It could not be opened.
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    /// It broke.
+    #[error("{0}")]
+    Broken(#[from] Broken),
+    /// The system says so.
+    #[error("connection lost: {0}")]
+    Io(#[from] std::io::Error),
+    /// The broker closed it.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// The engine wants a new one.
+    #[error("{0}")]
+    Renew(&'static str),
+    /// The store has ended.
+    #[error("{0}")]
+    Store(#[from] Closed),
+}
+
+impl Session {
+    /// Connects, and connects again, until the daemon stops.
+    pub(super) async fn run(mut self) -> Result<(), Closed> {
+        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+        let mut address = 0;
+        loop {
+            let target = self.config.addresses.get(address % self.config.addresses.len().max(1)).cloned();
+            let Some(target) = target else { return Ok(()) };
+            self.status.address = format!("{} port {}", target.host, target.port);
+            let since = clock::now();
+            let end = self.connection(&target).await;
+            let now = clock::now();
+            self.engine.handle_disconnected(now);
+            self.status.state = State::Connecting;
+            self.report(&end);
+            match end {
+                End::Shutdown => return self.leave(now).await,
+                End::Store(closed) => return Err(closed),
+                _ if now.since(since) >= LASTING => backoff.reset(),
+                _ => address += 1,
+            }
+            let pause = backoff.full_jitter(&mut self.rng);
+            if self.meanwhile(clock::sleep(pause)).await?.is_none() {
+                return self.leave(clock::now()).await;
+            }
+        }
+    }
+
+    /// One connection from its opening to its end.
+    async fn connection(&mut self, target: &Address) -> End {
+        let (target, tls, limit) = (target.clone(), self.config.tls.clone(), self.config.confirm_timeout);
+        let link = match self.meanwhile(async move { link::open(&target, &tls, limit).await }).await {
+            Ok(Some(Ok(link))) => link,
+            Ok(Some(Err(error))) => return error.into(),
+            Ok(None) => return End::Shutdown,
+            Err(closed) => return closed.into(),
+        };
+        let settings = mqtt::Settings {
+            client_id: self.client_id.clone(),
+            login: self.config.login.as_ref().map(|login| {
+                let password = login.password.as_ref().map(|p| p.expose().to_owned()).unwrap_or_default();
+                (login.username.clone(), password)
+            }),
+            keep_alive: self.config.keep_alive,
+            confirm_timeout: self.config.confirm_timeout,
+        };
+        let mut connection = Connection::open(clock::now(), settings);
+        let end = match self.converse(link, &mut connection).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        // Confirmations read before the end are real.
+        while let Some(event) = connection.poll_event() {
+            self.engine.handle_link(clock::now(), event);
+        }
+        end
+    }
+
+    async fn converse(&mut self, link: Link, connection: &mut Connection<PartId>) -> Result<std::convert::Infallible, End> {
+        let (mut reader, mut writer) = tokio::io::split(link);
+        let mut inbox = BytesMut::new();
+        let mut unflushed = false;
+        let mut leaving: Option<Instant> = None;
+        loop {
+            let now = clock::now();
+            self.turn(now, connection).await?;
+            let air = self.engine.outflow().air().publishes;
+            if leaving.is_some_and(|until| until <= now || air == 0) {
+                say_goodbye(&mut writer, connection).await?;
+                return Err(End::Shutdown);
+            }
+            let due = [Some(connection.poll_timeout()), self.engine.poll_timeout(), leaving];
+            let due = due.into_iter().flatten().min();
+            let writing = unflushed || !connection.outgoing().is_empty();
+            // Every arm is cancel-safe: reads and writes take what they took, channels lose nothing.
+            tokio::select! {
+                read = reader.read_buf(&mut inbox) => {
+                    if read? == 0 {
+                        return Err(End::Closed);
+                    }
+                    take_packets(&mut inbox, connection)?;
+                }
+                wrote = push(&mut writer, connection.outgoing()), if writing => {
+                    unflushed = !connection.outgoing().is_empty();
+                    connection.handle_written(clock::now(), wrote?);
+                    if !unflushed && air > 0 {
+                        failpoint::pass(Point::InFlight);
+                    }
+                }
+                event = self.events.recv() => self.take_events(event)?,
+                Some(question) = self.questions.recv() => self.answer(question),
+                () = wait_until(due) => {}
+                () = self.shutdown.cancelled(), if leaving.is_none() => {
+                    self.engine.drain();
+                    leaving = Some(clock::now() + FAREWELL);
+                }
+            }
+            let now = clock::now();
+            self.engine.handle_timeout(now);
+            connection.handle_timeout(now)?;
+        }
+    }
+
+    /// Moves what can move between the machines and the store.
+    async fn turn(&mut self, now: Instant, connection: &mut Connection<PartId>) -> Result<(), End> {
+        loop {
+            while let Some(event) = connection.poll_event() {
+                if event == mqtt::Event::Connected {
+                    self.status.state = State::Up;
+                    self.status.connections += 1;
+                    self.status.last_error = None;
+                    tracing::info!(address = %self.status.address, "connected to the platform");
+                }
+                self.engine.handle_link(now, event);
+            }
+            let Some(output) = self.engine.poll_output(now) else { return Ok(()) };
+            match output {
+                Output::Store(command) => self.store.ask(command).await?,
+                Output::Publish(part, frame) => {
+                    if connection.publish(now, part, frame).is_err() {
+                        // All 65,535 packet ids are in use, with a window of 256: they were never freed.
+                        return Err(Broken::Missing("PUBACK").into());
+                    }
+                }
+                Output::Subscribe(key, filters) => connection.subscribe(now, key, &filters),
+                Output::Renew(why) => return Err(End::Renew(why)),
+            }
+        }
+    }
+
+    /// Tells the store the last of what is known: proofs and returned rows.
+    async fn leave(&mut self, now: Instant) -> Result<(), Closed> {
+        while let Some(output) = self.engine.poll_output(now) {
+            if let Output::Store(command) = output {
+                self.store.ask(command).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something while there is no connection; `None` if the daemon stops.
+    async fn meanwhile<F: Future>(&mut self, future: F) -> Result<Option<F::Output>, Closed> {
+        let mut future = pin!(future);
+        loop {
+            let now = clock::now();
+            self.engine.handle_timeout(now);
+            self.leave(now).await?;
+            let due = self.engine.poll_timeout();
+            tokio::select! {
+                out = &mut future => return Ok(Some(out)),
+                event = self.events.recv() => self.take_events(event)?,
+                Some(question) = self.questions.recv() => self.answer(question),
+                () = wait_until(due) => {}
+                () = self.shutdown.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    fn take_events(&mut self, first: Option<Event>) -> Result<(), Closed> {
+        let now = clock::now();
+        self.engine.handle_store(now, first.ok_or(Closed)?);
+        for _ in 0..EVENTS {
+            match self.events.try_recv() {
+                Ok(event) => self.engine.handle_store(now, event),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, question: Question) {
+        let mut status = self.status.clone();
+        if status.state == State::Up && self.engine.outflow().is_degraded(clock::now()) {
+            status.state = State::Degraded;
+        }
+        status.subscribing = self.engine.is_waiting_for_subscriptions();
+        status.parked = self.engine.parked().into_iter().map(super::Parked::from).collect();
+        status.count(self.engine.counts());
+        let lanes = question.lanes.iter().map(|lane| self.engine.outflow().phase_of(*lane)).collect();
+        let _gone = question.answer.send((status, lanes));
+    }
+
+    fn report(&mut self, end: &End) {
+        let error = end.to_string();
+        if matches!(end, End::Shutdown) || self.status.last_error.as_deref() == Some(error.as_str()) {
+            return;
+        }
+        tracing::warn!(address = %self.status.address, %error, "no connection to the platform; it is tried again for ever");
+        self.status.last_error = Some(error);
+    }
+}
+
+/// Writes some of what waits, or flushes where nothing waits. Returns how much was taken.
+async fn push(writer: &mut WriteHalf<Link>, waiting: &[u8]) -> std::io::Result<usize> {
+    if waiting.is_empty() {
+        writer.flush().await?;
+        return Ok(0);
+    }
+    writer.write(waiting).await
+}
+
+async fn say_goodbye(writer: &mut WriteHalf<Link>, connection: &mut Connection<PartId>) -> std::io::Result<()> {
+    connection.disconnect();
+    let bye = async {
+        writer.write_all(connection.outgoing()).await?;
+        writer.shutdown().await
+    };
+    clock::timeout(FAREWELL / 4, bye).await.unwrap_or(Ok(()))
+}
+
+fn take_packets(inbox: &mut BytesMut, connection: &mut Connection<PartId>) -> Result<(), Broken> {
+    loop {
+        match Packet::read(inbox, MAX_INCOMING) {
+            Ok(packet) => connection.handle_packet(clock::now(), packet)?,
+            Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(()),
+            Err(_) => return Err(Broken::Protocol("a packet that cannot be read")),
+        }
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => clock::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
