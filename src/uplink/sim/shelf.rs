@@ -1,0 +1,188 @@
+//! The simulated store: the real index of lanes over rows that survive a power cut, answering late.
+
+use super::plan::{Plan, Us};
+use crate::{
+    endpoints::EndpointKey,
+    store::{Class, Event, LaneId, LaneInfo, RowId, StoredRow, lanes::Lanes},
+    uplink::outflow::FlightId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A sample by its lane and its own number.
+pub(super) type Number = (usize, u64);
+
+/// A question that is answered later.
+#[derive(Debug)]
+pub(super) enum Job {
+    Next { lane: LaneId, max_rows: usize, max_bytes: usize },
+    Release { lane: LaneId, rows: Vec<RowId> },
+    Take { lane: LaneId, flight: FlightId, rows: Vec<RowId>, dead: bool },
+    Reserve(u64),
+    /// The transaction that deletes what is gone.
+    Delete,
+}
+
+/// Disk and memory of the store.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    // On disk.
+    pub(super) rows: BTreeMap<i64, Number>,
+    pub(super) infos: Vec<LaneInfo>,
+    pub(super) next_id: u64,
+    pub(super) dead: BTreeSet<Number>,
+    pub(super) stored: u64,
+    pub(super) landed: u64,
+    pub(super) dropped: u64,
+    /// Sample numbers of each lane so far.
+    numbers: Vec<u64>,
+    last_row: i64,
+    // In memory.
+    lanes: Lanes,
+    gone: Vec<(i64, bool)>,
+    claimed: BTreeMap<LaneId, BTreeSet<RowId>>,
+    /// When the last ordered answer is due.
+    pub(super) busy_until: Us,
+    pub(super) delete_due: bool,
+}
+
+impl Shelf {
+    pub(super) fn new(plan: &Plan, endpoints: &[EndpointKey]) -> Self {
+        let mut shelf = Self { next_id: plan.first_id, ..Self::default() };
+        for (e, endpoint) in endpoints.iter().enumerate() {
+            for l in 0..plan.lanes {
+                let id = LaneId(i64::try_from(e * plan.lanes + l + 1).unwrap());
+                let class = if l == 2 { Class::Control } else { Class::Telemetry };
+                shelf.infos.push(LaneInfo { id, endpoint: endpoint.clone(), class, seq: i64::try_from(l).unwrap() });
+            }
+        }
+        shelf.numbers = vec![0; shelf.infos.len()];
+        shelf.restart();
+        shelf
+    }
+
+    /// The power was cut: memory is rebuilt from the disk.
+    pub(super) fn restart(&mut self) {
+        self.lanes = Lanes::default();
+        self.gone.clear();
+        self.claimed.clear();
+        self.busy_until = 0;
+        self.delete_due = false;
+        for info in &self.infos {
+            self.lanes.add(info.clone());
+        }
+        for (row, (lane, _)) in &self.rows {
+            self.lanes.push(self.infos[*lane].id, RowId(*row));
+        }
+    }
+
+    /// What is said to an uplink that starts.
+    pub(super) fn announcements(&mut self) -> Vec<Event> {
+        let all: Vec<LaneId> = self.infos.iter().map(|info| info.id).collect();
+        all.into_iter().filter_map(|lane| self.lanes.announce(lane)).map(Event::Ready).collect()
+    }
+
+    /// Commits new samples of a lane.
+    pub(super) fn commit(&mut self, lane: usize, count: usize, gap: i64, awake: bool) -> Option<Event> {
+        for _ in 0..count {
+            self.last_row += gap;
+            self.rows.insert(self.last_row, (lane, self.numbers[lane]));
+            self.numbers[lane] += 1;
+            self.stored += 1;
+            self.lanes.push(self.infos[lane].id, RowId(self.last_row));
+        }
+        if awake { self.lanes.announce(self.infos[lane].id).map(Event::Ready) } else { None }
+    }
+
+    /// Drops up to so many of the oldest rows of a lane.
+    pub(super) fn drop_oldest(&mut self, lane: usize, max: usize) -> Result<(), String> {
+        let id = self.infos[lane].id;
+        for row in self.lanes.drop_oldest(id, max) {
+            if self.claimed.get(&id).is_some_and(|claimed| claimed.contains(&row)) {
+                return Err(format!("row {} was dropped in flight", row.0));
+            }
+            if self.rows.remove(&row.0).is_none() {
+                return Err(format!("row {} was dropped and is not on disk", row.0));
+            }
+            self.dropped += 1;
+        }
+        self.balance()
+    }
+
+    /// Does a job; says what to tell the uplink.
+    pub(super) fn work(&mut self, plan: &Plan, job: Job) -> Result<Option<Event>, String> {
+        match job {
+            Job::Next { lane, max_rows, max_bytes } => Ok(Some(self.next(plan, lane, max_rows, max_bytes))),
+            Job::Release { lane, rows } => {
+                self.lanes.release(lane, &rows);
+                let claimed = self.claimed.entry(lane).or_default();
+                rows.iter().for_each(|row| drop(claimed.remove(row)));
+                Ok(None)
+            }
+            Job::Take { lane, flight, rows, dead } => {
+                let taken = self.lanes.take(lane, &rows);
+                if taken.len() != rows.len() {
+                    return Err(format!("{} of {} landed rows were not in flight", rows.len() - taken.len(), rows.len()));
+                }
+                let claimed = self.claimed.entry(lane).or_default();
+                taken.iter().for_each(|row| drop(claimed.remove(row)));
+                self.gone.extend(taken.iter().map(|row| (row.0, dead)));
+                self.balance()?;
+                Ok(Some(Event::Taken(flight)))
+            }
+            Job::Reserve(count) => {
+                let from = self.next_id;
+                self.next_id += count;
+                Ok(Some(Event::Ids(from..self.next_id)))
+            }
+            Job::Delete => {
+                self.delete_due = false;
+                for (row, dead) in std::mem::take(&mut self.gone) {
+                    let Some(number) = self.rows.remove(&row) else { return Err(format!("row {row} was deleted twice")) };
+                    if dead {
+                        self.dead.insert(number);
+                    } else {
+                        self.landed += 1;
+                    }
+                }
+                self.balance()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Rows off the books that are still on disk.
+    pub(super) fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    fn next(&mut self, plan: &Plan, lane: LaneId, max_rows: usize, max_bytes: usize) -> Event {
+        let (mut rows, mut bytes, mut unread) = (Vec::new(), 0, Vec::new());
+        for id in self.lanes.claim(lane, max_rows) {
+            if bytes >= max_bytes {
+                unread.push(id);
+                continue;
+            }
+            let (index, number) = self.rows[&id.0];
+            let item = plan.row(index, number);
+            bytes += item.len();
+            rows.push(StoredRow { id, stamp: i64::try_from(number).unwrap(), boot: None, item });
+        }
+        self.lanes.release(lane, &unread);
+        self.claimed.entry(lane).or_default().extend(rows.iter().map(|row| row.id));
+        let more = self.lanes.has_more(lane);
+        Event::Rows { lane, rows, more }
+    }
+
+    /// stored = landed + queued + dropped + dead, and the books agree with the disk.
+    fn balance(&self) -> Result<(), String> {
+        let queued = self.rows.len() as u64;
+        let sum = self.landed + queued + self.dropped + self.dead.len() as u64;
+        if sum != self.stored {
+            return Err(format!("the ledger is off: {} stored, {sum} accounted for", self.stored));
+        }
+        if self.lanes.queued() + self.gone.len() as u64 != queued {
+            return Err(format!("{queued} rows on disk, {} on the books, {} gone", self.lanes.queued(), self.gone.len()));
+        }
+        Ok(())
+    }
+}
