@@ -1,4 +1,83 @@
-//! Tidegate. The code map comes here.
+//! Tidegate: an edge gateway that carries the devices of a site to a cloud platform and loses nothing.
+//!
+//! # The code map
+//!
+//! ```text
+//!  devices        adapters/* (one crate each)                     this crate                          platform
+//!  Modbus TCP --- modbus --+                        +--------------------------------+
+//!  (line test) -- test ----+-- intake.submit -----> | shape/   rules (sans-IO)       |
+//!                          |   one bounded channel  | store/   one thread owns SQLite|
+//!                          |   per unit             |   group -> COMMIT -> answer    |
+//!      answered only now <-+-- receipt.committed()  |   outbox, dead, ledger, latest |
+//!                                                   +---^-------------^--------------+
+//!                                           next(lane)  |  Landed     |  Buried
+//!                                                   +---+-------------+--------------+
+//!                                                   | uplink/                        |
+//!                                                   |   session (I/O) - link - tls   |=== one TLS connection ==>
+//!                                                   |   engine (sans-IO)             |
+//!                                                   |     outflow, parking, window   |
+//!                                                   |     subscribe, dialect/*       |
+//!                                                   +--------------------------------+
+//!  config/ file -> Config     supervisor: units on own threads     control/ <-- tidegate status | queue | read
+//! ```
+//!
+//! | where | responsible for |
+//! |---|---|
+//! | `adapters/api` | the contract: samples, intake and receipt, presence, health; `clock`; the contract test kit |
+//! | `adapters/modbus` | Modbus TCP: what is read when, in which blocks, with which types |
+//! | [`config`] | the file, checked as a whole; secrets that are never printed |
+//! | [`endpoints`] | the directory: endpoint <-> token |
+//! | [`shape`] | rules between intake and store |
+//! | [`store`] | durable before answered, deleted only with proof |
+//! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
+//! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
+//! | [`supervisor`] | units, each on its own thread, restarted with backoff |
+//! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
+//! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
+//! | [`demo`] | a simulated site and a platform around the real daemon |
+//! | [`cli`], `main` | what can be typed; exit codes |
+//! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
+//!
+//! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
+//! endpoints, dialects know tokens, the store knows endpoints only.
+//!
+//! # The journey of a reading, from a register to its confirmation
+//!
+//! 1. `adapter_modbus::bus`: the task of a connection reads a block when `schedule` says so
+//! 2. `adapter_modbus::value`: registers become a `Reading`
+//! 3. `adapter_api::Intake::submit`: the `Sample` waits for room, not for the commit
+//! 4. `store::thread::Thread::gather`: taken in turn from the units' channels
+//! 5. `store::thread::Thread::commit`: `shape::Shape::admit`, `store::outbox::insert`, COMMIT (I1)
+//! 6. `adapter_api::Submission::answer`: now, and not before, the `Receipt` resolves
+//! 7. `store::lanes::Lanes::announce`: the lane is `Event::Ready`
+//! 8. `uplink::outflow::Outflow::poll_wish`: the lane's turn, if the window has room: `Command::Next`
+//! 9. `store::thread::Thread::next`: its leading rows are read: `Event::Rows`
+//! 10. `uplink::engine::Engine::fly`: `Dialect::encode` makes a part, `Outflow::launch` puts it in the air
+//! 11. `uplink::mqtt::Connection::publish`, `uplink::session`: onto the wire
+//! 12. `uplink::mqtt::Connection::handle_packet`: PUBACK; for 1/KP then `/status`, `Dialect::decode`
+//! 13. `uplink::outflow::Outflow::handle_delivered`: `Landed`, the proof (I2)
+//! 14. `store::thread::Thread::obey`: off the books; `write_gone`: deleted and counted with the next group
+//!
+//! # Invariants
+//!
+//! Cited by number in code and tests; `tests/tidy.rs` keeps this list honest.
+//!
+//! - **I1** Nothing is answered to a device before its COMMIT returned. `store/thread.rs`, `Receipt`.
+//! - **I2** A row leaves the outbox by a confirmation of its own flight, or by a counted drop.
+//!   `uplink/outflow.rs` (`Landed` has no other constructor), `store/outbox.rs`.
+//! - **I3** First deliveries of a lane are in order; no row is in two flights. `uplink/outflow.rs`.
+//! - **I4** One bad item blocks neither its lane nor its batch; one refused endpoint no other.
+//!   `uplink/outflow.rs`, `uplink/parking.rs`.
+//! - **I8** One adapter's crash, stall or flood reaches no other; one bad device no other device.
+//!   `supervisor.rs`, each adapter's schedule.
+//! - **I9** An invalid file never replaces a valid configuration. `config/mod.rs`.
+//! - **I11** A secret is never printed. `config/secret.rs`, `dialect/path.rs`.
+//! - **I12** Only `clock.rs` reads a clock; tasks and threads have an owner; only `store/` touches
+//!   SQLite. `.clippy.toml`, `tests/tidy.rs`.
+//!
+//! I5 (an order is acknowledged only when it is in the inbox), I6 (`begin` is committed before an
+//! order touches a wire), I7 (only a verified image reaches an adapter) and I10 (disk use stays under
+//! the quota) come with orders, firmware and quotas.
 
 pub mod backoff;
 pub mod cli;

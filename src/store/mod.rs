@@ -10,6 +10,8 @@ mod latest;
 pub mod ledger;
 mod outbox;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use crate::{
@@ -229,7 +231,8 @@ pub fn open(options: &Options, directory: Arc<Directory>, shape: Shape) -> Resul
     let (alive, died) = oneshot::channel();
     let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions)?;
     spawn(move || {
-        let _held = (alive, lock);
+        // Dropped in this order: whoever learns of the end may open the directory.
+        let _held = (lock, alive);
         thread.run();
     })
     .map_err(unusable)?;

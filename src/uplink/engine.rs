@@ -346,6 +346,13 @@ impl Engine {
         self.subscriptions.is_open_ended()
     }
 
+    /// Flights and questions under way, requests remembered, timers: none may grow without bound.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let (held, timers) = self.outflow.sizes();
+        (held, self.requests.len(), timers)
+    }
+
     /// Endpoints that are parked and why.
     pub(crate) fn parked(&self) -> Vec<(EndpointKey, String)> {
         self.outflow.parked().map(|(endpoint, why)| (endpoint.clone(), why.to_owned())).collect()

@@ -20,6 +20,8 @@ pub(crate) mod mqtt;
 pub mod outflow;
 mod parking;
 mod session;
+#[cfg(test)]
+mod sim;
 mod subscribe;
 mod tls;
 pub(crate) mod window;

@@ -351,3 +351,167 @@ impl<T: Copy> Connection<T> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Path;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_start(Duration::from_secs(1_000 + seconds))
+    }
+
+    /// A connection the broker let in, with everything written.
+    fn connected() -> Connection<u32> {
+        let settings = Settings {
+            client_id: "gw".into(),
+            login: None,
+            keep_alive: Duration::from_secs(60),
+            confirm_timeout: TIMEOUT,
+        };
+        let mut connection = Connection::open(at(0), settings);
+        write_all(&mut connection, at(0));
+        let ack = ConnAck { session_present: true, code: ConnectReturnCode::Success };
+        connection.handle_packet(at(0), Packet::ConnAck(ack)).unwrap();
+        assert_eq!(events(&mut connection), [Event::Connected]);
+        connection
+    }
+
+    fn write_all(connection: &mut Connection<u32>, now: Instant) -> Vec<Packet> {
+        let mut bytes = BytesMut::from(connection.outgoing());
+        connection.handle_written(now, bytes.len());
+        std::iter::from_fn(|| Packet::read(&mut bytes, 1 << 20).ok()).collect()
+    }
+
+    fn events(connection: &mut Connection<u32>) -> Vec<Event<u32>> {
+        std::iter::from_fn(|| connection.poll_event()).collect()
+    }
+
+    fn frame(qos: Qos) -> Frame {
+        Frame { path: Path::open("t"), body: b"x".to_vec(), qos }
+    }
+
+    #[test]
+    fn a_puback_confirms_its_own_publish_only_and_once() {
+        let mut connection = connected();
+        connection.publish(at(1), 7, frame(Qos::AtLeastOnce)).unwrap();
+        connection.publish(at(1), 8, frame(Qos::AtLeastOnce)).unwrap();
+        let sent = write_all(&mut connection, at(1));
+        let [Packet::Publish(first), Packet::Publish(second)] = sent.as_slice() else { panic!("{sent:?}") };
+        for id in [second.pkid, second.pkid, 999, 0] {
+            connection.handle_packet(at(2), Packet::PubAck(PubAck::new(id))).unwrap();
+        }
+        assert_eq!(events(&mut connection), [Event::Acked(8)]);
+        connection.handle_packet(at(2), Packet::PubAck(PubAck::new(first.pkid))).unwrap();
+        assert_eq!(events(&mut connection), [Event::Acked(7)]);
+    }
+
+    #[test]
+    fn a_publish_of_qos_0_is_told_when_it_left() {
+        let mut connection = connected();
+        connection.publish(at(1), 7, frame(Qos::AtMostOnce)).unwrap();
+        let length = connection.outgoing().len();
+        connection.handle_written(at(1), length - 1);
+        assert_eq!(events(&mut connection), []);
+        connection.handle_written(at(1), 1);
+        assert_eq!(events(&mut connection), [Event::Written(7)]);
+    }
+
+    #[test]
+    fn a_publish_overtaken_by_a_full_window_condemns_the_link() {
+        let mut connection = connected();
+        for tag in 0..300 {
+            connection.publish(at(1), tag, frame(Qos::AtLeastOnce)).unwrap();
+        }
+        write_all(&mut connection, at(1));
+        let mut ended = Ok(());
+        for id in 2..=257 {
+            assert_eq!(ended, Ok(()), "before {id}");
+            ended = connection.handle_packet(at(1), Packet::PubAck(PubAck::new(id)));
+        }
+        assert!(matches!(ended, Err(Broken::Missing(_))), "{ended:?}");
+    }
+
+    #[test]
+    fn silence_is_no_failure_until_something_is_due() {
+        let mut connection = connected();
+        // Keep-alive: a ping after 60 s, nothing before.
+        assert_eq!(connection.poll_timeout(), at(60));
+        connection.handle_timeout(at(60)).unwrap();
+        assert_eq!(write_all(&mut connection, at(60)), [Packet::PingReq]);
+        connection.handle_packet(at(61), Packet::PingResp).unwrap();
+        // The wait for a confirmation begins with the publish, not in the silence before it.
+        connection.publish(at(110), 7, frame(Qos::AtLeastOnce)).unwrap();
+        write_all(&mut connection, at(110));
+        connection.handle_timeout(at(139)).unwrap();
+        assert_eq!(connection.poll_timeout(), at(140));
+        assert_eq!(connection.handle_timeout(at(140)), Err(Broken::Missing("progress on the link")));
+    }
+
+    #[test]
+    fn a_broker_that_answers_pings_only_is_left() {
+        let mut connection = connected();
+        connection.settings.keep_alive = Duration::from_secs(10);
+        connection.publish(at(1), 7, frame(Qos::AtLeastOnce)).unwrap();
+        let mut ended = Ok(());
+        for second in 1..60 {
+            write_all(&mut connection, at(second));
+            if second % 10 == 0 {
+                connection.handle_packet(at(second), Packet::PingResp).unwrap();
+            }
+            ended = connection.handle_timeout(at(second));
+            if ended.is_err() {
+                assert!((30..=32).contains(&second), "{second}");
+                break;
+            }
+        }
+        assert_eq!(ended, Err(Broken::Missing("progress on the link")));
+    }
+
+    #[test]
+    fn a_missing_pingresp_counts_from_the_moment_the_ping_left() {
+        let mut connection = connected();
+        connection.handle_timeout(at(60)).unwrap();
+        // The socket takes it 20 s later.
+        connection.handle_timeout(at(80)).unwrap();
+        write_all(&mut connection, at(80));
+        connection.handle_timeout(at(109)).unwrap();
+        assert_eq!(connection.handle_timeout(at(110)), Err(Broken::Missing("PINGRESP")));
+    }
+
+    #[test]
+    fn a_missing_suback_condemns_the_link_and_a_refused_filter_is_told() {
+        let mut connection = connected();
+        connection.subscribe(at(1), 5, &[Path::open("a"), Path::open("b")]);
+        connection.subscribe(at(1), 6, &[Path::open("c")]);
+        let sent = write_all(&mut connection, at(1));
+        let [Packet::Subscribe(first), Packet::Subscribe(_)] = sent.as_slice() else { panic!("{sent:?}") };
+        let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
+        connection.handle_packet(at(20), Packet::SubAck(SubAck::new(first.pkid, codes))).unwrap();
+        assert_eq!(events(&mut connection), [Event::Subscribed(5, vec![true, false])]);
+        assert_eq!(connection.handle_timeout(at(31)), Err(Broken::Missing("SUBACK")));
+    }
+
+    #[test]
+    fn what_comes_in_is_acknowledged_and_handed_on() {
+        let mut connection = connected();
+        let mut publish = Publish::new("kp1/x", QoS::AtLeastOnce, b"body".to_vec());
+        publish.pkid = 9;
+        connection.handle_packet(at(1), Packet::Publish(publish.clone())).unwrap();
+        assert_eq!(events(&mut connection), [Event::Inbound("kp1/x".into(), b"body".to_vec())]);
+        assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(9))]);
+        publish.qos = QoS::ExactlyOnce;
+        assert!(matches!(connection.handle_packet(at(1), Packet::Publish(publish)), Err(Broken::Protocol(_))));
+    }
+
+    #[test]
+    fn a_refused_connection_says_why() {
+        let mut connection = connected();
+        connection.connected = false;
+        let ack = ConnAck { session_present: false, code: ConnectReturnCode::BadUserNamePassword };
+        let refused = connection.handle_packet(at(1), Packet::ConnAck(ack)).unwrap_err();
+        assert_eq!(refused.to_string(), "the broker refused the connection: bad user name or password");
+    }
+}

@@ -574,6 +574,12 @@ impl Outflow {
         self.window.air()
     }
 
+    /// Flights and questions under way, and timers.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.flights.len() + self.asked + self.unsent.len(), self.timers.len())
+    }
+
     /// Lanes that are doing something, and what: for `queue`.
     pub fn phase_of(&self, lane: LaneId) -> &'static str {
         match self.lanes.get(&lane) {
@@ -775,3 +781,16 @@ fn flying_unsent(flights: &HashMap<FlightId, Flight>, id: FlightId) -> bool {
     flights.get(&id).is_some_and(|flight| !flight.unsent.is_empty())
 }
 
+/// Proofs for the store's own tests, which have no flights.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Buried, FlightId, Landed, LaneInfo, RowId};
+
+    pub(crate) fn landed(lane: &LaneInfo, rows: Vec<RowId>) -> Landed {
+        Landed { lane: lane.clone(), flight: FlightId(1), rows }
+    }
+
+    pub(crate) fn buried(lane: &LaneInfo, row: RowId, reason: &str) -> Buried {
+        Buried { lane: lane.clone(), flight: FlightId(1), row, reason: reason.to_owned() }
+    }
+}

@@ -54,7 +54,6 @@ pub(super) struct Plan {
     pub(super) dialect: Dialect,
     /// A plain topic with `{resource}`: each reading is a frame.
     pub(super) per_resource: bool,
-    pub(super) qos: Qos,
     pub(super) pace: Pace,
     pub(super) max_payload: usize,
     pub(super) endpoints: usize,
@@ -129,7 +128,6 @@ impl Plan {
             },
             dialect,
             per_resource,
-            qos,
             max_payload: 256 << 10,
             endpoints: if refusing { endpoints.max(3) } else { endpoints },
             lanes: if endpoints > 10 { 1 } else { rng.usize(1..=3) },
@@ -257,7 +255,7 @@ impl Plan {
 
     /// Whether it is over the payload limit alone.
     pub(super) fn is_huge(&self, number: u64) -> bool {
-        self.max_payload < 3_000 && number % 30 == 12
+        self.max_payload < 3_000 && number % 30 == 12 && !self.is_poison(0, number - 1)
     }
 
     /// Readings of a sample; without any, a plain topic with `{resource}` has nothing to say.

@@ -38,7 +38,6 @@ pub(super) struct Platform {
     partly: BTreeMap<Number, BTreeSet<u64>>,
     /// Requests of an endpoint are processed in order.
     pub(super) busy_until: BTreeMap<usize, Us>,
-    old_ids: Vec<(usize, u64)>,
 }
 
 impl Parcel {
@@ -70,33 +69,6 @@ impl Parcel {
 }
 
 impl Platform {
-    /// Replies that come whether a request is processed or not: foreign, stale and wrong ones.
-    pub(super) fn noise(&mut self, plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Vec<Answer> {
-        let mut noise = Vec::new();
-        let Some(id) = parcel.id else { return noise };
-        if now >= plan.faults_until {
-            return noise;
-        }
-        let mut say = |token: usize, instance: &str, id: u64, rng: &mut Rng| {
-            let after = rng.choice([0, MS, 300 * MS, 5 * SECOND, 10 * MINUTE]).unwrap_or(0);
-            let (verdict, body) = if rng.bool() { ("status", Vec::new()) } else { ("error", error(400)) };
-            noise.push(Answer { after, path: format!("kp1/app-v1/{instance}/tok{token}/json/{id}/{verdict}"), body });
-        };
-        if rng.u8(..100) < plan.foreign {
-            say((parcel.endpoint + 1) % plan.endpoints.max(2), "dcx", id, rng);
-            say(parcel.endpoint, "other", id, rng);
-        }
-        if rng.u8(..100) < plan.wrong {
-            say(parcel.endpoint, "dcx", (id + 1_000_000) % (1 << 31), rng);
-            if let Some((token, old)) = self.old_ids.get(rng.usize(..self.old_ids.len().max(1))).copied() {
-                // An old id is no other's: ids are unique, so this is a late duplicate.
-                say(token, "dcx", old, rng);
-            }
-        }
-        // Only of requests that have been confirmed or given up may a duplicate say anything.
-        noise
-    }
-
     /// Processes a request or refuses it, and answers. `Err`: something arrived that should not have.
     pub(super) fn process(&mut self, plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Result<Vec<Answer>, String> {
         let code = if parcel.id.is_some() { self.verdict(plan, now, rng, parcel) } else { None };
@@ -158,6 +130,28 @@ impl Platform {
         }
         Ok(())
     }
+}
+
+/// Replies that come whether a request is processed or not: foreign, stale and wrong ones.
+pub(super) fn noise(plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Vec<Answer> {
+    let mut noise = Vec::new();
+    let Some(id) = parcel.id else { return noise };
+    if now >= plan.faults_until {
+        return noise;
+    }
+    let mut say = |token: usize, instance: &str, id: u64, rng: &mut Rng| {
+        let after = rng.choice([0, MS, 300 * MS, 5 * SECOND, 10 * MINUTE]).unwrap_or(0);
+        let (verdict, body) = if rng.bool() { ("status", Vec::new()) } else { ("error", error(400)) };
+        noise.push(Answer { after, path: format!("kp1/app-v1/{instance}/tok{token}/json/{id}/{verdict}"), body });
+    };
+    if rng.u8(..100) < plan.foreign {
+        say((parcel.endpoint + 1) % plan.endpoints.max(2), "dcx", id, rng);
+        say(parcel.endpoint, "other", id, rng);
+    }
+    if rng.u8(..100) < plan.wrong {
+        say(parcel.endpoint, "dcx", (id + (1 << 30)) % (1 << 31), rng);
+    }
+    noise
 }
 
 fn endpoint_of(name: &str) -> Result<usize, String> {

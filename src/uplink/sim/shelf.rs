@@ -82,7 +82,7 @@ impl Shelf {
     }
 
     /// Commits new samples of a lane.
-    pub(super) fn commit(&mut self, lane: usize, count: usize, gap: i64, awake: bool) -> Option<Event> {
+    pub(super) fn commit(&mut self, lane: usize, count: usize, gap: i64) -> Option<Event> {
         for _ in 0..count {
             self.last_row += gap;
             self.rows.insert(self.last_row, (lane, self.numbers[lane]));
@@ -90,7 +90,7 @@ impl Shelf {
             self.stored += 1;
             self.lanes.push(self.infos[lane].id, RowId(self.last_row));
         }
-        if awake { self.lanes.announce(self.infos[lane].id).map(Event::Ready) } else { None }
+        self.lanes.announce(self.infos[lane].id).map(Event::Ready)
     }
 
     /// Drops up to so many of the oldest rows of a lane.
@@ -114,8 +114,7 @@ impl Shelf {
             Job::Next { lane, max_rows, max_bytes } => Ok(Some(self.next(plan, lane, max_rows, max_bytes))),
             Job::Release { lane, rows } => {
                 self.lanes.release(lane, &rows);
-                let claimed = self.claimed.entry(lane).or_default();
-                rows.iter().for_each(|row| drop(claimed.remove(row)));
+                self.claimed.entry(lane).or_default().retain(|row| !rows.contains(row));
                 Ok(None)
             }
             Job::Take { lane, flight, rows, dead } => {
@@ -123,8 +122,7 @@ impl Shelf {
                 if taken.len() != rows.len() {
                     return Err(format!("{} of {} landed rows were not in flight", rows.len() - taken.len(), rows.len()));
                 }
-                let claimed = self.claimed.entry(lane).or_default();
-                taken.iter().for_each(|row| drop(claimed.remove(row)));
+                self.claimed.entry(lane).or_default().retain(|row| !taken.contains(row));
                 self.gone.extend(taken.iter().map(|row| (row.0, dead)));
                 self.balance()?;
                 Ok(Some(Event::Taken(flight)))
@@ -148,6 +146,16 @@ impl Shelf {
                 Ok(None)
             }
         }
+    }
+
+    /// Samples of a lane so far.
+    pub(super) fn stored_of(&self, lane: usize) -> u64 {
+        self.numbers[lane]
+    }
+
+    /// Whether a row may be handed out, or is in flight.
+    pub(super) fn is_on_the_books(&self, row: RowId) -> bool {
+        self.rows.contains_key(&row.0) && !self.gone.iter().any(|(gone, _)| *gone == row.0)
     }
 
     /// Rows off the books that are still on disk.

@@ -1,0 +1,664 @@
+//! The simulation of the uplink: the real engine, outflow, dialects and index of lanes between a store
+//! that answers late, a link that breaks and a platform that lies. Tests only, no I/O, no clock.
+//!
+//! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
+//! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
+
+mod plan;
+mod platform;
+mod shelf;
+mod tests;
+
+use super::{
+    engine::{Engine, Output},
+    mqtt,
+    outflow::{FlightId, PartId},
+};
+use crate::{
+    backoff::Rng,
+    config::secret::EndpointToken,
+    dialect::{Frame, Path, Qos},
+    endpoints::{Directory, Endpoint, EndpointKey, Tenant},
+    store::{Command, Event, LaneId, RowId},
+};
+use adapter_api::{EndpointName, Instant};
+use plan::{Kind, MINUTE, MS, Plan, SECOND, Us};
+use platform::{Answer, Parcel, Platform};
+use shelf::{Job, Number, Shelf};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Turns of the loop that end a run: no machine needs so many.
+const STEPS: u64 = 400_000;
+/// Once nothing goes wrong any more, everything is delivered within this time: parked endpoints are
+/// probed each hour.
+const DRAIN: Us = 150 * MINUTE;
+/// On a slow link not more than so many seconds' worth waits for the wire.
+const WORTH: u64 = 12;
+
+/// Something that must never happen.
+#[derive(Debug)]
+struct Violation {
+    seed: u64,
+    at: Us,
+    what: String,
+}
+
+/// What a run did.
+#[derive(Debug, Default, Clone, Copy)]
+struct Stats {
+    steps: u64,
+    stored: u64,
+    resent: u64,
+    dropped: u64,
+    dead: u64,
+    stale: u64,
+    missed: u64,
+    cuts: u64,
+}
+
+enum Happening {
+    Commit(usize),
+    Work(u32, Job),
+    Tell(u32, Event),
+    Left(u64, PartId, Parcel, Qos),
+    Arrived(u64, PartId, Parcel, Qos),
+    Acked(u64, PartId),
+    Process(Parcel),
+    Answer(Answer),
+    Inbound(u64, Answer),
+    Subscribed(u64, u64, Vec<bool>),
+    Connect,
+    Cut,
+    PowerCut,
+    Drop,
+}
+
+/// One connection and what the broker keeps between two of them.
+#[derive(Default)]
+struct Link {
+    /// The connection, if there is one.
+    up: Option<u64>,
+    last: u64,
+    /// What had left before the last cut arrives all the same.
+    survivor: Option<u64>,
+    since: Us,
+    free_at: Us,
+    latency: Us,
+    granted: BTreeSet<usize>,
+    common: bool,
+    /// Sent and not acknowledged by the broker (QoS 0: not left), with their bytes.
+    air: HashMap<PartId, (usize, usize)>,
+    sent: usize,
+    sent_bytes: usize,
+    anything_back: bool,
+    /// Messages for the next connection.
+    session: Vec<Answer>,
+}
+
+struct World {
+    plan: Plan,
+    rng: Rng,
+    now: Us,
+    turn: u64,
+    happenings: BTreeMap<(Us, u64), Happening>,
+    directory: Arc<Directory>,
+    engine: Engine,
+    process: u32,
+    told_until: Us,
+    link: Link,
+    shelf: Shelf,
+    platform: Platform,
+    /// Rows the engine has and has not given back; true once confirmed or buried and not yet taken.
+    air: BTreeMap<LaneId, BTreeMap<RowId, bool>>,
+    asked: BTreeSet<LaneId>,
+    /// What each flight sent, and on which connection.
+    flights: HashMap<FlightId, (u64, BTreeSet<Number>)>,
+    committed: HashMap<Number, Us>,
+    renewed: Option<Us>,
+    stats: Stats,
+}
+
+/// Runs a seed to its end.
+fn run(seed: u64) -> Result<Stats, Violation> {
+    let mut world = World::new(Plan::draw(seed));
+    match world.turn() {
+        Ok(()) => Ok(world.stats),
+        Err(what) => Err(Violation { seed, at: world.now, what }),
+    }
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let key = |e| EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() };
+        let keys: Vec<EndpointKey> = (0..plan.endpoints).map(key).collect();
+        let directory = Arc::new(Directory::new(keys.iter().enumerate().map(|(e, key)| Endpoint {
+            key: key.clone(),
+            token: EndpointToken::new(&format!("tok{e}")),
+            enabled: true,
+            name_on_wire: BTreeMap::new(),
+        })));
+        let mut rng = Rng::with_seed(plan.seed);
+        let mut world = Self {
+            engine: engine(&plan, &directory, 0, 0),
+            shelf: Shelf::new(&plan, &keys),
+            plan,
+            now: 0,
+            turn: 0,
+            happenings: BTreeMap::new(),
+            directory,
+            process: 0,
+            told_until: 0,
+            link: Link::default(),
+            platform: Platform::default(),
+            air: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            flights: HashMap::new(),
+            committed: HashMap::new(),
+            renewed: None,
+            stats: Stats::default(),
+            rng: rng.fork(),
+        };
+        world.after(rng.u64(..5 * SECOND), Happening::Connect);
+        for lane in 0..world.shelf.infos.len() {
+            let mut at = 0;
+            // Half of the runs begin with a backlog.
+            let first = if rng.bool() { 0 } else { 10 * SECOND };
+            for _ in 0..world.plan.commits {
+                world.after(first + at, Happening::Commit(lane));
+                at += rng.u64(..world.plan.every * 2);
+            }
+        }
+        for (mean, what) in [(world.plan.cut, 0), (world.plan.power_cut, 1), (world.plan.drops, 2)] {
+            let Some(mean) = mean else { continue };
+            let mut at = rng.u64(..mean * 2);
+            while at < world.plan.faults_until {
+                world.after(at, [Happening::Cut, Happening::PowerCut, Happening::Drop].into_iter().nth(what).unwrap());
+                at += 1 + rng.u64(..mean * 2);
+            }
+        }
+        world
+    }
+
+    /// Turns until all is delivered after the last fault.
+    fn turn(&mut self) -> Result<(), String> {
+        loop {
+            self.pump()?;
+            let next = self.happenings.first_key_value().map(|(key, _)| key.0);
+            let due = self.engine.poll_timeout().map(us);
+            if self.now >= self.plan.faults_until && self.shelf.rows.is_empty() && next.is_none() {
+                return self.end();
+            }
+            let at = next.into_iter().chain(due).min().ok_or("nothing will ever happen again and rows are left")?;
+            if at > self.plan.faults_until + DRAIN + self.transmission() {
+                let left: Vec<_> = self.shelf.rows.iter().take(3).map(|(row, n)| (*row, *n)).collect();
+                let left: Vec<_> = left.into_iter().map(|(row, n)| (row, n, self.phase(n.0))).collect();
+                return Err(format!("{} rows are not delivered long after the last fault: {left:?}", self.shelf.rows.len()));
+            }
+            self.now = self.now.max(at);
+            self.stats.steps += 1;
+            if self.stats.steps > STEPS {
+                return Err("it turns without an end".into());
+            }
+            if due.is_some_and(|due| due <= self.now) {
+                let now = self.instant();
+                self.engine.handle_timeout(now);
+            } else if let Some((_, happening)) = self.happenings.pop_first() {
+                self.happen(happening)?;
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        let now = self.instant();
+        match happening {
+            Happening::Commit(lane) => self.commit(lane),
+            Happening::Work(process, job) if process == self.process => return self.work(job),
+            Happening::Tell(process, event) if process == self.process => self.told(event),
+            Happening::Left(conn, part, parcel, qos) if self.link.up == Some(conn) => {
+                if qos == Qos::AtMostOnce {
+                    if parcel.id.is_none() {
+                        // What the link took counts as delivered.
+                        self.platform.process(&self.plan, self.now, &mut self.rng, &parcel)?;
+                    }
+                    self.confirmed(part);
+                    self.engine.handle_link(now, mqtt::Event::Written(part));
+                }
+                self.after(self.link.latency, Happening::Arrived(conn, part, parcel, qos));
+            }
+            Happening::Arrived(conn, part, parcel, qos) if self.link.up == Some(conn) || self.link.survivor == Some(conn) => {
+                if qos == Qos::AtLeastOnce {
+                    self.after(self.link.latency, Happening::Acked(conn, part));
+                }
+                self.arrived(parcel, qos)?;
+            }
+            Happening::Acked(conn, part) if self.link.up == Some(conn) => {
+                self.confirmed(part);
+                self.link.anything_back |= !self.plan.dialect.replies();
+                self.engine.handle_link(now, mqtt::Event::Acked(part));
+            }
+            Happening::Process(parcel) => self.process(&parcel)?,
+            Happening::Answer(answer) => self.deliver(answer),
+            Happening::Inbound(conn, answer) if self.link.up == Some(conn) => {
+                self.link.anything_back = true;
+                self.engine.handle_link(now, mqtt::Event::Inbound(answer.path, answer.body));
+            }
+            // It was under way when the connection went: the broker keeps it, or thinks it arrived.
+            Happening::Inbound(_, answer) if self.rng.u8(..4) > 0 => self.deliver(answer),
+            Happening::Subscribed(conn, key, granted) if self.link.up == Some(conn) => {
+                self.engine.handle_link(now, mqtt::Event::Subscribed(key, granted));
+            }
+            Happening::Connect if self.link.up.is_none() => self.connect(),
+            Happening::Cut => self.cut(),
+            Happening::PowerCut => self.power_cut(),
+            Happening::Drop => {
+                let (lane, max) = (self.rng.usize(..self.shelf.infos.len()), self.rng.usize(1..=20));
+                return self.shelf.drop_oldest(lane, max);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    // === The store ===
+
+    fn commit(&mut self, lane: usize) {
+        let (count, gap) = (self.rng.usize(1..=self.plan.rows), self.rng.i64(1..5));
+        let first = self.shelf.stored_of(lane);
+        self.committed.extend((0..count as u64).map(|n| ((lane, first + n), self.now)));
+        let event = self.shelf.commit(lane, count, gap);
+        event.into_iter().for_each(|event| self.tell(event));
+    }
+
+    fn work(&mut self, job: Job) -> Result<(), String> {
+        if matches!(job, Job::Delete) && self.now < self.plan.faults_until && self.rng.u8(..100) < self.plan.store_fails {
+            self.after(SECOND, Happening::Work(self.process, Job::Delete));
+            return Ok(());
+        }
+        let event = self.shelf.work(&self.plan, job)?;
+        event.into_iter().for_each(|event| self.tell(event));
+        if self.shelf.has_gone() && !self.shelf.delete_due {
+            self.shelf.delete_due = true;
+            let after = self.rng.u64(..SECOND);
+            self.after(after, Happening::Work(self.process, Job::Delete));
+        }
+        Ok(())
+    }
+
+    /// Events reach the engine in order.
+    fn tell(&mut self, event: Event) {
+        self.told_until = self.told_until.max(self.now + self.rng.u64(..2 * MS));
+        self.at(self.told_until, Happening::Tell(self.process, event));
+    }
+
+    fn told(&mut self, event: Event) {
+        match &event {
+            Event::Rows { lane, rows, .. } => {
+                self.asked.remove(lane);
+                self.air.entry(*lane).or_default().extend(rows.iter().map(|row| (row.id, false)));
+            }
+            Event::Taken(_) => self.air.values_mut().for_each(|air| air.retain(|row, _| self.shelf.is_on_the_books(*row))),
+            Event::Ready(_) | Event::Ids(_) => {}
+        }
+        let now = self.instant();
+        self.engine.handle_store(now, event);
+    }
+
+    fn ask(&mut self, command: Command) -> Result<(), String> {
+        let (job, ordered) = match command {
+            Command::Next { lane, max_rows, max_bytes } => {
+                if !self.asked.insert(lane) {
+                    return Err(format!("lane {} was asked for twice", lane.0));
+                }
+                let air = self.air.entry(lane).or_default();
+                if !air.is_empty() {
+                    let how = if air.values().all(|landed| *landed) { "its landed rows are on the books" } else { "it flies" };
+                    return Err(format!("lane {} was asked for while {how} (I3)", lane.0));
+                }
+                if max_rows == 0 || max_bytes == 0 {
+                    return Err("asked for nothing".into());
+                }
+                (Job::Next { lane, max_rows, max_bytes }, true)
+            }
+            Command::Release { lane, rows } => {
+                let air = self.air.entry(lane).or_default();
+                if let Some(row) = rows.iter().find(|row| air.remove(row) != Some(false)) {
+                    return Err(format!("row {} came back and was not in the air", row.0));
+                }
+                (Job::Release { lane, rows }, true)
+            }
+            Command::Landed(landed) => {
+                let (conn, sent) = self.flights.get(&landed.flight()).cloned().unwrap_or_default();
+                for row in landed.rows() {
+                    let number = self.leave(landed.lane().id, *row)?;
+                    if self.plan.readings(number.1) == 0 {
+                        continue;
+                    }
+                    if !self.platform.has.contains(&number) {
+                        return Err(format!("sample {number:?} landed and the platform never got it (I2)"));
+                    }
+                    if self.link.up != Some(conn) || !sent.contains(&number) {
+                        return Err(format!("sample {number:?} landed by another flight's confirmation (I2)"));
+                    }
+                }
+                (Job::Take { lane: landed.lane().id, flight: landed.flight(), rows: landed.rows().to_vec(), dead: false }, false)
+            }
+            Command::Bury(buried) => {
+                let number = self.leave(buried.lane().id, buried.row())?;
+                if !(self.platform.refused_alone.contains(&number) || self.plan.is_damaged(number.1) || self.plan.is_huge(number.1)) {
+                    return Err(format!("sample {number:?} was buried and never refused for itself (I4)"));
+                }
+                (Job::Take { lane: buried.lane().id, flight: buried.flight(), rows: vec![buried.row()], dead: true }, false)
+            }
+            Command::Reserve(count) => (Job::Reserve(count), true),
+            _ => return Err("a question that is not the engine's".into()),
+        };
+        let after = self.rng.u64(..=self.plan.store_delay);
+        let mut at = self.now + after;
+        if ordered {
+            at = at.max(self.shelf.busy_until);
+            self.shelf.busy_until = at;
+        }
+        self.at(at, Happening::Work(self.process, job));
+        Ok(())
+    }
+
+    /// A row leaves by proof: it must be in the air, and each only once.
+    fn leave(&mut self, lane: LaneId, row: RowId) -> Result<Number, String> {
+        match self.air.entry(lane).or_default().get_mut(&row) {
+            Some(landed @ false) => *landed = true,
+            _ => return Err(format!("row {} landed or was buried and was not in the air (I2)", row.0)),
+        }
+        self.shelf.rows.get(&row.0).copied().ok_or_else(|| format!("row {} left twice", row.0))
+    }
+
+    // === The link and the platform ===
+
+    fn connect(&mut self) {
+        self.link.last += 1;
+        let conn = self.link.last;
+        let (from, to) = self.plan.latency;
+        self.link = Link {
+            up: Some(conn),
+            last: conn,
+            survivor: self.link.survivor,
+            since: self.now,
+            free_at: self.now,
+            latency: self.rng.u64(from..=to),
+            session: std::mem::take(&mut self.link.session),
+            ..Link::default()
+        };
+        let now = self.instant();
+        self.engine.handle_link(now, mqtt::Event::Connected);
+        for answer in std::mem::take(&mut self.link.session) {
+            let after = self.rng.u64(..200 * MS);
+            self.after(after, Happening::Inbound(conn, answer));
+        }
+    }
+
+    /// The connection is gone.
+    fn cut(&mut self) {
+        let Some(conn) = self.link.up.take() else { return };
+        self.stats.cuts += 1;
+        self.link.survivor = self.rng.bool().then_some(conn);
+        let now = self.instant();
+        self.engine.handle_disconnected(now);
+        let after = self.rng.u64(SECOND..20 * SECOND);
+        self.after(after, Happening::Connect);
+    }
+
+    /// The process is gone, and all that was not on disk.
+    fn power_cut(&mut self) {
+        self.link.survivor = self.link.up.take().filter(|_| self.rng.bool());
+        self.stats.cuts += 1;
+        self.count();
+        self.process += 1;
+        self.air.clear();
+        self.asked.clear();
+        self.flights.clear();
+        self.renewed = None;
+        self.shelf.restart();
+        self.engine = engine(&self.plan, &self.directory, self.now, self.process);
+        self.shelf.announcements().into_iter().for_each(|event| self.tell(event));
+        let after = self.rng.u64(SECOND..60 * SECOND);
+        self.after(after, Happening::Connect);
+    }
+
+    fn publish(&mut self, part: PartId, frame: &Frame) -> Result<(), String> {
+        let Some(conn) = self.link.up else { return Err("a frame without a connection".into()) };
+        let parcel = Parcel::read(&self.plan, frame)?;
+        let subscribed = self.link.common || self.link.granted.contains(&parcel.endpoint);
+        if parcel.id.is_some() && !subscribed && !self.needs_no_filter() {
+            return Err(format!("endpoint {} flies before its filter is granted", parcel.endpoint));
+        }
+        let bytes = frame.path.expose().len() + frame.body.len();
+        let (first, sent) = self.flights.entry(part.flight).or_insert_with(|| (conn, BTreeSet::new()));
+        if *first != conn {
+            return Err("a flight goes on over two connections".into());
+        }
+        sent.extend(&parcel.samples);
+        let (frames, flying) = self.link.air.entry(part).or_default();
+        (*frames, *flying) = (*frames + 1, *flying + bytes);
+        self.link.sent += 1;
+        self.link.sent_bytes += bytes;
+        let (publishes, flying) = self.link.air.values().fold((0, 0), |sum, air| (sum.0 + air.0, sum.1 + air.1));
+        if publishes > 256 || flying > (1 << 20) + bytes {
+            return Err(format!("{publishes} publishes and {flying} bytes are in the air"));
+        }
+        let fresh = !self.link.anything_back && self.now < self.link.since + 25 * SECOND;
+        if fresh && (self.link.sent > 8 || self.link.sent_bytes > (32 << 10) + bytes) {
+            return Err(format!("{} publishes before anything came back", self.link.sent));
+        }
+        self.link.free_at = self.link.free_at.max(self.now) + bytes as u64 * SECOND / self.plan.rate;
+        if self.plan.stall > 0 && self.rng.u8(..20) == 0 {
+            self.link.free_at += self.rng.u64(..self.plan.stall);
+        } else if self.plan.rate == 1_000 && self.plan.stall == 0 && self.now > self.link.since + 90 * SECOND {
+            let backlog = (self.link.free_at - self.now) / SECOND;
+            if backlog > WORTH + bytes as u64 / self.plan.rate {
+                return Err(format!("{backlog} s' worth waits for the wire"));
+            }
+        }
+        self.at(self.link.free_at, Happening::Left(conn, part, parcel, frame.qos));
+        Ok(())
+    }
+
+    fn confirmed(&mut self, part: PartId) {
+        if let Some((frames, bytes)) = self.link.air.remove(&part)
+            && frames > 1
+        {
+            self.link.air.insert(part, (frames - 1, bytes));
+        }
+    }
+
+    fn arrived(&mut self, parcel: Parcel, qos: Qos) -> Result<(), String> {
+        if parcel.id.is_none() {
+            if qos == Qos::AtLeastOnce {
+                self.platform.process(&self.plan, self.now, &mut self.rng, &parcel)?;
+            }
+            return Ok(());
+        }
+        for answer in platform::noise(&self.plan, self.now, &mut self.rng, &parcel) {
+            self.after(answer.after, Happening::Answer(answer));
+        }
+        let calm = self.now >= self.plan.faults_until;
+        if !calm && self.rng.u8(..100) < self.plan.forgotten {
+            return Ok(());
+        }
+        let slow = self.plan.kind == Kind::Wild && !calm && self.rng.u8(..30) == 0;
+        let takes = if slow { self.rng.u64(..60 * SECOND) } else { self.rng.u64(..100 * MS) };
+        let busy = self.platform.busy_until.entry(parcel.endpoint).or_default();
+        *busy = (self.now + takes).max(*busy);
+        let at = *busy;
+        self.at(at, Happening::Process(parcel));
+        Ok(())
+    }
+
+    fn process(&mut self, parcel: &Parcel) -> Result<(), String> {
+        let before: Vec<Number> = parcel.samples.iter().filter(|n| !self.platform.has.contains(n)).copied().collect();
+        let answers = self.platform.process(&self.plan, self.now, &mut self.rng, parcel)?;
+        answers.into_iter().for_each(|answer| self.after(answer.after, Happening::Answer(answer)));
+        if self.plan.kind == Kind::OneBad && self.plan.bad() != Some(parcel.endpoint) {
+            // One refused endpoint stops no other (I4).
+            for number in before {
+                let took = self.now.saturating_sub(self.committed[&number].max(5 * SECOND));
+                if took > 60 * SECOND + self.transmission() {
+                    return Err(format!("sample {number:?} of a healthy endpoint took {} s (I4)", took / SECOND));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker passes an answer on, or keeps it for the next connection.
+    fn deliver(&mut self, answer: Answer) {
+        match self.link.up {
+            Some(conn) => self.after(self.link.latency, Happening::Inbound(conn, answer)),
+            None => self.link.session.push(answer),
+        }
+    }
+
+    fn subscribe(&mut self, key: u64, filters: &[Path]) -> Result<(), String> {
+        let Some(conn) = self.link.up else { return Err("a subscription without a connection".into()) };
+        let mut granted = Vec::new();
+        for filter in filters {
+            let token = filter.expose().split('/').nth(3).unwrap_or_default();
+            let endpoint = token.trim_start_matches("tok").parse::<usize>().ok();
+            let refused = self.now < self.plan.faults_until && endpoint.is_some() && endpoint == self.plan.closed;
+            granted.push(!refused);
+            match endpoint {
+                Some(endpoint) if !refused => self.link.granted.extend([endpoint]),
+                None => self.link.common = true,
+                _ => {}
+            }
+        }
+        let after = self.link.latency * 2 + self.rng.u64(..SECOND);
+        self.after(after, Happening::Subscribed(conn, key, granted));
+        Ok(())
+    }
+
+    fn renew(&mut self, why: &str) -> Result<(), String> {
+        if self.renewed.is_some_and(|last| self.now - last < 600 * SECOND) {
+            return Err(format!("renewed twice within ten minutes: {why}"));
+        }
+        if self.plan.kind != Kind::Wild && self.plan.mute.is_none() {
+            return Err(format!("a healthy session was renewed: {why}"));
+        }
+        self.renewed = Some(self.now);
+        self.cut();
+        Ok(())
+    }
+
+    // === The loop's own ===
+
+    /// Carries out what the engine wants.
+    fn pump(&mut self) -> Result<(), String> {
+        let now = self.instant();
+        while let Some(output) = self.engine.poll_output(now) {
+            match output {
+                Output::Store(command) => self.ask(command)?,
+                Output::Publish(part, frame) => self.publish(part, &frame)?,
+                Output::Subscribe(key, filters) => self.subscribe(key, &filters)?,
+                Output::Renew(why) => self.renew(why)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more and all is delivered: what must be true then.
+    fn end(&mut self) -> Result<(), String> {
+        self.count();
+        let (plan, stats) = (&self.plan, &mut self.stats);
+        (stats.stored, stats.dropped, stats.dead) = (self.shelf.stored, self.shelf.dropped, self.shelf.dead.len() as u64);
+        stats.resent = self.platform.resent;
+        let lanes = self.shelf.infos.len();
+        let silent = (0..lanes).flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)));
+        let missing = silent.filter(|n| plan.readings(n.1) > 0 && !self.platform.has.contains(n) && !self.shelf.dead.contains(n));
+        let missing = missing.count() as u64;
+        if missing > stats.dropped {
+            return Err(format!("{missing} samples are missing, {} were dropped", stats.dropped));
+        }
+        if plan.kind == Kind::AllRefused && stats.dead > 0 {
+            return Err(format!("{} samples were buried while everything was refused", stats.dead));
+        }
+        if plan.kind == Kind::Poison {
+            let own = |n: &Number| plan.is_poison(self.now, n.1) || plan.is_damaged(n.1) || plan.is_huge(n.1);
+            let wanted = (0..lanes).flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n))).filter(own).count();
+            if wanted as u64 != stats.dead || !self.shelf.dead.iter().all(own) {
+                return Err(format!("{} samples are dead, {wanted} should be", stats.dead));
+            }
+        }
+        if plan.kind == Kind::Slow && (stats.resent > 0 || stats.missed > 0) {
+            return Err(format!("{} samples were sent again on a healthy link, {} replies missed", stats.resent, stats.missed));
+        }
+        let (held, requests, timers) = self.engine.sizes();
+        if held > 0 || self.engine.outflow().air() != super::window::Size::default() {
+            return Err(format!("{held} flights and questions, {:?} in the air at the end", self.engine.outflow().air()));
+        }
+        if requests > 4_096 || timers > 4 * (lanes + plan.endpoints) {
+            return Err(format!("{requests} requests and {timers} timers are kept at the end"));
+        }
+        if self.engine.outflow().parked().count() > 0 {
+            return Err("an endpoint is parked and all is delivered".into());
+        }
+        Ok(())
+    }
+
+    fn count(&mut self) {
+        let counts = self.engine.counts();
+        self.stats.stale += counts.stale_replies;
+        self.stats.missed += counts.missed;
+    }
+
+    fn needs_no_filter(&self) -> bool {
+        match &self.plan.dialect {
+            crate::dialect::Dialect::Kaa(kaa) => kaa.config.subscribe == crate::dialect::kaa::Subscribe::None,
+            crate::dialect::Dialect::Plain(_) => true,
+        }
+    }
+
+    /// How long all rows take on the link at least.
+    fn transmission(&self) -> Us {
+        self.shelf.stored * 2_000 * SECOND / self.plan.rate
+    }
+
+    fn phase(&mut self, lane: usize) -> &'static str {
+        let id = self.shelf.infos[lane].id;
+        self.engine.outflow().phase_of(id)
+    }
+
+    fn at(&mut self, at: Us, happening: Happening) {
+        self.turn += 1;
+        self.happenings.insert((at.max(self.now), self.turn), happening);
+    }
+
+    fn after(&mut self, after: Us, happening: Happening) {
+        self.at(self.now + after, happening);
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::from_start(Duration::from_micros(self.now))
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at / MS;
+        write!(f, "seed {} at {}.{:03} s: {}", self.seed, at / 1_000, at % 1_000, self.what)
+    }
+}
+
+fn engine(plan: &Plan, directory: &Arc<Directory>, now: Us, process: u32) -> Engine {
+    let rng = Rng::with_seed(plan.seed ^ u64::from(process) << 32);
+    let now = Instant::from_start(Duration::from_micros(now));
+    Engine::new(now, plan.dialect.clone(), directory.clone(), plan.max_payload, plan.pace.clone(), rng)
+}
+
+/// Rounded up, so that what is due then is due.
+fn us(at: Instant) -> Us {
+    let since = at.since(Instant::from_start(Duration::ZERO));
+    u64::try_from(since.as_nanos().div_ceil(1_000)).unwrap_or(Us::MAX)
+}
