@@ -109,13 +109,13 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     match Config::load(file) {
         Ok((_, warnings)) => {
             for warning in &warnings {
-                write!(io::stderr(), "{warning}")?;
+                writeln!(io::stderr(), "{warning}")?;
             }
             writeln!(io::stdout(), "{}: good, {} warnings", file.display(), warnings.len())?;
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
-            write!(io::stderr(), "{findings}")?;
+            writeln!(io::stderr(), "{findings}")?;
             Ok(ExitCode::from(EX_CONFIG))
         }
     }
@@ -131,7 +131,7 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
             config
         }
         Err(findings) => {
-            write!(io::stderr(), "{findings}")?;
+            writeln!(io::stderr(), "{findings}")?;
             return Ok(ExitCode::from(EX_CONFIG));
         }
     };

@@ -131,3 +131,16 @@ fn every_exception_from_a_lint_has_a_reason() {
         }
     }
 }
+
+#[test]
+fn the_configurations_in_the_readme_are_good() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("password"), "secret").unwrap();
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let parsed = tidegate::config::Config::parse(block, "README.md", dir.path());
+        assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
+    }
+}

@@ -16,12 +16,12 @@ use tokio::net::UnixStream;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("no gateway answers on {}: {source}; is it running? (systemctl status tidegate)", path.display())]
+    #[error("no gateway answers on {}: {why}", path.display())]
     Silent {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said, in words.
+        why: &'static str,
     },
     /// It was not understood.
     #[error("the answer on {} could not be read", path.display())]
@@ -37,7 +37,14 @@ pub enum AskError {
 /// Asks one question.
 pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
-    let stream = UnixStream::connect(socket).await.map_err(|source| AskError::Silent { path: socket.to_owned(), source })?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => "this user may not use the socket; be root or a member of its group",
+            io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
+            _ => "nobody listens; is it running? (systemctl status tidegate)",
+        };
+        AskError::Silent { path: socket.to_owned(), why }
+    })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
     let request = Request::get(question).header("host", "tidegate").body(Empty::<Bytes>::new()).map_err(|_| unreadable())?;
     let exchange = async {

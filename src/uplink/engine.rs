@@ -31,6 +31,8 @@ const IDS: u64 = (1 << 31) - 1;
 const BLOCK: u64 = 65_536;
 /// The next block is asked for when so many are left.
 const LOW: u64 = 8_192;
+/// A store that could not reserve ids is asked again after this long.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 /// A session is renewed for want of replies at most this often.
 const RENEW_EVERY: Duration = Duration::from_secs(600);
 /// Requests whose answers were given up are forgotten when there are so many.
@@ -75,6 +77,8 @@ pub(crate) struct Engine {
     requests: HashMap<u32, (Correlation, PartId)>,
     ids: VecDeque<Range<u64>>,
     ids_asked: bool,
+    /// The store could not reserve ids: it is asked again then.
+    ids_due: Option<Instant>,
     /// What the mutant uses in place of reserved ids.
     restarted: u64,
     outputs: VecDeque<Output>,
@@ -96,6 +100,7 @@ impl Engine {
             requests: HashMap::new(),
             ids: VecDeque::new(),
             ids_asked: false,
+            ids_due: None,
             restarted: 0,
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -115,6 +120,9 @@ impl Engine {
             store::Event::Taken(flight) => self.outflow.handle_taken(flight),
             store::Event::Ids(range) => {
                 self.ids_asked = false;
+                if range.is_empty() {
+                    self.ids_due = Some(now + RESERVE_AGAIN);
+                }
                 self.ids.push_back(range);
             }
         }
@@ -159,6 +167,7 @@ impl Engine {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.ids_due = self.ids_due.filter(|due| *due > now);
         let missed = self.outflow.handle_timeout(now);
         self.counts.missed += u64::try_from(missed).unwrap_or_default();
         let mute = now.since(self.last_reply) >= self.confirm_timeout;
@@ -171,13 +180,17 @@ impl Engine {
 
     /// The next moment at which something is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.outflow.poll_timeout()
+        self.outflow.poll_timeout().into_iter().chain(self.ids_due).min()
     }
 
     /// What the session has to do next.
     pub(crate) fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if self.outputs.is_empty() {
             self.reserve_ids();
+            while let Some(endpoint) = self.outflow.poll_unheard() {
+                let filters = self.directory.by_key(&endpoint).map(|endpoint| self.dialect.subscriptions(endpoint));
+                self.subscriptions.ask_again(endpoint, filters.unwrap_or_default());
+            }
             self.outputs.extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
             self.pump(now);
         }
@@ -213,7 +226,8 @@ impl Engine {
             }
         }
         // Those that have something to say first.
-        asked.sort_by_key(|(endpoint, _)| !self.outflow.has_rows(endpoint));
+        asked.sort_by_cached_key(|(endpoint, _)| (!self.outflow.has_rows(endpoint), endpoint.clone()));
+        open.sort();
         self.subscriptions = Subscriptions::new(common, asked);
         open.iter().for_each(|endpoint| self.outflow.handle_open(endpoint));
     }
@@ -254,7 +268,7 @@ impl Engine {
     }
 
     fn reserve_ids(&mut self) {
-        if !self.dialect.replies() || self.ids_asked {
+        if !self.dialect.replies() || self.ids_asked || self.ids_due.is_some() {
             return;
         }
         let left: u64 = self.ids.iter().map(|range| range.end.saturating_sub(range.start)).sum();
@@ -295,7 +309,7 @@ impl Engine {
         let Some((flight, key, room)) = self.outflow.poll_part(now) else { return false };
         let Some(endpoint) = self.directory.by_key(&key).cloned() else {
             self.outflow.handle_closed(now, &key, "the endpoint is not configured");
-            return false;
+            return true;
         };
         let samples: Vec<_> = self.outflow.rows(flight).into_iter().map(|row| &row.sample).collect();
         let (ids, restarted) = (&mut self.ids, &mut self.restarted);
@@ -314,10 +328,11 @@ impl Engine {
         match encoded {
             // Nothing to say is said: the rows are delivered at once.
             Ok(Encoded { frames, taken, .. }) if frames.is_empty() => {
-                if let Some(part) = self.outflow.launch(flight, taken, Size::default()) {
+                if let Some(part) = self.outflow.launch(now, flight, taken, Size::default()) {
                     self.outflow.handle_delivered(now, part);
                 }
             }
+            Ok(encoded) if encoded.frames.len() > 1 && !self.outflow.fits(encoded.frames.len()) => return false,
             Ok(encoded) => self.launch(now, flight, encoded),
             Err(error) => self.outflow.unsendable(now, flight, &error.to_string()),
         }
@@ -327,7 +342,7 @@ impl Engine {
     fn launch(&mut self, now: Instant, flight: super::outflow::FlightId, encoded: Encoded) {
         let bytes = encoded.frames.iter().map(|frame| frame.path.expose().len() + frame.body.len()).sum();
         let size = Size { publishes: encoded.frames.len(), bytes };
-        let Some(part) = self.outflow.launch(flight, encoded.taken, size) else { return };
+        let Some(part) = self.outflow.launch(now, flight, encoded.taken, size) else { return };
         if let Confirm::Reply(correlation) = encoded.confirm {
             if self.requests.len() >= REQUESTS {
                 let outflow = &self.outflow;

@@ -20,7 +20,7 @@ use crate::{
 };
 use adapter_api::{Instant, Sample};
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -116,17 +116,19 @@ const PIPELINE: usize = 64;
 pub struct Outflow {
     pace: Pace,
     rng: Rng,
-    lanes: HashMap<LaneId, Lane>,
+    lanes: BTreeMap<LaneId, Lane>,
     ready: [VecDeque<LaneId>; 2],
-    /// Flights with rows not yet sent.
+    /// Flights of which a part may be launched as soon as the window has room, each once, in turn.
     unsent: VecDeque<FlightId>,
-    flights: HashMap<FlightId, Flight>,
+    flights: BTreeMap<FlightId, Flight>,
     asked: usize,
-    endpoints: HashMap<EndpointKey, Ways>,
+    endpoints: BTreeMap<EndpointKey, Ways>,
     parking: Parking,
     timers: BTreeSet<(Instant, Timer)>,
     window: Window,
     wishes: VecDeque<Wish>,
+    /// Endpoints whose filters are to be asked for once more.
+    unheard: VecDeque<EndpointKey>,
     next_flight: u64,
     connected: bool,
     /// Nothing new may fly.
@@ -139,8 +141,10 @@ struct Ways {
     lanes: Vec<LaneId>,
     /// Its replies can reach us on this connection.
     open: bool,
-    /// Single rows refused in a row.
-    singles: u32,
+    /// The broker refused its filters when it was last asked.
+    closed: bool,
+    /// The lane that was probed with last: they take turns, or one's bad row would speak for all.
+    probed: Option<LaneId>,
 }
 
 #[derive(Debug)]
@@ -154,6 +158,8 @@ struct Lane {
     backoff: Backoff,
     /// Replies missed in a row.
     misses: u32,
+    /// Single rows refused in a row.
+    singles: u32,
     /// It waits until then once its flight is settled.
     hold: Option<Instant>,
 }
@@ -237,15 +243,16 @@ impl Outflow {
             parking: Parking::new(pace.probe),
             pace,
             rng,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             ready: [VecDeque::new(), VecDeque::new()],
             unsent: VecDeque::new(),
-            flights: HashMap::new(),
+            flights: BTreeMap::new(),
             asked: 0,
-            endpoints: HashMap::new(),
+            endpoints: BTreeMap::new(),
             timers: BTreeSet::new(),
             window: Window::new(),
             wishes: VecDeque::new(),
+            unheard: VecDeque::new(),
             next_flight: 1,
             connected: false,
             draining: false,
@@ -258,7 +265,7 @@ impl Outflow {
         let lane = self.lanes.entry(id).or_insert_with(|| {
             self.endpoints.entry(info.endpoint.clone()).or_default().lanes.push(id);
             let backoff = Backoff::new(self.pace.retry.0, self.pace.retry.1);
-            Lane { info, phase: Phase::Idle, more: false, limit: self.pace.batch, backoff, misses: 0, hold: None }
+            Lane { info, phase: Phase::Idle, more: false, limit: self.pace.batch, backoff, misses: 0, singles: 0, hold: None }
         });
         lane.more = true;
         self.queue(id);
@@ -269,31 +276,38 @@ impl Outflow {
         self.asked = self.asked.saturating_sub(1);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.more = more;
-        let fits = lane.phase == Phase::Asked && self.connected;
+        let asked = lane.phase == Phase::Asked;
+        // Meanwhile the connection may be another one, or the endpoint may be parked.
+        let endpoint = &lane.info.endpoint;
+        let open = self.connected && self.endpoints.get(endpoint).is_some_and(|ways| ways.open);
+        let fits = asked && open && self.parking.may_fly(endpoint, id);
         if !fits && !mutant::is(Mutant::TwoFlightsInALane) || rows.is_empty() && unreadable.is_empty() {
-            lane.phase = if lane.phase == Phase::Asked { Phase::Idle } else { lane.phase };
-            lane.more |= !rows.is_empty();
-            let rows: Vec<RowId> = rows.iter().map(|r| r.id).chain(unreadable.iter().map(|r| r.0)).collect();
-            if !rows.is_empty() {
-                self.wishes.push_back(Wish::Release { lane: id, rows });
+            if asked {
+                lane.phase = Phase::Idle;
+            }
+            let back: Vec<RowId> = rows.iter().map(|row| row.id).chain(unreadable.iter().map(|row| row.0)).collect();
+            if !back.is_empty() {
+                lane.more = true;
+                self.wishes.push_back(Wish::Release { lane: id, rows: back });
                 self.queue(id);
-            } else if more {
+            } else if more && asked {
                 // The store could not read: not at once again.
                 self.wait(now, id, None);
             }
+            self.pass_probe_on(id);
             return;
         }
         let flight = FlightId(self.next_flight);
         self.next_flight += 1;
         lane.phase = Phase::Flying(flight);
         let info = lane.info.clone();
-        self.parking.flew(now, id);
-        let unsent: VecDeque<Row> = rows.into();
-        if !unsent.is_empty() {
-            self.unsent.push_back(flight);
+        if self.parking.is_parked(&info.endpoint) {
+            lane.limit = 1;
         }
+        self.parking.flew(now, id);
         let proofs = unreadable.len();
-        self.flights.insert(flight, Flight { lane: id, unsent, parts: Vec::new(), next_part: 0, proofs });
+        self.flights.insert(flight, Flight { lane: id, unsent: rows.into(), parts: Vec::new(), next_part: 0, proofs });
+        self.line_up(flight);
         for (row, reason) in unreadable {
             self.wishes.push_back(Wish::Bury(Buried { lane: info.clone(), flight, row, reason }));
         }
@@ -321,14 +335,18 @@ impl Outflow {
     pub fn handle_open(&mut self, endpoint: &EndpointKey) {
         let ways = self.endpoints.entry(endpoint.clone()).or_default();
         ways.open = true;
-        let lanes = ways.lanes.clone();
-        lanes.into_iter().for_each(|lane| self.queue(lane));
+        if std::mem::take(&mut ways.closed) {
+            // What it was parked for is over.
+            self.parking.allow(endpoint, None);
+        }
+        self.queue_all(endpoint);
     }
 
     /// The connection is gone: all that is in the air comes back.
     pub fn handle_disconnected(&mut self, now: Instant) {
         self.connected = false;
         self.endpoints.values_mut().for_each(|ways| ways.open = false);
+        self.unheard.clear();
         self.ready.iter_mut().for_each(VecDeque::clear);
         for lane in self.lanes.values_mut() {
             if lane.phase == Phase::Ready {
@@ -348,18 +366,10 @@ impl Outflow {
         if self.draining {
             return None;
         }
-        for _ in 0..self.unsent.len() {
-            let room = self.window.room(now)?;
-            let id = *self.unsent.front()?;
-            let free = self.flights.get(&id).filter(|f| !f.unsent.is_empty() && f.parts.len() < self.parts_at_once());
-            let Some(lane) = free.and_then(|flight| self.lanes.get(&flight.lane)) else {
-                // Comes back to the queue when a part of it has landed.
-                self.unsent.pop_front();
-                continue;
-            };
-            return Some((id, lane.info.endpoint.clone(), room));
-        }
-        None
+        let id = *self.unsent.front()?;
+        let room = self.window.room(now)?;
+        let lane = self.lanes.get(&self.flights.get(&id)?.lane)?;
+        Some((id, lane.info.endpoint.clone(), room))
     }
 
     /// The unsent rows of a flight, at most one part's worth.
@@ -369,22 +379,27 @@ impl Outflow {
         flying.unsent.iter().take(limit.min(self.pace.batch)).collect()
     }
 
-    /// Whether nothing is in the air: then one frame may go, however large.
+    /// Whether nothing is in the air: then one part may go, however large.
     pub fn is_air_clear(&self) -> bool {
         self.window.air().publishes == 0
     }
 
+    /// Whether the window has room for so many frames at once.
+    pub fn fits(&mut self, frames: usize) -> bool {
+        self.window.fits(frames)
+    }
+
     /// The leading `taken` rows of a flight go out in so many frames and bytes.
-    pub fn launch(&mut self, flight: FlightId, taken: usize, size: Size) -> Option<PartId> {
+    pub fn launch(&mut self, now: Instant, flight: FlightId, taken: usize, size: Size) -> Option<PartId> {
         let flying = self.flights.get_mut(&flight)?;
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
         let rows = flying.unsent.drain(..taken.min(flying.unsent.len())).map(|row| row.id).collect();
         flying.parts.push(Part { id, rows, frames: size.publishes, size, deadline: None });
-        self.window.sent(size);
-        // To the end: lanes fly in turn.
-        self.unsent.pop_front();
-        self.unsent.push_back(flight);
+        self.window.sent(now, size);
+        // To the end of the line: lanes fly in turn.
+        self.unsent.retain(|waiting| *waiting != flight);
+        self.line_up(flight);
         Some(id)
     }
 
@@ -396,6 +411,9 @@ impl Outflow {
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
         flying.parts.push(Part { id, rows: vec![row.id], frames: 1, size: Size::default(), deadline: None });
+        if flying.unsent.is_empty() {
+            self.unsent.retain(|waiting| *waiting != flight);
+        }
         self.handle_refused(now, id, &Refusal::Item, reason);
     }
 
@@ -427,17 +445,12 @@ impl Outflow {
         self.window.confirmed(now, landed.size);
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return true };
         lane.backoff.reset();
-        lane.misses = 0;
+        (lane.misses, lane.singles) = (0, 0);
         lane.limit = lane.limit.saturating_mul(2).clamp(1, self.pace.batch);
         let info = lane.info.clone();
         self.wishes.push_back(Wish::Land(Landed { lane: info.clone(), flight: part.flight, rows: landed.rows }));
-        if let Some(ways) = self.endpoints.get_mut(&info.endpoint) {
-            ways.singles = 0;
-        }
         self.welcome(now, &info.endpoint);
-        if flying_unsent(&self.flights, part.flight) && !self.unsent.contains(&part.flight) {
-            self.unsent.push_back(part.flight);
-        }
+        self.line_up(part.flight);
         self.settle(part.flight);
         true
     }
@@ -446,7 +459,13 @@ impl Outflow {
     pub fn handle_refused(&mut self, now: Instant, part: PartId, refusal: &Refusal, reason: &str) -> bool {
         let Some(flying) = self.flights.get_mut(&part.flight) else { return false };
         let Some(at) = flying.parts.iter().position(|p| p.id == part) else { return false };
-        let (lane_id, rows) = (flying.lane, flying.parts.get(at).map_or(0, |p| p.rows.len()));
+        let Some(refused) = flying.parts.get_mut(at) else { return false };
+        let (lane_id, rows) = (flying.lane, refused.rows.len());
+        // The link carried it and its answer: as good as a confirmation for the window.
+        self.window.confirmed(now, std::mem::take(&mut refused.size));
+        if let Some(lane) = self.lanes.get_mut(&lane_id) {
+            lane.misses = 0;
+        }
         match refusal {
             Refusal::Item if rows > 1 => {
                 if mutant::is(Mutant::RefusalBuriesTheBatch) {
@@ -474,7 +493,17 @@ impl Outflow {
 
     /// This endpoint's replies cannot reach us: the broker refused its filter.
     pub fn handle_closed(&mut self, now: Instant, endpoint: &EndpointKey, reason: &str) {
+        let ways = self.endpoints.entry(endpoint.clone()).or_default();
+        (ways.open, ways.closed) = (false, true);
         self.park(now, endpoint, reason);
+        for flight in self.flights_of(endpoint) {
+            self.give_back(now, flight);
+        }
+    }
+
+    /// An endpoint whose filters the broker refused: asks for them once more.
+    pub fn poll_unheard(&mut self) -> Option<EndpointKey> {
+        self.unheard.pop_front()
     }
 }
 
@@ -598,8 +627,26 @@ impl Outflow {
 // === Helpers ===
 
 impl Outflow {
-    fn parts_at_once(&self) -> usize {
-        if self.pace.replies { 1 } else { PIPELINE }
+    /// Puts a flight in the line for the window if a part of it may go.
+    fn line_up(&mut self, id: FlightId) {
+        let at_once = if self.pace.replies { 1 } else { PIPELINE };
+        let free = self.flights.get(&id).is_some_and(|flight| !flight.unsent.is_empty() && flight.parts.len() < at_once);
+        if free && !self.unsent.contains(&id) {
+            self.unsent.push_back(id);
+        }
+    }
+
+    fn lanes_of(&self, endpoint: &EndpointKey) -> Vec<LaneId> {
+        self.endpoints.get(endpoint).map(|ways| ways.lanes.clone()).unwrap_or_default()
+    }
+
+    fn flights_of(&self, endpoint: &EndpointKey) -> Vec<FlightId> {
+        let phases = self.lanes_of(endpoint).into_iter().filter_map(|id| Some(self.lanes.get(&id)?.phase));
+        phases.filter_map(|phase| if let Phase::Flying(flight) = phase { Some(flight) } else { None }).collect()
+    }
+
+    fn queue_all(&mut self, endpoint: &EndpointKey) {
+        self.lanes_of(endpoint).into_iter().for_each(|lane| self.queue(lane));
     }
 
     /// Puts a lane in the queue if it may fly.
@@ -638,6 +685,7 @@ impl Outflow {
             }
         }
         self.queue(lane_id);
+        self.pass_probe_on(lane_id);
     }
 
     /// Takes a flight out of the air: its rows come back, in order.
@@ -670,10 +718,9 @@ impl Outflow {
 
     /// A single row was refused for itself.
     fn refuse_single(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
-        let Some(endpoint) = self.lanes.get(&lane).map(|lane| lane.info.endpoint.clone()) else { return };
-        let ways = self.endpoints.entry(endpoint).or_default();
-        ways.singles = ways.singles.saturating_add(1);
-        if ways.singles >= SINGLES || self.is_degraded(now) {
+        let Some(found) = self.lanes.get_mut(&lane) else { return };
+        found.singles = found.singles.saturating_add(1);
+        if found.singles >= SINGLES || self.is_degraded(now) {
             self.park_lane(now, part.flight, lane, reason);
         } else {
             self.bury(now, part, reason);
@@ -687,8 +734,6 @@ impl Outflow {
         flying.proofs += refused.rows.len();
         let lane_id = flying.lane;
         self.end_deadline(&refused);
-        // The link carried it and its answer: as good as a confirmation for the window.
-        self.window.confirmed(now, refused.size);
         let Some(lane) = self.lanes.get(&lane_id).map(|lane| lane.info.clone()) else { return };
         // It was read and judged: the endpoint itself is welcome.
         self.welcome(now, &lane.endpoint);
@@ -696,9 +741,7 @@ impl Outflow {
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };
             self.wishes.push_back(Wish::Bury(buried));
         }
-        if flying_unsent(&self.flights, part.flight) && !self.unsent.contains(&part.flight) {
-            self.unsent.push_back(part.flight);
-        }
+        self.line_up(part.flight);
         self.settle(part.flight);
     }
 
@@ -707,7 +750,8 @@ impl Outflow {
         let Some(lane_id) = self.flights.get(&part.flight).map(|flight| flight.lane) else { return false };
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return false };
         lane.misses = lane.misses.saturating_add(1);
-        if lane.misses >= MISSES {
+        // A probe that is not answered is one that failed.
+        if lane.misses >= MISSES || self.parking.is_parked(&lane.info.endpoint) {
             self.park_lane(now, part.flight, lane_id, "the platform does not answer for this endpoint");
         } else {
             self.wait(now, lane_id, None);
@@ -739,24 +783,50 @@ impl Outflow {
     fn park(&mut self, now: Instant, endpoint: &EndpointKey, reason: &str) {
         let until = self.parking.park(now, endpoint, reason, &mut self.rng);
         self.timers.insert((until, Timer::Probe(endpoint.clone())));
-        let lanes = self.endpoints.get(endpoint).map(|ways| ways.lanes.clone()).unwrap_or_default();
-        for id in lanes {
+        for id in self.lanes_of(endpoint) {
             if let Some(lane) = self.lanes.get_mut(&id)
                 && matches!(lane.phase, Phase::Ready | Phase::Waiting(_))
             {
                 lane.phase = Phase::Idle;
             }
         }
+        // What has not left yet stays here.
+        for id in self.flights_of(endpoint) {
+            if self.flights.get(&id).is_some_and(|flight| flight.parts.is_empty()) {
+                self.give_back(now, id);
+            }
+        }
+        // Noted now: a minute later nobody has flown "in the last minute".
+        self.is_degraded(now);
     }
 
-    /// One lane of a parked endpoint may fly with one row.
+    /// One lane of a parked endpoint may fly with one row: the next that has one.
     fn probe(&mut self, endpoint: &EndpointKey) {
-        let lanes = self.endpoints.get(endpoint).map(|ways| ways.lanes.clone()).unwrap_or_default();
-        let Some(lane) = lanes.iter().find(|id| self.lanes.get(id).is_some_and(|lane| lane.more)).copied() else {
-            return self.parking.allow(endpoint, None);
-        };
-        self.parking.allow(endpoint, Some(lane));
-        self.queue(lane);
+        let Some(ways) = self.endpoints.get_mut(endpoint) else { return };
+        if ways.closed {
+            self.parking.allow(endpoint, None);
+            if self.connected {
+                self.unheard.push_back(endpoint.clone());
+            }
+            return;
+        }
+        let after = ways.lanes.iter().position(|lane| Some(*lane) == ways.probed).map_or(0, |last| last + 1);
+        let mut turn = ways.lanes.iter().cycle().skip(after).take(ways.lanes.len());
+        let next = turn.find(|id| self.lanes.get(id).is_some_and(|lane| lane.more)).copied();
+        ways.probed = next.or(ways.probed);
+        self.parking.allow(endpoint, next);
+        if let Some(lane) = next {
+            self.queue(lane);
+        }
+    }
+
+    /// A lane that has nothing left does not keep its endpoint's probe.
+    fn pass_probe_on(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        if lane.phase == Phase::Idle && !lane.more && self.parking.is_probing(&lane.info.endpoint, id) {
+            let endpoint = lane.info.endpoint.clone();
+            self.probe(&endpoint);
+        }
     }
 
     /// Something of this endpoint was accepted: it is parked no longer, and while the uplink is
@@ -772,13 +842,8 @@ impl Outflow {
                 self.timers.insert((until, Timer::Probe(endpoint)));
             }
         }
-        let lanes = self.endpoints.get(endpoint).map(|ways| ways.lanes.clone()).unwrap_or_default();
-        lanes.into_iter().for_each(|lane| self.queue(lane));
+        self.queue_all(endpoint);
     }
-}
-
-fn flying_unsent(flights: &HashMap<FlightId, Flight>, id: FlightId) -> bool {
-    flights.get(&id).is_some_and(|flight| !flight.unsent.is_empty())
 }
 
 /// Proofs for the store's own tests, which have no flights.

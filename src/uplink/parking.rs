@@ -49,8 +49,10 @@ impl Parking {
         Self { probe, parked: BTreeMap::new(), flown: HashMap::new(), degraded: false }
     }
 
-    /// Parks an endpoint, or parks it again after a probe. Returns when to probe it.
+    /// Parks an endpoint, or parks it again after a probe. Returns when to probe it. Another refusal
+    /// of what was in the air when it was parked says nothing new.
     pub(super) fn park(&mut self, now: Instant, endpoint: &EndpointKey, why: &str, rng: &mut Rng) -> Instant {
+        let fresh = !self.parked.contains_key(endpoint);
         let parked = self.parked.entry(endpoint.clone()).or_insert_with(|| Parked {
             why: String::new(),
             until: now,
@@ -58,6 +60,9 @@ impl Parking {
             probe: Probe::No,
         });
         why.clone_into(&mut parked.why);
+        if !fresh && parked.probe == Probe::No {
+            return parked.until;
+        }
         parked.until = now + parked.backoff.equal_jitter(rng);
         parked.probe = Probe::No;
         parked.until
@@ -75,7 +80,12 @@ impl Parking {
 
     /// Whether a probe is due now.
     pub(super) fn is_due(&self, now: Instant, endpoint: &EndpointKey) -> bool {
-        self.parked.get(endpoint).is_some_and(|parked| parked.until <= now)
+        self.parked.get(endpoint).is_some_and(|parked| parked.until <= now && parked.probe == Probe::No)
+    }
+
+    /// Whether this lane has its endpoint's probe.
+    pub(super) fn is_probing(&self, endpoint: &EndpointKey, lane: LaneId) -> bool {
+        self.parked.get(endpoint).is_some_and(|parked| parked.probe == Probe::Lane(lane))
     }
 
     /// Allows a parked endpoint one probe: by this lane, or by the first that has a row.

@@ -53,6 +53,13 @@ impl Subscriptions {
         subscriptions
     }
 
+    /// Asks once more for filters that the broker refused.
+    pub(super) fn ask_again(&mut self, endpoint: EndpointKey, filters: Vec<Path>) {
+        if !filters.is_empty() {
+            self.waiting.push_back((Some(endpoint), filters));
+        }
+    }
+
     /// The next packet to send.
     pub(super) fn poll(&mut self) -> Option<(u64, Vec<Path>)> {
         if self.asked.len() >= AT_ONCE {

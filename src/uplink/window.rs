@@ -28,8 +28,10 @@ pub struct Window {
     air: Size,
     confirmed: VecDeque<(Instant, Size)>,
     recent: Size,
-    /// When the air was last found empty or something was confirmed.
+    /// Since when the air is empty.
     quiet_since: Option<Instant>,
+    /// Since when the link works on what will be confirmed next.
+    busy_since: Option<Instant>,
     /// The air was full since the last confirmation but one: the link, not the site, sets the pace.
     was_full: bool,
 }
@@ -43,6 +45,7 @@ impl Window {
             confirmed: VecDeque::new(),
             recent: Size::default(),
             quiet_since: None,
+            busy_since: None,
             was_full: false,
         }
     }
@@ -65,6 +68,13 @@ impl Window {
         Some(room)
     }
 
+    /// Whether so many frames may go at once.
+    pub fn fits(&mut self, publishes: usize) -> bool {
+        let fits = self.air.publishes == 0 || self.air.publishes.saturating_add(publishes) <= self.open.publishes;
+        self.was_full |= !fits;
+        fits || crate::mutant::is(crate::mutant::Mutant::NoWindow)
+    }
+
     /// How many frames may be in the air.
     pub fn publishes(&self) -> usize {
         self.open.publishes
@@ -76,7 +86,10 @@ impl Window {
     }
 
     /// This went out.
-    pub fn sent(&mut self, size: Size) {
+    pub fn sent(&mut self, now: Instant, size: Size) {
+        if self.air.publishes == 0 {
+            self.busy_since = Some(now);
+        }
         self.air.publishes = self.air.publishes.saturating_add(size.publishes);
         self.air.bytes = self.air.bytes.saturating_add(size.bytes);
         self.quiet_since = None;
@@ -94,12 +107,18 @@ impl Window {
     /// This was confirmed.
     pub fn confirmed(&mut self, now: Instant, size: Size) {
         self.lost(now, size);
-        self.confirmed.push_back((now, size));
-        self.recent.publishes += size.publishes;
-        self.recent.bytes += size.bytes;
-        if self.was_full {
-            self.open.publishes += size.publishes;
-            self.open.bytes += size.bytes;
+        if size.publishes > 0 {
+            let took = now.since(self.busy_since.replace(now).unwrap_or(now));
+            // Of one large frame that took longer, only its share of the last 2 s: or a slow link would
+            // be trusted with a larger one each time.
+            let counted = Size { bytes: share(size.bytes, took), ..size };
+            self.confirmed.push_back((now, counted));
+            self.recent.publishes += counted.publishes;
+            self.recent.bytes += counted.bytes;
+            if self.was_full {
+                self.open.publishes += counted.publishes;
+                self.open.bytes += counted.bytes;
+            }
         }
         self.hold(now);
     }
@@ -125,6 +144,15 @@ impl Window {
     }
 }
 
+/// What was carried in the last 2 s of the time it took.
+fn share(bytes: usize, took: Duration) -> usize {
+    if took <= LOOK_BACK {
+        return bytes;
+    }
+    let share = u128::try_from(bytes).unwrap_or_default() * LOOK_BACK.as_millis() / took.as_millis();
+    usize::try_from(share).unwrap_or(bytes)
+}
+
 impl Size {
     fn min(self, other: Self) -> Self {
         Self { publishes: self.publishes.min(other.publishes), bytes: self.bytes.min(other.bytes) }
@@ -148,7 +176,7 @@ mod tests {
     fn fill(window: &mut Window, now: Instant) -> usize {
         let mut sent = 0;
         while window.room(now).is_some() {
-            window.sent(ONE);
+            window.sent(now, ONE);
             sent += 1;
         }
         sent

@@ -220,6 +220,9 @@ impl Plan {
     }
 
     fn make_one_bad(&mut self, rng: &mut Rng) {
+        // What others are kept waiting shows only where nothing else is slow.
+        self.latency.1 = self.latency.1.min(200 * MS);
+        self.store_delay = self.store_delay.min(50 * MS);
         let bad = rng.usize(..self.endpoints);
         match rng.u8(..6) {
             0 => self.mute = Some(bad),
