@@ -18,7 +18,7 @@ fn an_answer_to_an_earlier_process_deletes_nothing() {
     platform.rules(&json!({"confirm": false}));
     let port = free_port();
     let config = Config::kaa(&site, broker.port()).pushed(1, port);
-    let mut gateway = Gateway::new(&site, &config, 1);
+    let mut gateway = Gateway::new(&site, &config, 5);
     gateway.start();
     gateway.until_up();
     Pusher::connect(port).push("p1", "1-20");
@@ -28,20 +28,26 @@ fn an_answer_to_an_earlier_process_deletes_nothing() {
     gateway.kill();
     // The broker keeps these for the session of this client id.
     let old = platform.request_ids("TP1");
-    for id in &old {
-        platform.publish(&format!("kp1/demo-v1/dcx/TP1/json/{id}/status"), "");
-    }
+    let publish_old = |platform: &mut Platform| {
+        for id in &old {
+            platform.publish(&format!("kp1/demo-v1/dcx/TP1/json/{id}/status"), "");
+        }
+    };
+    publish_old(&mut platform);
 
     gateway.start();
     let expected = u64::try_from(old.len()).unwrap();
     gateway.until_status("the old answer has come", |status| stale_replies(status) >= expected);
-    Pusher::connect(port).push("p1", "21");
-    assert_eq!(gateway.outbox_rows(), 21, "an old answer has deleted something");
     until("the second process's request is at the platform", PATIENCE, || {
         (platform.request_ids("TP1").len() > old.len()).then_some(())
     });
     let new = &platform.request_ids("TP1")[old.len()..];
     assert!(new.iter().all(|id| !old.contains(id)), "request ids {old:?} were used again: {new:?}");
+    // Once more, now that a request of the same endpoint is in the air.
+    publish_old(&mut platform);
+    gateway.until_status("the old answer has come again", |status| stale_replies(status) >= 2 * expected);
+    Pusher::connect(port).push("p1", "21");
+    assert_eq!(gateway.outbox_rows(), 21, "an old answer has deleted something");
 
     arrive_once_confirmed(&mut gateway, &mut platform, &[("TP1", 21)]);
 }
@@ -54,7 +60,7 @@ fn an_answer_under_another_token_deletes_nothing() {
     platform.rules(&json!({"silent_tokens": ["TP2"], "answer_as": {"TP1": "TP2"}}));
     let port = free_port();
     let config = Config::kaa(&site, broker.port()).pushed(2, port);
-    let mut gateway = Gateway::new(&site, &config, 1);
+    let mut gateway = Gateway::new(&site, &config, 5);
     gateway.start();
     gateway.until_up();
     let mut pusher = Pusher::connect(port);
@@ -78,7 +84,7 @@ fn an_answer_to_no_request_deletes_nothing() {
     platform.rules(&json!({"confirm": false}));
     let port = free_port();
     let config = Config::kaa(&site, broker.port()).pushed(1, port);
-    let mut gateway = Gateway::new(&site, &config, 1);
+    let mut gateway = Gateway::new(&site, &config, 5);
     gateway.start();
     gateway.until_up();
     let mut pusher = Pusher::connect(port);

@@ -8,8 +8,11 @@ use tidegate::dialect::{
     kaa::{Kaa, KaaConfig},
 };
 
-fuzz_target!(|input: (&str, &[u8])| {
-    let (path, body) = input;
+// Topic and payload, with a line feed between them.
+fuzz_target!(|input: &[u8]| {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (path, body) = input.split_at(end);
+    let (Ok(path), body) = (std::str::from_utf8(path), body.get(1..).unwrap_or_default()) else { return };
     let config: KaaConfig = serde_json::from_str(r#"{"app_version":"demo-v1"}"#).expect("a table");
     let kaa = Dialect::Kaa(Kaa { config });
     for path in [path.to_owned(), format!("kp1/demo-v1/dcx/{path}")] {
