@@ -75,7 +75,7 @@ impl Daemon {
             commit_within: config.store.commit_within,
             max_sample_bytes: config.store.max_sample_bytes,
         };
-        let (store, store_died) = store::open(&options, directory.clone(), shape)?;
+        let (store, store_died) = store::open(&options, &directory, shape)?;
         let (uplink, handle) = start_uplink(config, &directory, &store)?;
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;

@@ -12,7 +12,8 @@ pub fn start() {
     let _already = subscriber.try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-        let why = panic.payload_as_str().unwrap_or("no message");
+        let why = panic.payload().downcast_ref::<&str>().copied();
+        let why = why.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         tracing::error!(place, why, "panic");
     }));
 }

@@ -220,7 +220,7 @@ impl Class {
 
 /// Opens the store in its directory and starts its thread. The second value resolves when the thread
 /// has ended, wanted or not.
-pub fn open(options: &Options, directory: Arc<Directory>, shape: Shape) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
+pub fn open(options: &Options, directory: &Directory, shape: Shape) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
     let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
     std::fs::create_dir_all(&options.dir).map_err(unusable)?;
     let lock = lock(&options.dir)?;

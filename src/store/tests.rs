@@ -31,7 +31,7 @@ fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
     let shape = Shape::new(directory.clone(), uplink);
     let options =
         Options { dir: dir.path().to_owned(), commit_within: Duration::from_millis(50), max_sample_bytes: 1_000 };
-    let (store, died) = open(&options, directory, shape).unwrap();
+    let (store, died) = open(&options, &directory, shape).unwrap();
     Site { dir, store, died }
 }
 
@@ -241,7 +241,7 @@ async fn a_second_gateway_on_the_directory_is_refused() {
     let site = site();
     let options = Options { dir: site.dir.path().to_owned(), commit_within: Duration::ZERO, max_sample_bytes: 1 };
     let directory = Arc::new(Directory::default());
-    let refused = open(&options, directory.clone(), Shape::new(directory, true));
+    let refused = open(&options, &directory, Shape::new(directory.clone(), true));
     assert!(matches!(refused, Err(OpenError::Locked { .. })));
 }
 

@@ -90,7 +90,7 @@ struct Written {
 impl Thread {
     /// Opens the database and reads what the books need.
     pub(super) fn open(
-        options: &Options, directory: Arc<Directory>, shape: Shape, bell: Arc<Bell>, commands: mpsc::Receiver<Command>,
+        options: &Options, directory: &Directory, shape: Shape, bell: Arc<Bell>, commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
         let db = schema::open(&super::database(&options.dir))?;
         let lanes = read_lanes(&db)?;

@@ -181,7 +181,7 @@ impl<T: Copy> Connection<T> {
             Packet::ConnAck(ack) => return self.handle_connack(&ack),
             _ if !self.connected => return Err(Broken::Protocol("something before CONNACK")),
             Packet::PubAck(ack) => self.handle_puback(&ack),
-            Packet::SubAck(ack) => self.handle_suback(ack),
+            Packet::SubAck(ack) => self.handle_suback(&ack),
             Packet::PingResp => self.ping_due = None,
             Packet::Publish(publish) => self.handle_publish(publish)?,
             Packet::UnsubAck(_) => {}
@@ -309,7 +309,7 @@ impl<T: Copy> Connection<T> {
         self.events.push_back(Event::Acked(tag));
     }
 
-    fn handle_suback(&mut self, ack: SubAck) {
+    fn handle_suback(&mut self, ack: &SubAck) {
         if let Some((key, _)) = self.subscribes.remove(&ack.pkid) {
             let granted = ack.return_codes.iter().map(|code| matches!(code, SubscribeReasonCode::Success(_))).collect();
             self.events.push_back(Event::Subscribed(key, granted));

@@ -81,6 +81,22 @@ impl Config {
         self
     }
 
+    /// A login, and no certificate.
+    pub(crate) fn login(mut self, username: &str, password_file: &Path) -> Self {
+        self.tables = self.tables.lines().filter(|l| !l.starts_with("cert_file") && !l.starts_with("key_file")).fold(
+            String::new(),
+            |tables, line| tables + line + "\n",
+        );
+        self.set("username", username).set("password_file", &password_file.display().to_string())
+    }
+
+    /// No platform, with everything else as it was.
+    pub(crate) fn no_uplink(mut self) -> Self {
+        self.uplink = "[uplink]\nkind = \"none\"\n".to_owned();
+        self.tables = self.tables.split("[adapters.").skip(1).fold(String::new(), |t, table| t + "[adapters." + table);
+        self
+    }
+
     /// Endpoints `m1`.. with tokens `TM1`.., the units of one Modbus TCP slave: `seq` in registers 0
     /// and 1, `r2` to `r9` in the others, all of them once a second.
     pub(crate) fn meters(mut self, count: u64, slave_port: u16) -> Self {
@@ -127,6 +143,25 @@ impl Gateway {
         let environment = [("TIDEGATE_TIME_SCALE".to_owned(), scale.to_string())].into();
         let database = config.state_dir.join("tidegate.db");
         Self { config: file, database, log: site.path("tidegate.log"), environment, child: None }
+    }
+
+    /// Writes another configuration for its next life.
+    pub(crate) fn configure(&mut self, site: &Site, config: &Config) {
+        fs::write(&self.config, config.text(&site.path("control.sock"))).unwrap();
+    }
+
+    /// What a command prints for people, on either stream, and whether it succeeded.
+    pub(crate) fn say(&self, command: &[&str]) -> (String, bool) {
+        let output = Command::new(binary()).args(command).arg("-c").arg(&self.config).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8(text).unwrap(), output.status.success())
+    }
+
+    /// What `check` prints, and whether the configuration is good.
+    pub(crate) fn check(&self) -> (String, bool) {
+        let output = Command::new(binary()).arg("check").arg(&self.config).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8(text).unwrap(), output.status.success())
     }
 
     /// A life.

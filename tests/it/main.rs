@@ -18,6 +18,7 @@
 )]
 
 mod arrivals;
+mod cli;
 mod crash;
 mod cutter;
 mod gateway;

@@ -61,12 +61,24 @@ pub(crate) struct MuteBroker {
 impl Broker {
     /// Starts it on a free port. `persistent` sessions survive [`Broker::stop`], none a kill.
     pub(crate) fn start(site: &Site, persistent: bool) -> Self {
+        Self::start_for(site, persistent, "require_certificate true\nuse_identity_as_username true\n")
+    }
+
+    /// Starts it for clients that log in with this name and password, and need no certificate.
+    pub(crate) fn start_for_login(site: &Site, username: &str, password: &str) -> Self {
+        let file = site.path("passwords");
+        let made = Command::new(program("mosquitto_passwd")).args(["-b", "-c"]).arg(&file).args([username, password]).status();
+        assert!(made.unwrap().success(), "mosquitto_passwd");
+        Self::start_for(site, true, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+    }
+
+    fn start_for(site: &Site, persistent: bool, clients: &str) -> Self {
         let port = free_port();
         let Identity { ca, cert, key } = site.identity("broker");
         let config = site.path("mosquitto.conf");
         let text = format!(
             "per_listener_settings false\nuser root\nlistener {port} 127.0.0.1\n\
-             cafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\nuse_identity_as_username true\n\
+             cafile {}\ncertfile {}\nkeyfile {}\n{clients}\
              set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
              persistence {persistent}\npersistence_location {}/\nautosave_interval 0\n\
              log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n",
