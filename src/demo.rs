@@ -116,7 +116,11 @@ struct Run<'a> {
 }
 
 /// Plays everything through. An interrupt ends the polling, a second one the draining.
-async fn play(options: &Options, screen: &mut Screen, interrupts: &mut mpsc::Receiver<()>) -> anyhow::Result<Tally> {
+async fn play(
+    options: &Options,
+    screen: &mut Screen,
+    interrupts: &mut mpsc::Receiver<()>,
+) -> anyhow::Result<Tally> {
     let mut run = Run::start(options, screen).await?;
     run.poll(interrupts).await?;
     run.daemon.stop_adapters().await;
@@ -132,7 +136,8 @@ impl<'a> Run<'a> {
         let identity = Identity::new().context("no certificates")?;
         let book = Book::new(endpoints.iter().map(|simulated| simulated.token.clone()), options.sabotage);
         let platform = Platform::start(identity.server, book).await.context("no simulated platform")?;
-        let config = setup::configuration(&scratch, &endpoints, &field, &identity.authority, platform.port())?;
+        let config =
+            setup::configuration(&scratch, &endpoints, &field, &identity.authority, platform.port())?;
         let started = clock::now();
         let daemon = Daemon::start(&config).await.context("the gateway did not start")?;
         Ok(Self { options, screen, endpoints, field, platform, daemon, started, next_look: started, scratch })

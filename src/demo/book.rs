@@ -107,7 +107,8 @@ impl Book {
             self.sabotage = Sabotage::Done(token.to_owned(), thrown);
         }
         for sample in samples {
-            if matches!(&self.sabotage, Sabotage::Done(of, thrown) if of == token && thrown.contains(&sample.number)) {
+            if matches!(&self.sabotage, Sabotage::Done(of, thrown) if of == token && thrown.contains(&sample.number))
+            {
                 continue;
             }
             if numbers.note(sample.number) {
@@ -133,7 +134,8 @@ impl Numbers {
         }
         self.count += 1;
         let before = self.ranges.range(..number).next_back().map(|(first, last)| (*first, *last));
-        let first = before.filter(|(_, last)| last.checked_add(1) == Some(number)).map_or(number, |(first, _)| first);
+        let first =
+            before.filter(|(_, last)| last.checked_add(1) == Some(number)).map_or(number, |(first, _)| first);
         let last = number.checked_add(1).and_then(|next| self.ranges.remove(&next)).unwrap_or(number);
         self.ranges.insert(first, last);
         true
@@ -223,7 +225,11 @@ mod tests {
         let status = Some(Reply { topic: format!("{topic}/status"), body: Vec::new() });
         assert_eq!(book.take(topic, body), status);
         assert_eq!(book.take(topic, body), status);
-        assert_eq!(book.take("kp1/demo_v1/dcx/b/json", br#"{"timestamp":1,"sequence":1}"#), None, "without an id");
+        assert_eq!(
+            book.take("kp1/demo_v1/dcx/b/json", br#"{"timestamp":1,"sequence":1}"#),
+            None,
+            "without an id"
+        );
         assert_eq!(book.received(), Received { samples: 3, readings: 5, resent: 2 });
         assert_eq!((book.samples_of("a"), book.samples_of("b"), book.samples_of("c")), (2, 1, 0));
     }
@@ -250,7 +256,8 @@ mod tests {
     #[test]
     fn numbers_are_kept_as_ranges() {
         let mut numbers = Numbers::default();
-        for (number, fresh) in [(1, true), (2, true), (2, false), (5, true), (4, true), (3, true), (4, false)] {
+        for (number, fresh) in [(1, true), (2, true), (2, false), (5, true), (4, true), (3, true), (4, false)]
+        {
             assert_eq!(numbers.note(number), fresh, "{number}");
         }
         assert!(numbers.note(u32::MAX) && numbers.note(0) && !numbers.note(u32::MAX));

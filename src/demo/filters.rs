@@ -21,7 +21,7 @@ impl Filters {
         let levels: Vec<&str> = filter.split('/').collect();
         let (last, before) = levels.split_last().unwrap_or((&"", &[]));
         let wild = |level: &&str| level.contains('#') || (level.contains('+') && *level != "+");
-        let bad = before.iter().any(|level| wild(level)) || (*last != "#" && wild(last));
+        let bad = before.iter().any(wild) || (*last != "#" && wild(last));
         if filter.is_empty() || levels.len() > LEVELS || bad {
             return false;
         }

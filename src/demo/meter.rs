@@ -165,7 +165,11 @@ fn float(value: f64, steps: f64) -> u32 {
 }
 
 fn whole(value: f64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, as a meter's counter does")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, as a meter's counter does"
+    )]
     let counted = value as u32;
     counted
 }

@@ -11,7 +11,9 @@ use adapter_api::clock;
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{
     self, QoS,
-    v4::{ConnAck, ConnectReturnCode, Packet, PingResp, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode},
+    v4::{
+        ConnAck, ConnectReturnCode, Packet, PingResp, PubAck, Publish, SubAck, Subscribe, SubscribeReasonCode,
+    },
 };
 use std::{
     io,
@@ -29,8 +31,12 @@ use tokio_rustls::TlsAcceptor;
 
 /// Largest packet taken.
 const LARGEST: usize = 1 << 20;
+/// Read at once.
+const CHUNK: usize = 8 << 10;
 /// For the handshake and for CONNECT.
 const OPENING: Duration = Duration::from_secs(10);
+/// A platform that goes away waits so long for a request in whose middle it can go.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// The platform.
 pub(super) struct Platform {
@@ -43,6 +49,7 @@ pub(super) struct Platform {
 /// One client.
 struct Client {
     book: Arc<Mutex<Book>>,
+    is_open: watch::Receiver<bool>,
     filters: Filters,
     out: BytesMut,
     last_id: u16,
@@ -61,6 +68,8 @@ enum Gone {
     Unexpected(&'static str),
     #[error("silent for too long")]
     Silent(#[from] clock::Elapsed),
+    #[error("the platform goes away")]
+    Away,
 }
 
 impl Platform {
@@ -96,7 +105,12 @@ impl Platform {
     }
 }
 
-async fn listen(listener: TcpListener, tls: TlsAcceptor, book: Arc<Mutex<Book>>, is_open: watch::Receiver<bool>) {
+async fn listen(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    book: Arc<Mutex<Book>>,
+    is_open: watch::Receiver<bool>,
+) {
     let mut clients = JoinSet::new();
     loop {
         // All arms are cancel-safe.
@@ -116,17 +130,22 @@ async fn listen(listener: TcpListener, tls: TlsAcceptor, book: Arc<Mutex<Book>>,
 }
 
 /// Serves a client until it leaves or the platform goes away.
-async fn attend(tcp: TcpStream, tls: TlsAcceptor, book: Arc<Mutex<Book>>, mut is_open: watch::Receiver<bool>) {
+async fn attend(tcp: TcpStream, tls: TlsAcceptor, book: Arc<Mutex<Book>>, is_open: watch::Receiver<bool>) {
     let serving = async {
         tcp.set_nodelay(true)?;
         let stream = clock::timeout(OPENING, tls.accept(tcp)).await??;
-        let client = Client { book, filters: Filters::default(), out: BytesMut::new(), last_id: 0, keep_alive: None };
+        let (filters, out) = (Filters::default(), BytesMut::new());
+        let client = Client { book, is_open: is_open.clone(), filters, out, last_id: 0, keep_alive: None };
         client.serve(stream).await
     };
-    // Whatever is under way is cut off when it goes away: that is the point.
+    let mut closing = is_open.clone();
+    let closed = async {
+        drop(closing.wait_for(|open| !open).await);
+        clock::sleep(LAST_REQUEST).await;
+    };
+    // Whatever is under way is cut off: that is the point.
     tokio::select! {
-        biased;
-        _ = is_open.wait_for(|open| !open) => {}
+        () = closed => {}
         end = serving => if let Err(error) = end {
             tracing::debug!(%error, "the demo's platform has lost its client");
         },
@@ -142,6 +161,7 @@ impl Client {
                 Duration::ZERO => Duration::MAX,
                 keep_alive => keep_alive.mul_f64(1.5),
             });
+            inbox.reserve(CHUNK);
             if clock::timeout(patience, stream.read_buf(&mut inbox)).await?? == 0 {
                 return Ok(());
             }
@@ -152,6 +172,13 @@ impl Client {
                     Err(mqttbytes::Error::InsufficientBytes(_)) => break,
                     Err(error) => return Err(error.into()),
                 }
+            }
+            if self.out.is_empty() {
+                continue;
+            }
+            // The worst moment to go: requests are written down, and nobody hears of it.
+            if !*self.is_open.borrow() {
+                return Err(Gone::Away);
             }
             stream.write_all(&self.out).await?;
             stream.flush().await?;
@@ -182,7 +209,8 @@ impl Client {
         if publish.qos == QoS::ExactlyOnce {
             return Err(Gone::Unexpected("quality of service 2"));
         }
-        let reply = self.book.lock().unwrap_or_else(PoisonError::into_inner).take(&publish.topic, &publish.payload);
+        let reply =
+            self.book.lock().unwrap_or_else(PoisonError::into_inner).take(&publish.topic, &publish.payload);
         if publish.qos == QoS::AtLeastOnce {
             PubAck::new(publish.pkid).write(&mut self.out)?;
         }
@@ -198,7 +226,10 @@ impl Client {
             false => SubscribeReasonCode::Failure,
         };
         // Answers come with QoS 1, and no more than asked for may be granted.
-        let asked = subscribe.filters.iter().map(|filter| filter.qos != QoS::AtMostOnce && self.filters.add(&filter.path));
+        let asked = subscribe
+            .filters
+            .iter()
+            .map(|filter| filter.qos != QoS::AtMostOnce && self.filters.add(&filter.path));
         let codes = asked.map(granted).collect();
         SubAck::new(subscribe.pkid, codes).write(&mut self.out)?;
         Ok(())

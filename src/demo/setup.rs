@@ -51,7 +51,10 @@ impl Scratch {
     pub(super) fn new() -> anyhow::Result<Self> {
         let name = format!("tidegate-demo-{}-{:08x}", std::process::id(), Rng::new().u32(..));
         let path = std::env::temp_dir().join(name);
-        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("no directory {}", path.display()))?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("no directory {}", path.display()))?;
         Ok(Self(path))
     }
 
@@ -99,13 +102,18 @@ impl Identity {
 /// So many endpoints.
 pub(super) fn endpoints(count: usize) -> Vec<Simulated> {
     let digits = count.to_string().len();
-    let simulated = |n| Simulated { endpoint: format!("meter-{n:0digits$}"), token: format!("token{n:0digits$}") };
+    let simulated =
+        |n| Simulated { endpoint: format!("meter-{n:0digits$}"), token: format!("token{n:0digits$}") };
     (1..=count).map(simulated).collect()
 }
 
 /// The gateway's configuration, read and checked like a file.
 pub(super) fn configuration(
-    scratch: &Scratch, endpoints: &[Simulated], field: &Field, authority: &str, port: u16,
+    scratch: &Scratch,
+    endpoints: &[Simulated],
+    field: &Field,
+    authority: &str,
+    port: u16,
 ) -> anyhow::Result<Config> {
     let ca = scratch.path().join(CA_FILE);
     fs::write(&ca, authority).with_context(|| format!("{} cannot be written", ca.display()))?;
@@ -143,7 +151,10 @@ timeout = "5s"
     for (n, Simulated { endpoint, token }) in endpoints.iter().enumerate() {
         let (host, unit) = field.place(n).context("no place for a meter")?;
         let modbus = format!("endpoints.{endpoint}.modbus");
-        write!(text, "\n[endpoints.{endpoint}]\ntoken = \"{token}\"\n\n[{modbus}]\nhost = \"{host}\"\nunit = {unit}\n")?;
+        write!(
+            text,
+            "\n[endpoints.{endpoint}]\ntoken = \"{token}\"\n\n[{modbus}]\nhost = \"{host}\"\nunit = {unit}\n"
+        )?;
         writeln!(text, "period = \"1s\"\n\n[{modbus}.resources]")?;
         for quantity in QUANTITIES {
             let (name, register, kind) = (quantity.name, quantity.register, quantity.kind);

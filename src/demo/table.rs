@@ -120,7 +120,10 @@ impl Screen {
 impl Look {
     /// Asks the gateway, as `tidegate status` would, and the platform.
     pub(super) async fn take(
-        view: &View, platform: &Platform, endpoints: &[Simulated], stage: Stage,
+        view: &View,
+        platform: &Platform,
+        endpoints: &[Simulated],
+        stage: Stage,
     ) -> Result<Self, ViewError> {
         let status = view.status().await?;
         let queue = view.queue().await?;
@@ -133,33 +136,36 @@ impl Look {
         let lines = LINES.checked_div(some).unwrap_or_default();
         let mut shown = Vec::new();
         for Simulated { endpoint, token } in endpoints.iter().take(some) {
+            let values = values(&view.latest(endpoint, None).await?, lines);
             shown.push(Shown {
                 endpoint: endpoint.clone(),
                 queued: queued.get(endpoint.as_str()).copied().unwrap_or_default(),
-                // The ledger has no figures per endpoint; the platform has.
+                // The platform's own figure: the ledger has none per endpoint.
                 landed: platform.book().samples_of(token),
-                values: values(&view.latest(endpoint, None).await?, lines),
+                values,
             });
         }
-        let term = |name: &str| number(status.get("ledger").and_then(|ledger| ledger.get(name)));
+        let offered = number(status.get("ledger").and_then(|ledger| ledger.get("offered")));
         let uplink = status.get("uplink").and_then(|uplink| uplink.get("state")).and_then(Value::as_str);
+        let received = platform.book().received();
         Ok(Self {
             stage,
             platform_open: platform.is_open(),
             uplink: uplink.unwrap_or_default().to_owned(),
             endpoints: endpoints.len(),
-            offered: term("offered"),
-            queued: term("queued"),
-            landed: term("landed"),
-            resent: platform.book().received().resent,
+            offered,
+            // Of the lanes: the ledger learns of a confirmation with the delete, up to a second later.
+            queued: queued.values().sum(),
+            landed: received.samples,
+            resent: received.resent,
             shown,
         })
     }
 
     fn table(&self) -> Vec<String> {
         let meters = if self.endpoints == 1 { "1 meter" } else { &format!("{} meters", self.endpoints) };
-        let title = format!("{meters} -> Modbus TCP -> gateway -> MQTT over TLS -> platform");
-        let mut lines = vec![format!("{title:<58}{:>21}", self.stage.text()), String::new()];
+        let title = format!("{meters} -> Modbus TCP -> gateway -> MQTT/TLS -> platform");
+        let mut lines = vec![format!("{title:<60}{:>19}", self.stage.text()), String::new()];
         let row = |endpoint: &str, resource: &str, value: &str, age: &str, queued: &str, landed: &str| {
             format!("{endpoint:<14}{resource:<12}{value:>14}{age:>10}{queued:>12}{landed:>17}")
         };
@@ -214,7 +220,8 @@ impl Stage {
 
 fn values(latest: &Value, lines: usize) -> Vec<(&'static str, String, String)> {
     let all = || latest.get("values").and_then(Value::as_array).into_iter().flatten();
-    let of = |quantity: &Quantity| all().find(|value| value.get("resource") == Some(&Value::from(quantity.name)));
+    let of =
+        |quantity: &Quantity| all().find(|value| value.get("resource") == Some(&Value::from(quantity.name)));
     let shown = |quantity: &Quantity| {
         let latest = of(quantity)?;
         let value = latest.get("value").map(ToString::to_string).unwrap_or_default();

@@ -66,7 +66,8 @@ impl Served {
 
 impl From<Totals> for Ledger {
     fn from(totals: Totals) -> Self {
-        let Totals { offered, refused, suppressed, stored, landed, queued, dropped, dead, discarded: _ } = totals;
+        let Totals { offered, refused, suppressed, stored, landed, queued, dropped, dead, discarded: _ } =
+            totals;
         Self { offered, refused, suppressed, stored, landed, queued, dropped, dead }
     }
 }
@@ -75,7 +76,8 @@ impl Tally {
     /// Puts the counts beside each other.
     pub(super) fn new(served: Served, ledger: Ledger, platform: Received) -> Self {
         let Ledger { offered, refused, suppressed, stored, landed, queued, dropped, dead } = ledger;
-        let all = [offered, stored, landed, platform.samples].into_iter().all(|count| count == served.samples);
+        let all =
+            [offered, stored, landed, platform.samples].into_iter().all(|count| count == served.samples);
         let none = [refused, suppressed, queued, dropped, dead].into_iter().all(|count| count == 0);
         let agree = all && none && served.readings == platform.readings;
         Self { served, ledger, platform, agree }
@@ -84,27 +86,22 @@ impl Tally {
     /// For people.
     pub(super) fn text(&self) -> String {
         let Self { served, ledger, platform, agree } = self;
-        let row = |who: &str, samples: u64, readings: String, more: String| {
-            format!("{who:<22}{samples:>10} samples{readings:>20}{more}\n")
-        };
-        let readings = |count: u64| format!("{count} readings");
-        let unread = match served.unread {
-            0 => String::new(),
-            unread => format!("   ({unread} more that nobody read)"),
-        };
-        let kept = format!("   {} landed, {} queued", ledger.landed, ledger.queued);
+        let row = |who: &str, samples: u64, more: &str| format!("{who:<22}{samples:>9} samples{more}\n");
+        let term =
+            |(count, term): (u64, &str)| if count > 0 { format!(", {count} {term}") } else { String::new() };
         let lost = [
+            (ledger.queued, "queued"),
             (ledger.refused, "refused"),
             (ledger.suppressed, "suppressed"),
             (ledger.dropped, "dropped"),
             (ledger.dead, "dead"),
         ];
-        let lost = lost.into_iter().filter(|(count, _)| *count > 0);
-        let lost: String = lost.map(|(count, term)| format!(", {count} {term}")).collect();
-        let again = format!("   {} came again", platform.resent);
-        let mut text = row("The meters answered", served.samples, readings(served.readings), unread);
-        text += &row("The database says", ledger.stored, String::new(), kept + &lost);
-        text += &row("The platform decoded", platform.samples, readings(platform.readings), again);
+        let kept = format!(", {} landed{}", ledger.landed, lost.map(term).concat());
+        let answered = format!(", {} readings{}", served.readings, term((served.unread, "unread")));
+        let decoded = format!(", {} readings, {} came again", platform.readings, platform.resent);
+        let mut text = row("The meters answered", served.samples, &answered);
+        text += &row("The database holds", ledger.stored, &kept);
+        text += &row("The platform decoded", platform.samples, &decoded);
         text += if *agree { "They agree.\n" } else { "They do NOT agree.\n" };
         text
     }
@@ -140,6 +137,16 @@ mod tests {
         check(|_, _, platform| platform.samples = 6, false);
         check(|_, _, platform| platform.readings = 36, false);
         check(|_, _, platform| platform.resent = 0, true);
+    }
+
+    #[test]
+    fn the_text_fits_on_a_small_terminal() {
+        let served = Served { samples: 7_200_000, readings: 43_200_000, unread: 0 };
+        let ledger = Ledger { stored: 7_200_000, landed: 7_100_000, queued: 100_000, ..Ledger::default() };
+        let platform = Received { samples: 7_100_000, readings: 42_600_000, resent: 10_000 };
+        let text = Tally::new(served, ledger, platform).text();
+        assert!(text.lines().all(|line| line.len() < 80), "{text}");
+        assert!(text.ends_with("They do NOT agree.\n"), "{text}");
     }
 
     #[test]
