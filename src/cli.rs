@@ -95,7 +95,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),
         Command::Read { endpoint, resource, ask } => {
             let query = resource.map(|r| format!("?resource={}", client::segment(&r))).unwrap_or_default();
-            block_on(show(ask, format!("/v1/latest/{}{query}", client::segment(&endpoint)), client::latest_text))
+            block_on(show(
+                ask,
+                format!("/v1/latest/{}{query}", client::segment(&endpoint)),
+                client::latest_text,
+            ))
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use crate::{
     config::{Config, Uplink as UplinkChoice, adapters::UnitConfig},
-    control::{self, view::{UnitView, View}},
+    control::{
+        self,
+        view::{UnitView, View},
+    },
     endpoints::Directory,
     shape::Shape,
     store::{self, Closed, Store},
@@ -125,10 +128,15 @@ impl Daemon {
     }
 }
 
-fn start_uplink(config: &Config, directory: &Arc<Directory>, store: &Store) -> Result<(Option<Unit>, Option<Uplink>), StartError> {
+fn start_uplink(
+    config: &Config,
+    directory: &Arc<Directory>,
+    store: &Store,
+) -> Result<(Option<Unit>, Option<Uplink>), StartError> {
     let UplinkChoice::Mqtt(config) = &config.uplink else { return Ok((None, None)) };
     let handle = Uplink::default();
-    let (config, directory, store, uplink) = (config.clone(), directory.clone(), store.clone(), handle.clone());
+    let (config, directory, store, uplink) =
+        (config.clone(), directory.clone(), store.clone(), handle.clone());
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let run = move || {
@@ -141,7 +149,10 @@ fn start_uplink(config: &Config, directory: &Arc<Directory>, store: &Store) -> R
 }
 
 async fn start_adapters(
-    config: &Config, store: &Store, units: &mut Vec<Unit>, views: &mut Vec<UnitView>,
+    config: &Config,
+    store: &Store,
+    units: &mut Vec<Unit>,
+    views: &mut Vec<UnitView>,
 ) -> Result<(), StartError> {
     #[cfg(feature = "modbus")]
     for (name, unit) in &config.adapters.modbus {
@@ -155,7 +166,11 @@ async fn start_adapters(
 }
 
 async fn start_adapter<A: Adapter>(
-    name: &str, unit: &UnitConfig<A::Config, A::Device>, store: &Store, units: &mut Vec<Unit>, views: &mut Vec<UnitView>,
+    name: &str,
+    unit: &UnitConfig<A::Config, A::Device>,
+    store: &Store,
+    units: &mut Vec<Unit>,
+    views: &mut Vec<UnitView>,
 ) -> Result<(), StartError> {
     let intake = store.intake().await?;
     let (board, report) = Board::new();

@@ -78,7 +78,11 @@ impl fmt::Debug for Tenant {
 
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.tenant == Tenant::default() { write!(f, "{}", self.name) } else { write!(f, "{}/{}", self.tenant, self.name) }
+        if self.tenant == Tenant::default() {
+            write!(f, "{}", self.name)
+        } else {
+            write!(f, "{}/{}", self.tenant, self.name)
+        }
     }
 }
 

@@ -137,7 +137,11 @@ where
 
 fn runtime() -> std::io::Result<Runtime> {
     // One blocking thread: name look-ups.
-    Builder::new_current_thread().enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(1)).build()
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()
 }
 
 fn pause(until: Instant, shutdown: &CancellationToken) {

@@ -50,7 +50,11 @@ fn every_file_opens_with_what_it_is_responsible_for() {
 fn no_file_is_named_after_nothing() {
     for (path, _) in sources() {
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(!["utils.rs", "common.rs", "types.rs", "helpers.rs", "misc.rs"].contains(&name), "{}", path.display());
+        assert!(
+            !["utils.rs", "common.rs", "types.rs", "helpers.rs", "misc.rs"].contains(&name),
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -63,11 +67,16 @@ fn invariants(text: &str) -> BTreeSet<u32> {
 #[test]
 fn every_invariant_is_listed_once_and_cited_where_it_is_kept() {
     let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let listed: BTreeSet<u32> =
-        map.lines().filter_map(|line| line.strip_prefix("//! - **I")?.split("**").next()?.parse().ok()).collect();
+    let listed: BTreeSet<u32> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! - **I")?.split("**").next()?.parse().ok())
+        .collect();
     assert_eq!(invariants(&map), (1..=12).collect(), "all twelve are named in the map");
-    let cited: BTreeSet<u32> =
-        sources().iter().filter(|(path, _)| !path.ends_with("src/lib.rs")).flat_map(|(_, text)| invariants(text)).collect();
+    let cited: BTreeSet<u32> = sources()
+        .iter()
+        .filter(|(path, _)| !path.ends_with("src/lib.rs"))
+        .flat_map(|(_, text)| invariants(text))
+        .collect();
     assert!(listed.is_subset(&cited), "listed and cited nowhere: {:?}", listed.difference(&cited));
 }
 
@@ -137,7 +146,8 @@ fn the_configurations_in_the_readme_are_good() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("password"), "secret").unwrap();
-    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> =
+        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
         let parsed = tidegate::config::Config::parse(block, "README.md", dir.path());

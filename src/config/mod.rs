@@ -146,7 +146,8 @@ pub fn control_socket(path: &Path) -> PathBuf {
     let doc = DeTable::parse_recoverable(&text).0;
     let named = doc.get_ref().get("gateway").and_then(|gateway| gateway.get_ref().get("control_socket"));
     let named = named.and_then(|socket| socket.get_ref().as_str()).map(PathBuf::from);
-    Base(path.parent().unwrap_or(Path::new(""))).path(&named.unwrap_or_else(|| low::Gateway::default().control_socket))
+    Base(path.parent().unwrap_or(Path::new("")))
+        .path(&named.unwrap_or_else(|| low::Gateway::default().control_socket))
 }
 
 const TOO_LARGE: &str = "larger than 8 MiB, which no configuration is";

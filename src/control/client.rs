@@ -39,14 +39,20 @@ pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         let why = match error.kind() {
-            io::ErrorKind::PermissionDenied => "this user may not use the socket; be root or a member of its group",
+            io::ErrorKind::PermissionDenied => {
+                "this user may not use the socket; be root or a member of its group"
+            }
             io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
             _ => "nobody listens; is it running? (systemctl status tidegate)",
         };
         AskError::Silent { path: socket.to_owned(), why }
     })?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
-    let request = Request::get(question).header("host", "tidegate").body(Empty::<Bytes>::new()).map_err(|_| unreadable())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
+    let request = Request::get(question)
+        .header("host", "tidegate")
+        .body(Empty::<Bytes>::new())
+        .map_err(|_| unreadable())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|_| unreadable())?;
         let good = response.status().is_success();
@@ -85,12 +91,17 @@ pub fn segment(text: &str) -> String {
 pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
     let uplink = at(answer, "uplink");
-    line(&mut out, "uplink", &join(&[text(uplink, "state"), text(uplink, "address"), text(uplink, "last_error")]));
+    line(
+        &mut out,
+        "uplink",
+        &join(&[text(uplink, "state"), text(uplink, "address"), text(uplink, "last_error")]),
+    );
     for parked in list(uplink, "parked") {
         line(&mut out, "  parked", &join(&[text(parked, "endpoint"), text(parked, "why")]));
     }
     let ledger = at(answer, "ledger");
-    let terms = ["offered", "refused", "suppressed", "stored", "landed", "queued", "dropped", "dead", "discarded"];
+    let terms =
+        ["offered", "refused", "suppressed", "stored", "landed", "queued", "dropped", "dead", "discarded"];
     let sums = terms.map(|term| format!("{term} {}", text(ledger, term)));
     line(&mut out, "ledger", &sums.join("  "));
     if at(answer, "balance") == &Value::Bool(false) {
@@ -123,7 +134,8 @@ pub fn queue_text(answer: &Value) -> String {
         let [endpoint, class, seq, queued, state] = row;
         let _infallible = writeln!(out, "{endpoint:<32} {class:<10} {seq:>4} {queued:>10}  {state}");
     }
-    let _infallible = writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));
+    let _infallible =
+        writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));
     out
 }
 
@@ -131,7 +143,11 @@ pub fn queue_text(answer: &Value) -> String {
 pub fn dead_text(answer: &Value) -> String {
     let mut out = String::new();
     for letter in list(answer, "dead") {
-        line(&mut out, &text(letter, "id"), &join(&[text(letter, "endpoint"), text(letter, "reason"), text(letter, "sample")]));
+        line(
+            &mut out,
+            &text(letter, "id"),
+            &join(&[text(letter, "endpoint"), text(letter, "reason"), text(letter, "sample")]),
+        );
     }
     if out.is_empty() { "no dead letters\n".into() } else { out }
 }

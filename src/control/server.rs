@@ -32,7 +32,10 @@ pub enum ListenError {
 }
 
 /// Opens the socket; the future serves it.
-pub fn listen(path: &std::path::Path, view: Arc<View>) -> Result<impl Future<Output = ()> + use<>, ListenError> {
+pub fn listen(
+    path: &std::path::Path,
+    view: Arc<View>,
+) -> Result<impl Future<Output = ()> + use<>, ListenError> {
     let failed = |source| ListenError::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
@@ -92,6 +95,10 @@ struct Which {
     resource: Option<String>,
 }
 
-async fn latest(State(view): State<Arc<View>>, Path(endpoint): Path<String>, Query(query): Query<Which>) -> Answer {
+async fn latest(
+    State(view): State<Arc<View>>,
+    Path(endpoint): Path<String>,
+    Query(query): Query<Which>,
+) -> Answer {
     answer(view.latest(&endpoint, query.resource.as_deref()).await)
 }

@@ -6,7 +6,9 @@ use crate::{
     supervisor::{UnitState, UnitWatch},
     uplink::{SessionStatus, Uplink},
 };
-use adapter_api::{Board, Clock, EndpointName, Health, Presence, Quality, Resource, Sample, Source, Stamp, Value, clock};
+use adapter_api::{
+    Board, Clock, EndpointName, Health, Presence, Quality, Resource, Sample, Source, Stamp, Value, clock,
+};
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
@@ -128,7 +130,10 @@ impl View {
             shown.insert("why".into(), json!(why));
             if let Stamp::Wall { us, source } = at {
                 shown.insert("stamp_us".into(), json!(us));
-                shown.insert("source".into(), json!(if *source == Source::Device { "device" } else { "gateway" }));
+                shown.insert(
+                    "source".into(),
+                    json!(if *source == Source::Device { "device" } else { "gateway" }),
+                );
                 shown.insert("age_ms".into(), json!((now.saturating_sub(*us) / 1_000).max(0)));
             }
             Json::Object(shown)
@@ -141,7 +146,14 @@ impl View {
             None => (SessionStatus::default(), Vec::new()),
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
-                (SessionStatus { state, last_error: Some("the uplink is being restarted".into()), ..SessionStatus::default() }, Vec::new())
+                (
+                    SessionStatus {
+                        state,
+                        last_error: Some("the uplink is being restarted".into()),
+                        ..SessionStatus::default()
+                    },
+                    Vec::new(),
+                )
             }),
         }
     }
@@ -179,7 +191,12 @@ impl UnitView {
 }
 
 fn sample_json(sample: &Sample) -> Json {
-    sample.readings.iter().map(|r| (r.resource.as_str().to_owned(), value_json(&r.value))).collect::<Map<_, _>>().into()
+    sample
+        .readings
+        .iter()
+        .map(|r| (r.resource.as_str().to_owned(), value_json(&r.value)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn value_json(value: &Value) -> Json {
@@ -192,6 +209,8 @@ fn value_json(value: &Value) -> Json {
         Value::Text(v) => json!(v),
         Value::Bytes(v) => json!(base64::engine::general_purpose::STANDARD.encode(v)),
         Value::List(items) => items.iter().map(value_json).collect(),
-        Value::Map(members) => members.iter().map(|(k, v)| (k.clone(), value_json(v))).collect::<Map<_, _>>().into(),
+        Value::Map(members) => {
+            members.iter().map(|(k, v)| (k.clone(), value_json(v))).collect::<Map<_, _>>().into()
+        }
     }
 }

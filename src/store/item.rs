@@ -136,7 +136,8 @@ fn read_readings(cbor: &mut Decoder<'_>) -> Result<Vec<Reading>, ItemError> {
         if fields < 3 {
             return Err(ItemError::Damaged("short reading"));
         }
-        let resource = Resource::new(cbor.str().map_err(damaged)?).map_err(|_| ItemError::Damaged("resource name"))?;
+        let resource =
+            Resource::new(cbor.str().map_err(damaged)?).map_err(|_| ItemError::Damaged("resource name"))?;
         let value = read_value(cbor, Value::MAX_DEPTH)?;
         let quality = cbor.u8().map_err(damaged)?;
         let why = if fields > 3 { cbor.str().map_err(damaged)?.to_owned() } else { String::new() };
@@ -208,7 +209,8 @@ mod tests {
     fn golden_rows_of_every_format_are_read_and_written_as_they_were() {
         let wall = |source| Stamp::Wall { us: 1_566_987_697_005_000, source };
         let list = Value::List(vec![Value::Int(1), Value::from("a"), Value::None]);
-        let map = Value::Map(BTreeMap::from([("k".to_owned(), Value::Bool(true)), ("l".to_owned(), list.clone())]));
+        let map =
+            Value::Map(BTreeMap::from([("k".to_owned(), Value::Bool(true)), ("l".to_owned(), list.clone())]));
         let all = vec![
             reading("bool", true),
             reading("int", -42_i64),
@@ -216,8 +218,16 @@ mod tests {
             reading("uint", u64::MAX),
             reading("float", 230.1),
             reading("text", "Spannung L1 °"),
-            Reading { resource: Resource::new("bytes").unwrap(), value: Value::Bytes(vec![0, 255]), quality: Quality::Good },
-            Reading { resource: Resource::new("list").unwrap(), value: list, quality: Quality::Uncertain("clock".into()) },
+            Reading {
+                resource: Resource::new("bytes").unwrap(),
+                value: Value::Bytes(vec![0, 255]),
+                quality: Quality::Good,
+            },
+            Reading {
+                resource: Resource::new("list").unwrap(),
+                value: list,
+                quality: Quality::Uncertain("clock".into()),
+            },
             Reading { resource: Resource::new("map").unwrap(), value: map, quality: Quality::Good },
             Reading::bad(Resource::new("gone").unwrap(), "illegal data address"),
         ];
@@ -239,7 +249,9 @@ mod tests {
         assert_eq!(rows.len(), samples.len());
         for (sample, (stamp, boot, bytes)) in samples.iter().zip(rows) {
             assert_eq!(hex(&encode(sample)), bytes);
-            let raw: Vec<u8> = (0..bytes.len() / 2).map(|i| u8::from_str_radix(bytes.get(2 * i..2 * i + 2).unwrap(), 16).unwrap()).collect();
+            let raw: Vec<u8> = (0..bytes.len() / 2)
+                .map(|i| u8::from_str_radix(bytes.get(2 * i..2 * i + 2).unwrap(), 16).unwrap())
+                .collect();
             assert_eq!(decode(stamp, boot, &raw).as_ref(), Ok(sample));
         }
     }
@@ -248,7 +260,14 @@ mod tests {
     fn a_newer_row_is_told_from_a_damaged_one() {
         assert_eq!(decode(0, None, &[2, 0xa0]), Err(ItemError::Newer(2)));
         assert!(!is_readable(&[2]) && is_readable(&[1]) && is_readable(&[]));
-        for damaged in [&[][..], &[0], &[1], &[1, 0xa0], &[1, 0xff], &[1, 0xa1, 0x01, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]] {
+        for damaged in [
+            &[][..],
+            &[0],
+            &[1],
+            &[1, 0xa0],
+            &[1, 0xff],
+            &[1, 0xa1, 0x01, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        ] {
             assert!(matches!(decode(0, None, damaged), Err(ItemError::Damaged(_))), "{damaged:?}");
         }
     }
@@ -256,7 +275,9 @@ mod tests {
     #[test]
     fn unknown_keys_are_passed_over() {
         // {0: 1, 9: [1, "x"], 1: [["n", 5, 0, "", 77]], 10: null}
-        let row = [1, 0xa4, 0, 1, 9, 0x82, 1, 0x61, b'x', 1, 0x81, 0x85, 0x61, b'n', 5, 0, 0x60, 0x18, 77, 10, 0xf6];
+        let row = [
+            1, 0xa4, 0, 1, 9, 0x82, 1, 0x61, b'x', 1, 0x81, 0x85, 0x61, b'n', 5, 0, 0x60, 0x18, 77, 10, 0xf6,
+        ];
         let sample = decode(3, None, &row).unwrap();
         assert_eq!(sample.at, Stamp::Wall { us: 3, source: Source::Device });
         assert_eq!(sample.readings, vec![reading("n", 5_i64)]);

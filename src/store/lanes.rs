@@ -262,7 +262,11 @@ mod tests {
     fn what_comes_back_flies_first_and_in_order() {
         let mut lanes = lanes(&[1, 2, 3, 4, 5]);
         let flight = lanes.claim(LANE, 3);
-        assert_eq!(ids(&lanes.take(LANE, &[RowId(2), RowId(2), RowId(9)])), [2], "each row once, none that does not fly");
+        assert_eq!(
+            ids(&lanes.take(LANE, &[RowId(2), RowId(2), RowId(9)])),
+            [2],
+            "each row once, none that does not fly"
+        );
         lanes.release(LANE, &flight);
         assert_eq!(ids(&lanes.claim(LANE, 9)), [1, 3, 4, 5]);
         assert_eq!(lanes.queued(), 4);

@@ -27,7 +27,9 @@ impl Latest {
             let Ok(name) = EndpointName::new(&row.get::<_, String>(1)?) else { continue };
             let key = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(0)?), name };
             // Only a convenience: what cannot be read is measured again soon.
-            let Ok(sample) = item::decode(row.get(2)?, row.get(3)?, &row.get::<_, Vec<u8>>(4)?) else { continue };
+            let Ok(sample) = item::decode(row.get(2)?, row.get(3)?, &row.get::<_, Vec<u8>>(4)?) else {
+                continue;
+            };
             let values = latest.values.entry(key).or_default();
             values.extend(sample.readings.into_iter().map(|r| (r.resource.clone(), (sample.at, r))));
         }
@@ -54,7 +56,11 @@ impl Latest {
 
     /// An endpoint's last readings.
     pub(super) fn of(&self, endpoint: &EndpointName) -> Vec<Last> {
-        self.values.iter().filter(|(key, _)| key.name == *endpoint).flat_map(|(_, v)| v.values().cloned()).collect()
+        self.values
+            .iter()
+            .filter(|(key, _)| key.name == *endpoint)
+            .flat_map(|(_, v)| v.values().cloned())
+            .collect()
     }
 
     /// Whether there is something to write.
@@ -66,7 +72,9 @@ impl Latest {
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut upsert = db.prepare_cached("INSERT OR REPLACE INTO latest(tenant, endpoint, resource, stamp, boot, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for (endpoint, resource) in &self.changed {
-            let Some((at, reading)) = self.values.get(endpoint).and_then(|v| v.get(resource)) else { continue };
+            let Some((at, reading)) = self.values.get(endpoint).and_then(|v| v.get(resource)) else {
+                continue;
+            };
             let sample = Sample { at: *at, readings: vec![reading.clone()] };
             let (stamp, boot) = super::outbox::columns(*at);
             upsert.execute(params![

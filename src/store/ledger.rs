@@ -175,7 +175,9 @@ impl Ledger {
     /// Samples per term and reason, where there is a reason.
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         let mut reasons = BTreeMap::new();
-        for ((_, _, term, reason), samples) in self.committed.iter().filter(|((.., reason), _)| !reason.is_empty()) {
+        for ((_, _, term, reason), samples) in
+            self.committed.iter().filter(|((.., reason), _)| !reason.is_empty())
+        {
             *reasons.entry(format!("{}({reason})", term.name())).or_default() += samples;
         }
         reasons

@@ -20,8 +20,8 @@ use crate::{
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{EndpointName, Intake, Resource, clock::Bell};
-pub use latest::Last;
 pub use lanes::LaneInfo;
+pub use latest::Last;
 use ledger::Totals;
 use std::{
     collections::BTreeMap,
@@ -220,7 +220,11 @@ impl Class {
 
 /// Opens the store in its directory and starts its thread. The second value resolves when the thread
 /// has ended, wanted or not.
-pub fn open(options: &Options, directory: &Directory, shape: Shape) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
+pub fn open(
+    options: &Options,
+    directory: &Directory,
+    shape: Shape,
+) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
     let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
     std::fs::create_dir_all(&options.dir).map_err(unusable)?;
     let lock = lock(&options.dir)?;
@@ -259,7 +263,12 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
 
 fn lock(dir: &Path) -> Result<std::fs::File, OpenError> {
     let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(unusable)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("lock"))
+        .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked { path: dir.to_owned() }),
@@ -298,7 +307,12 @@ impl Store {
     }
 
     /// The value kept under a key; `draw` is kept if there is none yet.
-    pub async fn keep(&self, owner: &'static str, key: &'static str, draw: Vec<u8>) -> Result<Vec<u8>, Closed> {
+    pub async fn keep(
+        &self,
+        owner: &'static str,
+        key: &'static str,
+        draw: Vec<u8>,
+    ) -> Result<Vec<u8>, Closed> {
         self.query(|answer| Command::Keep { owner, key, draw, answer }).await
     }
 
@@ -318,7 +332,11 @@ impl Store {
     }
 
     /// Last readings of an endpoint.
-    pub async fn latest(&self, endpoint: EndpointName, resource: Option<Resource>) -> Result<Vec<Last>, Closed> {
+    pub async fn latest(
+        &self,
+        endpoint: EndpointName,
+        resource: Option<Resource>,
+    ) -> Result<Vec<Last>, Closed> {
         self.query(|answer| Command::Latest { endpoint, resource, answer }).await
     }
 

@@ -17,7 +17,8 @@ pub(super) fn columns(at: Stamp) -> (i64, Option<i64>) {
 /// Writes one sample, inside the caller's transaction.
 pub(super) fn insert(db: &Connection, lane: LaneId, sample: &Sample) -> rusqlite::Result<RowId> {
     let (stamp, boot) = columns(sample.at);
-    let mut insert = db.prepare_cached("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut insert =
+        db.prepare_cached("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, ?3, ?4)")?;
     insert.execute(params![lane.0, stamp, boot, super::item::encode(sample)])?;
     Ok(RowId(db.last_insert_rowid()))
 }
@@ -50,7 +51,8 @@ pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -
          SELECT ?2, ?3, ?4, stamp, boot, item, ?5 FROM outbox WHERE id = ?1",
     )?;
     let tenant = lane.endpoint.tenant.as_str();
-    let copied = copy.execute(params![row.0, tenant, lane.endpoint.name.as_str(), lane.class.number(), reason])?;
+    let copied =
+        copy.execute(params![row.0, tenant, lane.endpoint.name.as_str(), lane.class.number(), reason])?;
     delete(db, &[row])?;
     Ok(copied > 0)
 }

@@ -28,7 +28,8 @@ CREATE TABLE boot  (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNI
 
 /// Opens the database, creating it if there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     // Looked at before any pragma writes: a database that is not ours stays as it is.
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -37,7 +38,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         (0, 0) => create(&db)?,
         (0, _) => return Err(OpenError::Foreign { path: path.to_owned() }),
         (version, _) if version / 1000 > MAJOR => {
-            return Err(OpenError::Newer { path: path.to_owned(), found: version, ours: MAJOR * 1000 + MINOR });
+            return Err(OpenError::Newer {
+                path: path.to_owned(),
+                found: version,
+                ours: MAJOR * 1000 + MINOR,
+            });
         }
         _ => {}
     }
@@ -80,7 +85,10 @@ mod tests {
         let path = dir.path().join("t.db");
         open(&path).unwrap().execute_batch("PRAGMA user_version=1007").unwrap();
         drop(open(&path).unwrap());
-        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=2000; PRAGMA journal_mode=DELETE;").unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("PRAGMA user_version=2000; PRAGMA journal_mode=DELETE;")
+            .unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
         assert!(matches!(error, OpenError::Newer { found: 2000, ours: 1000, .. }), "{error}");

@@ -29,8 +29,11 @@ fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
     off.enabled = false;
     let directory = Arc::new(Directory::new([endpoint("a"), endpoint("b"), off]));
     let shape = Shape::new(directory.clone(), uplink);
-    let options =
-        Options { dir: dir.path().to_owned(), commit_within: Duration::from_millis(50), max_sample_bytes: 1_000 };
+    let options = Options {
+        dir: dir.path().to_owned(),
+        commit_within: Duration::from_millis(50),
+        max_sample_bytes: 1_000,
+    };
     let (store, died) = open(&options, &directory, shape).unwrap();
     Site { dir, store, died }
 }
@@ -71,7 +74,12 @@ impl Site {
     }
 }
 
-async fn rows(store: &Store, events: &mut mpsc::UnboundedReceiver<Event>, lane: LaneId, max: usize) -> (Vec<StoredRow>, bool) {
+async fn rows(
+    store: &Store,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+    lane: LaneId,
+    max: usize,
+) -> (Vec<StoredRow>, bool) {
     store.ask(Command::Next { lane, max_rows: max, max_bytes: 1 << 20 }).await.unwrap();
     loop {
         match events.recv().await.unwrap() {
@@ -212,7 +220,8 @@ async fn the_last_values_survive_a_clean_stop() {
     let site = site();
     site.submit("a", 0..4).await.unwrap();
     let site = site.restart(true).await;
-    let last = site.store.latest(EndpointName::new("a").unwrap(), Some(Resource::new("n").unwrap())).await.unwrap();
+    let last =
+        site.store.latest(EndpointName::new("a").unwrap(), Some(Resource::new("n").unwrap())).await.unwrap();
     assert_eq!(last, [(sample(3).at, sample(3).readings[0].clone())]);
 }
 
@@ -239,7 +248,8 @@ async fn a_row_of_a_newer_format_stays_and_lets_the_others_pass() {
 #[tokio::test]
 async fn a_second_gateway_on_the_directory_is_refused() {
     let site = site();
-    let options = Options { dir: site.dir.path().to_owned(), commit_within: Duration::ZERO, max_sample_bytes: 1 };
+    let options =
+        Options { dir: site.dir.path().to_owned(), commit_within: Duration::ZERO, max_sample_bytes: 1 };
     let directory = Arc::new(Directory::default());
     let refused = open(&options, &directory, Shape::new(directory.clone(), true));
     assert!(matches!(refused, Err(OpenError::Locked { .. })));

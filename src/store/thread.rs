@@ -90,7 +90,11 @@ struct Written {
 impl Thread {
     /// Opens the database and reads what the books need.
     pub(super) fn open(
-        options: &Options, directory: &Directory, shape: Shape, bell: Arc<Bell>, commands: mpsc::Receiver<Command>,
+        options: &Options,
+        directory: &Directory,
+        shape: Shape,
+        bell: Arc<Bell>,
+        commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
         let db = schema::open(&super::database(&options.dir))?;
         let lanes = read_lanes(&db)?;
@@ -101,9 +105,15 @@ impl Thread {
             tracing::error!(?totals, "the ledger does not add up");
         }
         let dead: i64 = db.query_row("SELECT count(*) FROM dead", [], |row| row.get(0))?;
-        let orphans = lanes.iter().filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none()).count();
+        let orphans = lanes
+            .iter()
+            .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
+            .count();
         if orphans > 0 {
-            tracing::warn!(lanes = orphans, "queued rows belong to endpoints that left the configuration; they are kept");
+            tracing::warn!(
+                lanes = orphans,
+                "queued rows belong to endpoints that left the configuration; they are kept"
+            );
         }
         Ok(Self {
             latest: Latest::load(&db)?,
@@ -218,7 +228,9 @@ impl Thread {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
             }
             Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
-            Command::Latest { endpoint, resource, answer } => reply(answer, self.last(&endpoint, resource.as_ref())),
+            Command::Latest { endpoint, resource, answer } => {
+                reply(answer, self.last(&endpoint, resource.as_ref()))
+            }
             Command::Stop(answer) => self.stop = Some(answer),
         }
     }
@@ -324,7 +336,10 @@ impl Thread {
         written.lanes.into_iter().for_each(|lane| self.lanes.add(lane));
         for (submission, result) in group.iter().zip(&written.results) {
             if let (Ok(()), Offer::Samples(samples)) = (result, &submission.offer) {
-                let (Verdict::Keep(key) | Verdict::Suppress(key, _)) = self.shape.admit(&submission.endpoint) else { continue };
+                let (Verdict::Keep(key) | Verdict::Suppress(key, _)) = self.shape.admit(&submission.endpoint)
+                else {
+                    continue;
+                };
                 samples.iter().for_each(|sample| self.latest.note(&key, sample));
             }
         }
@@ -342,7 +357,13 @@ impl Thread {
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         if self.uncounted > 0 {
             self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Offered, "", self.uncounted);
-            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Refused, "transaction_failed", self.uncounted);
+            self.ledger.add(
+                &Tenant::default(),
+                Class::Telemetry,
+                Term::Refused,
+                "transaction_failed",
+                self.uncounted,
+            );
         }
         for submission in group {
             let result = self.write_submission(submission, &mut written)?;
@@ -364,7 +385,11 @@ impl Thread {
     }
 
     /// One submission under its own savepoint: what SQLite refuses of it takes nothing else along.
-    fn write_submission(&mut self, submission: &Submission, written: &mut Written) -> rusqlite::Result<Result<(), Refused>> {
+    fn write_submission(
+        &mut self,
+        submission: &Submission,
+        written: &mut Written,
+    ) -> rusqlite::Result<Result<(), Refused>> {
         let count = offered(submission);
         let (key, samples) = match (self.shape.admit(&submission.endpoint), &submission.offer) {
             (Verdict::Refuse(refused, reason), _) => {
@@ -406,13 +431,24 @@ impl Thread {
         }
     }
 
-    fn write_samples(&self, key: &EndpointKey, samples: &[Sample], written: &mut Written) -> rusqlite::Result<()> {
+    fn write_samples(
+        &self,
+        key: &EndpointKey,
+        samples: &[Sample],
+        written: &mut Written,
+    ) -> rusqlite::Result<()> {
         let class = Class::Telemetry;
-        let fresh = written.lanes.iter().find(|lane| lane.endpoint == *key && lane.class == class).map(|lane| lane.id);
+        let fresh = written
+            .lanes
+            .iter()
+            .find(|lane| lane.endpoint == *key && lane.class == class)
+            .map(|lane| lane.id);
         let lane = match self.lanes.newest(key, class).or(fresh) {
             Some(lane) => lane,
             None => {
-                let mut insert = self.db.prepare_cached("INSERT INTO lane(tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, 0)")?;
+                let mut insert = self.db.prepare_cached(
+                    "INSERT INTO lane(tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, 0)",
+                )?;
                 insert.execute(params![key.tenant.as_str(), key.name.as_str(), class.number()])?;
                 let id = LaneId(self.db.last_insert_rowid());
                 written.lanes.push(LaneInfo { id, endpoint: key.clone(), class, seq: 0 });
@@ -442,8 +478,16 @@ impl Thread {
                 }
             }
         }
-        landed.sort_by(|a, b| (&a.lane.endpoint.tenant, a.lane.class, a.row).cmp(&(&b.lane.endpoint.tenant, b.lane.class, b.row)));
-        for same in landed.chunk_by(|a, b| a.lane.endpoint.tenant == b.lane.endpoint.tenant && a.lane.class == b.lane.class) {
+        landed.sort_by(|a, b| {
+            (&a.lane.endpoint.tenant, a.lane.class, a.row).cmp(&(
+                &b.lane.endpoint.tenant,
+                b.lane.class,
+                b.row,
+            ))
+        });
+        for same in landed
+            .chunk_by(|a, b| a.lane.endpoint.tenant == b.lane.endpoint.tenant && a.lane.class == b.lane.class)
+        {
             let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
             let deleted = outbox::delete(&self.db, &rows)?;
             if let Some(first) = same.first() {
@@ -476,8 +520,14 @@ impl Thread {
     }
 
     fn keep(&self, owner: &str, key: &str, draw: &[u8]) -> rusqlite::Result<Vec<u8>> {
-        self.db.execute("INSERT OR IGNORE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)", params![owner, key, draw])?;
-        let kept = self.db.query_row("SELECT value FROM keep WHERE owner = ?1 AND key = ?2", [owner, key], |row| row.get(0));
+        self.db.execute(
+            "INSERT OR IGNORE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)",
+            params![owner, key, draw],
+        )?;
+        let kept =
+            self.db.query_row("SELECT value FROM keep WHERE owner = ?1 AND key = ?2", [owner, key], |row| {
+                row.get(0)
+            });
         Ok(kept.optional()?.unwrap_or_else(|| draw.to_vec()))
     }
 
@@ -493,7 +543,9 @@ impl Thread {
     }
 
     fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {
-        let mut select = self.db.prepare_cached("SELECT id, endpoint, reason, stamp, boot, item FROM dead ORDER BY id DESC LIMIT ?1")?;
+        let mut select = self.db.prepare_cached(
+            "SELECT id, endpoint, reason, stamp, boot, item FROM dead ORDER BY id DESC LIMIT ?1",
+        )?;
         let letters = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(DeadLetter {
                 id: row.get(0)?,

@@ -89,7 +89,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// The engine of a session that carries these endpoints.
-    pub(crate) fn new(now: Instant, dialect: Dialect, directory: Arc<Directory>, max_payload: usize, pace: Pace, rng: Rng) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        dialect: Dialect,
+        directory: Arc<Directory>,
+        max_payload: usize,
+        pace: Pace,
+        rng: Rng,
+    ) -> Self {
         Self {
             dialect,
             directory,
@@ -148,7 +155,8 @@ impl Engine {
                     self.outflow.handle_closed(now, &endpoint, "the broker refused the subscription");
                 }
                 if answer.all_refused {
-                    self.outputs.push_back(Output::Renew("the broker refused the subscription for all endpoints"));
+                    self.outputs
+                        .push_back(Output::Renew("the broker refused the subscription for all endpoints"));
                 }
             }
             mqtt::Event::Inbound(path, body) => self.handle_inbound(now, &path, &body),
@@ -188,10 +196,12 @@ impl Engine {
         if self.outputs.is_empty() {
             self.reserve_ids();
             while let Some(endpoint) = self.outflow.poll_unheard() {
-                let filters = self.directory.by_key(&endpoint).map(|endpoint| self.dialect.subscriptions(endpoint));
+                let filters =
+                    self.directory.by_key(&endpoint).map(|endpoint| self.dialect.subscriptions(endpoint));
                 self.subscriptions.ask_again(endpoint, filters.unwrap_or_default());
             }
-            self.outputs.extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
+            self.outputs
+                .extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
             self.pump(now);
         }
         self.outputs.pop_front()
@@ -258,7 +268,8 @@ impl Engine {
     /// The part that a reply belongs to and the number of its rows. All three of token, instance and id must match.
     fn request(&mut self, reply: &Correlation) -> Option<(PartId, u64)> {
         let (asked, part) = self.requests.get(&reply.id)?;
-        let same = asked.instance == reply.instance && (asked.token == reply.token || mutant::is(Mutant::TokenNotCompared));
+        let same = asked.instance == reply.instance
+            && (asked.token == reply.token || mutant::is(Mutant::TokenNotCompared));
         let part = *part;
         if !same {
             return None;
@@ -323,7 +334,12 @@ impl Engine {
             if !self.outflow.is_air_clear() {
                 return false;
             }
-            encoded = self.dialect.encode(&endpoint, samples.get(..1).unwrap_or_default(), self.max_payload, &mut next_id);
+            encoded = self.dialect.encode(
+                &endpoint,
+                samples.get(..1).unwrap_or_default(),
+                self.max_payload,
+                &mut next_id,
+            );
         }
         match encoded {
             // Nothing to say is said: the rows are delivered at once.
@@ -332,7 +348,9 @@ impl Engine {
                     self.outflow.handle_delivered(now, part);
                 }
             }
-            Ok(encoded) if encoded.frames.len() > 1 && !self.outflow.fits(encoded.frames.len()) => return false,
+            Ok(encoded) if encoded.frames.len() > 1 && !self.outflow.fits(encoded.frames.len()) => {
+                return false;
+            }
             Ok(encoded) => self.launch(now, flight, encoded),
             Err(error) => self.outflow.unsendable(now, flight, &error.to_string()),
         }

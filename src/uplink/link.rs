@@ -49,7 +49,9 @@ pub(super) enum LinkError {
     #[error("{key}: nothing usable in {}", path.display())]
     File { key: &'static str, path: PathBuf },
     /// Neither own nor system roots.
-    #[error("no certificate authority to trust: name one in uplink.tls.ca_file, or install the system's ca-certificates")]
+    #[error(
+        "no certificate authority to trust: name one in uplink.tls.ca_file, or install the system's ca-certificates"
+    )]
     NoRoots,
     /// The host is no name for a certificate.
     #[error("{0} cannot be the name in a certificate")]

@@ -137,14 +137,19 @@ impl From<(EndpointKey, String)> for Parked {
 
 /// Carries all endpoints until the daemon stops.
 pub(crate) async fn run(
-    config: UplinkConfig, directory: Arc<Directory>, store: Store, questions: mpsc::Receiver<Question>, shutdown: CancellationToken,
+    config: UplinkConfig,
+    directory: Arc<Directory>,
+    store: Store,
+    questions: mpsc::Receiver<Question>,
+    shutdown: CancellationToken,
 ) -> Result<(), Closed> {
     let client_id = match &config.client_id {
         Some(id) => id.clone(),
         // Drawn once: the broker keeps the session of a client id over our restarts.
         None => {
             let drawn = format!("tidegate-{:016x}", Rng::new().u64(..));
-            String::from_utf8_lossy(&store.keep("uplink", "client_id", drawn.into_bytes()).await?).into_owned()
+            String::from_utf8_lossy(&store.keep("uplink", "client_id", drawn.into_bytes()).await?)
+                .into_owned()
         }
     };
     let pace = Pace {
@@ -155,8 +160,10 @@ pub(crate) async fn run(
         replies: config.dialect.replies(),
     };
     let events = store.uplink().await?;
-    let engine = Engine::new(clock::now(), config.dialect.clone(), directory, config.max_payload, pace, Rng::new());
+    let engine =
+        Engine::new(clock::now(), config.dialect.clone(), directory, config.max_payload, pace, Rng::new());
     let status = SessionStatus { state: State::Connecting, ..SessionStatus::default() };
-    let session = Session { config, client_id, engine, store, events, questions, shutdown, rng: Rng::new(), status };
+    let session =
+        Session { config, client_id, engine, store, events, questions, shutdown, rng: Rng::new(), status };
     session.run().await
 }

@@ -11,7 +11,10 @@ use adapter_api::Instant;
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{
     QoS,
-    v4::{ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, Publish, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode},
+    v4::{
+        ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, Publish, SubAck,
+        Subscribe, SubscribeFilter, SubscribeReasonCode,
+    },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -160,7 +163,10 @@ impl<T: Copy> Connection<T> {
     pub(crate) fn subscribe(&mut self, now: Instant, key: u64, filters: &[crate::dialect::Path]) {
         self.begin(now);
         let Some(id) = self.free_id() else { return };
-        let filters = filters.iter().map(|path| SubscribeFilter::new(path.expose().to_owned(), QoS::AtLeastOnce)).collect();
+        let filters = filters
+            .iter()
+            .map(|path| SubscribeFilter::new(path.expose().to_owned(), QoS::AtLeastOnce))
+            .collect();
         let packet = Subscribe { pkid: id, filters };
         self.subscribes.insert(id, (key, None));
         self.put(Mark::Subscribe(id), |out| packet.write(out).map_err(drop));
@@ -311,7 +317,8 @@ impl<T: Copy> Connection<T> {
 
     fn handle_suback(&mut self, ack: &SubAck) {
         if let Some((key, _)) = self.subscribes.remove(&ack.pkid) {
-            let granted = ack.return_codes.iter().map(|code| matches!(code, SubscribeReasonCode::Success(_))).collect();
+            let granted =
+                ack.return_codes.iter().map(|code| matches!(code, SubscribeReasonCode::Success(_))).collect();
             self.events.push_back(Event::Subscribed(key, granted));
         }
     }
@@ -503,7 +510,10 @@ mod tests {
         assert_eq!(events(&mut connection), [Event::Inbound("kp1/x".into(), b"body".to_vec())]);
         assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(9))]);
         publish.qos = QoS::ExactlyOnce;
-        assert!(matches!(connection.handle_packet(at(1), Packet::Publish(publish)), Err(Broken::Protocol(_))));
+        assert!(matches!(
+            connection.handle_packet(at(1), Packet::Publish(publish)),
+            Err(Broken::Protocol(_))
+        ));
     }
 
     #[test]

@@ -7,6 +7,10 @@
 //! A lane's way: `Idle` -> in `ready` -> `Asked` (the store was asked for rows) -> `Flying` -> `Idle`,
 //! or `Waiting` for its backoff. A refused endpoint is parked with all its lanes and probed with one row.
 
+mod ground;
+#[cfg(test)]
+mod tests;
+
 use super::{
     parking::Parking,
     window::{Size, Window},
@@ -16,7 +20,7 @@ use crate::{
     dialect::Refusal,
     endpoints::EndpointKey,
     mutant::{self, Mutant},
-    store::{Class, LaneId, LaneInfo, RowId},
+    store::{LaneId, LaneInfo, RowId},
 };
 use adapter_api::{Instant, Sample};
 use std::{
@@ -102,6 +106,9 @@ pub struct Pace {
     pub replies: bool,
 }
 
+/// A request that the broker took so long ago is no longer the link's matter: it leaves the window, or
+/// one endpoint that gets no answers would hold up all others until its deadline (I4).
+const LATE: Duration = Duration::from_secs(2);
 /// Missing replies in a row that park an endpoint.
 const MISSES: u32 = 5;
 /// Single rows refused in a row that park an endpoint instead of being buried.
@@ -190,6 +197,11 @@ struct Part {
     /// Frames not confirmed yet.
     frames: usize,
     size: Size,
+    sent: Instant,
+    /// What of it still counts in the window.
+    held: Size,
+    /// When its reply is late, and when it is missed.
+    late: Option<Instant>,
     deadline: Option<Instant>,
 }
 
@@ -197,6 +209,7 @@ struct Part {
 enum Timer {
     Lane(LaneId),
     Probe(EndpointKey),
+    Late(PartId),
     Reply(PartId),
 }
 
@@ -265,14 +278,30 @@ impl Outflow {
         let lane = self.lanes.entry(id).or_insert_with(|| {
             self.endpoints.entry(info.endpoint.clone()).or_default().lanes.push(id);
             let backoff = Backoff::new(self.pace.retry.0, self.pace.retry.1);
-            Lane { info, phase: Phase::Idle, more: false, limit: self.pace.batch, backoff, misses: 0, singles: 0, hold: None }
+            Lane {
+                info,
+                phase: Phase::Idle,
+                more: false,
+                limit: self.pace.batch,
+                backoff,
+                misses: 0,
+                singles: 0,
+                hold: None,
+            }
         });
         lane.more = true;
         self.queue(id);
     }
 
     /// Rows of a lane, asked for with [`Wish::Next`]. Rows that cannot be read are named with their reason.
-    pub fn handle_rows(&mut self, now: Instant, id: LaneId, rows: Vec<Row>, unreadable: Vec<(RowId, String)>, more: bool) {
+    pub fn handle_rows(
+        &mut self,
+        now: Instant,
+        id: LaneId,
+        rows: Vec<Row>,
+        unreadable: Vec<(RowId, String)>,
+        more: bool,
+    ) {
         self.asked = self.asked.saturating_sub(1);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.more = more;
@@ -285,7 +314,8 @@ impl Outflow {
             if asked {
                 lane.phase = Phase::Idle;
             }
-            let back: Vec<RowId> = rows.iter().map(|row| row.id).chain(unreadable.iter().map(|row| row.0)).collect();
+            let back: Vec<RowId> =
+                rows.iter().map(|row| row.id).chain(unreadable.iter().map(|row| row.0)).collect();
             if !back.is_empty() {
                 lane.more = true;
                 self.wishes.push_back(Wish::Release { lane: id, rows: back });
@@ -306,7 +336,10 @@ impl Outflow {
         }
         self.parking.flew(now, id);
         let proofs = unreadable.len();
-        self.flights.insert(flight, Flight { lane: id, unsent: rows.into(), parts: Vec::new(), next_part: 0, proofs });
+        self.flights.insert(
+            flight,
+            Flight { lane: id, unsent: rows.into(), parts: Vec::new(), next_part: 0, proofs },
+        );
         self.line_up(flight);
         for (row, reason) in unreadable {
             self.wishes.push_back(Wish::Bury(Buried { lane: info.clone(), flight, row, reason }));
@@ -395,8 +428,17 @@ impl Outflow {
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
         let rows = flying.unsent.drain(..taken.min(flying.unsent.len())).map(|row| row.id).collect();
-        flying.parts.push(Part { id, rows, frames: size.publishes, size, deadline: None });
-        self.window.sent(now, size);
+        flying.parts.push(Part {
+            id,
+            rows,
+            frames: size.publishes,
+            size,
+            sent: now,
+            held: size,
+            late: None,
+            deadline: None,
+        });
+        self.window.sent(size);
         // To the end of the line: lanes fly in turn.
         self.unsent.retain(|waiting| *waiting != flight);
         self.line_up(flight);
@@ -410,7 +452,17 @@ impl Outflow {
         // As a part that the platform refused: the same rules guard against burying everything.
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
-        flying.parts.push(Part { id, rows: vec![row.id], frames: 1, size: Size::default(), deadline: None });
+        let size = Size::default();
+        flying.parts.push(Part {
+            id,
+            rows: vec![row.id],
+            frames: 1,
+            size,
+            sent: now,
+            held: size,
+            late: None,
+            deadline: None,
+        });
         if flying.unsent.is_empty() {
             self.unsent.retain(|waiting| *waiting != flight);
         }
@@ -419,11 +471,12 @@ impl Outflow {
 
     /// A part's request has reached the broker; from now on its reply can be missed.
     pub fn handle_reply_due(&mut self, now: Instant, part: PartId) {
-        let deadline = now + self.pace.confirm_timeout;
+        let (late, deadline) = (now + LATE, now + self.pace.confirm_timeout);
         let Some(flying) = self.flights.get_mut(&part.flight) else { return };
         let Some(found) = flying.parts.iter_mut().find(|p| p.id == part) else { return };
         if found.deadline.is_none() {
-            found.deadline = Some(deadline);
+            (found.late, found.deadline) = (Some(late), Some(deadline));
+            self.timers.insert((late, Timer::Late(part)));
             self.timers.insert((deadline, Timer::Reply(part)));
         }
     }
@@ -442,13 +495,18 @@ impl Outflow {
         flying.proofs += 1;
         let lane_id = flying.lane;
         self.end_deadline(&landed);
-        self.window.confirmed(now, landed.size);
+        self.window.lost(now, landed.held);
+        self.window.carried(now, landed.sent, landed.size);
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return true };
         lane.backoff.reset();
         (lane.misses, lane.singles) = (0, 0);
         lane.limit = lane.limit.saturating_mul(2).clamp(1, self.pace.batch);
         let info = lane.info.clone();
-        self.wishes.push_back(Wish::Land(Landed { lane: info.clone(), flight: part.flight, rows: landed.rows }));
+        self.wishes.push_back(Wish::Land(Landed {
+            lane: info.clone(),
+            flight: part.flight,
+            rows: landed.rows,
+        }));
         self.welcome(now, &info.endpoint);
         self.line_up(part.flight);
         self.settle(part.flight);
@@ -462,7 +520,8 @@ impl Outflow {
         let Some(refused) = flying.parts.get_mut(at) else { return false };
         let (lane_id, rows) = (flying.lane, refused.rows.len());
         // The link carried it and its answer: as good as a confirmation for the window.
-        self.window.confirmed(now, std::mem::take(&mut refused.size));
+        self.window.lost(now, std::mem::take(&mut refused.held));
+        self.window.carried(now, refused.sent, refused.size);
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
             lane.misses = 0;
         }
@@ -533,6 +592,12 @@ impl Outflow {
                 }
                 Timer::Probe(endpoint) if self.parking.is_due(now, &endpoint) => self.probe(&endpoint),
                 Timer::Probe(_) => {}
+                Timer::Late(part) => {
+                    let parts = self.flights.get_mut(&part.flight).map(|flight| flight.parts.as_mut_slice());
+                    if let Some(part) = parts.unwrap_or_default().iter_mut().find(|p| p.id == part) {
+                        self.window.lost(now, std::mem::take(&mut part.held));
+                    }
+                }
                 Timer::Reply(part) => missed += usize::from(self.miss(now, part)),
             }
         }
@@ -551,7 +616,9 @@ impl Outflow {
         let room = self.window.room(now)?;
         while let Some(id) = self.ready.iter_mut().find_map(VecDeque::pop_front) {
             let batches = if self.pace.replies { 1 } else { PIPELINE.min(self.window.publishes()) };
-            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.phase == Phase::Ready) else { continue };
+            let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.phase == Phase::Ready) else {
+                continue;
+            };
             let probing = self.parking.is_parked(&lane.info.endpoint);
             let max_rows = if probing { 1 } else { lane.limit.saturating_mul(batches) };
             if probing {
@@ -630,39 +697,12 @@ impl Outflow {
     /// Puts a flight in the line for the window if a part of it may go.
     fn line_up(&mut self, id: FlightId) {
         let at_once = if self.pace.replies { 1 } else { PIPELINE };
-        let free = self.flights.get(&id).is_some_and(|flight| !flight.unsent.is_empty() && flight.parts.len() < at_once);
+        let free = self
+            .flights
+            .get(&id)
+            .is_some_and(|flight| !flight.unsent.is_empty() && flight.parts.len() < at_once);
         if free && !self.unsent.contains(&id) {
             self.unsent.push_back(id);
-        }
-    }
-
-    fn lanes_of(&self, endpoint: &EndpointKey) -> Vec<LaneId> {
-        self.endpoints.get(endpoint).map(|ways| ways.lanes.clone()).unwrap_or_default()
-    }
-
-    fn flights_of(&self, endpoint: &EndpointKey) -> Vec<FlightId> {
-        let phases = self.lanes_of(endpoint).into_iter().filter_map(|id| Some(self.lanes.get(&id)?.phase));
-        phases.filter_map(|phase| if let Phase::Flying(flight) = phase { Some(flight) } else { None }).collect()
-    }
-
-    fn queue_all(&mut self, endpoint: &EndpointKey) {
-        self.lanes_of(endpoint).into_iter().for_each(|lane| self.queue(lane));
-    }
-
-    /// Puts a lane in the queue if it may fly.
-    fn queue(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let free = lane.phase == Phase::Idle
-            || mutant::is(Mutant::TwoFlightsInALane) && matches!(lane.phase, Phase::Flying(_));
-        let open = self.endpoints.get(&lane.info.endpoint).is_some_and(|ways| ways.open);
-        // Asked last: the question takes the one probe of a parked endpoint for this lane.
-        if !(free && lane.more && self.connected && open && self.parking.may_fly(&lane.info.endpoint, id)) {
-            return;
-        }
-        lane.phase = Phase::Ready;
-        let class = usize::from(lane.info.class != Class::Control);
-        if let Some(ready) = self.ready.get_mut(class) {
-            ready.push_back(id);
         }
     }
 
@@ -694,12 +734,15 @@ impl Outflow {
         let parts = std::mem::take(&mut flight.parts);
         let unsent = std::mem::take(&mut flight.unsent);
         let lane_id = flight.lane;
-        let rows: Vec<RowId> =
-            parts.iter().flat_map(|part| part.rows.iter().copied()).chain(unsent.iter().map(|row| row.id)).collect();
+        let rows: Vec<RowId> = parts
+            .iter()
+            .flat_map(|part| part.rows.iter().copied())
+            .chain(unsent.iter().map(|row| row.id))
+            .collect();
         self.unsent.retain(|flight| *flight != id);
         for part in &parts {
             self.end_deadline(part);
-            self.window.lost(now, part.size);
+            self.window.lost(now, part.held);
         }
         if !rows.is_empty() {
             self.wishes.push_back(Wish::Release { lane: lane_id, rows });
@@ -711,19 +754,9 @@ impl Outflow {
     }
 
     fn end_deadline(&mut self, part: &Part) {
-        if let Some(deadline) = part.deadline {
+        if let (Some(late), Some(deadline)) = (part.late, part.deadline) {
+            self.timers.remove(&(late, Timer::Late(part.id)));
             self.timers.remove(&(deadline, Timer::Reply(part.id)));
-        }
-    }
-
-    /// A single row was refused for itself.
-    fn refuse_single(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
-        let Some(found) = self.lanes.get_mut(&lane) else { return };
-        found.singles = found.singles.saturating_add(1);
-        if found.singles >= SINGLES || self.is_degraded(now) {
-            self.park_lane(now, part.flight, lane, reason);
-        } else {
-            self.bury(now, part, reason);
         }
     }
 
@@ -743,106 +776,6 @@ impl Outflow {
         }
         self.line_up(part.flight);
         self.settle(part.flight);
-    }
-
-    /// A reply did not come in time.
-    fn miss(&mut self, now: Instant, part: PartId) -> bool {
-        let Some(lane_id) = self.flights.get(&part.flight).map(|flight| flight.lane) else { return false };
-        let Some(lane) = self.lanes.get_mut(&lane_id) else { return false };
-        lane.misses = lane.misses.saturating_add(1);
-        // A probe that is not answered is one that failed.
-        if lane.misses >= MISSES || self.parking.is_parked(&lane.info.endpoint) {
-            self.park_lane(now, part.flight, lane_id, "the platform does not answer for this endpoint");
-        } else {
-            self.wait(now, lane_id, None);
-            self.give_back(now, part.flight);
-        }
-        true
-    }
-
-    /// Keeps a lane on the ground for its backoff, or as long as the platform asked for if that is longer.
-    fn wait(&mut self, now: Instant, id: LaneId, asked: Option<Duration>) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let until = now + lane.backoff.equal_jitter(&mut self.rng).max(asked.unwrap_or_default());
-        if matches!(lane.phase, Phase::Flying(_) | Phase::Asked) {
-            // Proofs the store has not taken yet keep the lane; it waits after them.
-            lane.hold = Some(until);
-        } else {
-            lane.phase = Phase::Waiting(until);
-            self.timers.insert((until, Timer::Lane(id)));
-        }
-    }
-
-    fn park_lane(&mut self, now: Instant, flight: FlightId, lane: LaneId, reason: &str) {
-        let Some(endpoint) = self.lanes.get(&lane).map(|lane| lane.info.endpoint.clone()) else { return };
-        // First parked, then given back: or the lane would be queued at once.
-        self.park(now, &endpoint, reason);
-        self.give_back(now, flight);
-    }
-
-    fn park(&mut self, now: Instant, endpoint: &EndpointKey, reason: &str) {
-        let until = self.parking.park(now, endpoint, reason, &mut self.rng);
-        self.timers.insert((until, Timer::Probe(endpoint.clone())));
-        for id in self.lanes_of(endpoint) {
-            if let Some(lane) = self.lanes.get_mut(&id)
-                && matches!(lane.phase, Phase::Ready | Phase::Waiting(_))
-            {
-                lane.phase = Phase::Idle;
-            }
-        }
-        // What has not left yet stays here.
-        for id in self.flights_of(endpoint) {
-            if self.flights.get(&id).is_some_and(|flight| flight.parts.is_empty()) {
-                self.give_back(now, id);
-            }
-        }
-        // Noted now: a minute later nobody has flown "in the last minute".
-        self.is_degraded(now);
-    }
-
-    /// One lane of a parked endpoint may fly with one row: the next that has one.
-    fn probe(&mut self, endpoint: &EndpointKey) {
-        let Some(ways) = self.endpoints.get_mut(endpoint) else { return };
-        if ways.closed {
-            self.parking.allow(endpoint, None);
-            if self.connected {
-                self.unheard.push_back(endpoint.clone());
-            }
-            return;
-        }
-        let after = ways.lanes.iter().position(|lane| Some(*lane) == ways.probed).map_or(0, |last| last + 1);
-        let mut turn = ways.lanes.iter().cycle().skip(after).take(ways.lanes.len());
-        let next = turn.find(|id| self.lanes.get(id).is_some_and(|lane| lane.more)).copied();
-        ways.probed = next.or(ways.probed);
-        self.parking.allow(endpoint, next);
-        if let Some(lane) = next {
-            self.queue(lane);
-        }
-    }
-
-    /// A lane that has nothing left does not keep its endpoint's probe.
-    fn pass_probe_on(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get(&id) else { return };
-        if lane.phase == Phase::Idle && !lane.more && self.parking.is_probing(&lane.info.endpoint, id) {
-            let endpoint = lane.info.endpoint.clone();
-            self.probe(&endpoint);
-        }
-    }
-
-    /// Something of this endpoint was accepted: it is parked no longer, and while the uplink is
-    /// degraded the others are probed soon, paced.
-    fn welcome(&mut self, now: Instant, endpoint: &EndpointKey) {
-        if !self.parking.is_parked(endpoint) {
-            return;
-        }
-        let degraded = self.is_degraded(now);
-        self.parking.unpark(endpoint);
-        if degraded {
-            for (until, endpoint) in self.parking.bring_forward(now) {
-                self.timers.insert((until, Timer::Probe(endpoint)));
-            }
-        }
-        self.queue_all(endpoint);
     }
 }
 

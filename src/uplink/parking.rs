@@ -124,14 +124,20 @@ impl Parking {
 
     /// Whether more than half of the lanes that flew in the last minute are parked. While none flies
     /// and somebody is parked, it stays as it was.
-    pub(super) fn is_degraded<'a>(&mut self, now: Instant, endpoint_of: impl Fn(LaneId) -> Option<&'a EndpointKey>) -> bool {
+    pub(super) fn is_degraded<'a>(
+        &mut self,
+        now: Instant,
+        endpoint_of: impl Fn(LaneId) -> Option<&'a EndpointKey>,
+    ) -> bool {
         if self.parked.is_empty() {
             self.degraded = false;
             return false;
         }
         self.flown.retain(|_, at| now.since(*at) <= LATELY);
         if !self.flown.is_empty() {
-            let is_parked = |lane: &&LaneId| endpoint_of(**lane).is_some_and(|endpoint| self.parked.contains_key(endpoint));
+            let is_parked = |lane: &&LaneId| {
+                endpoint_of(**lane).is_some_and(|endpoint| self.parked.contains_key(endpoint))
+            };
             self.degraded = self.flown.keys().filter(is_parked).count() * 2 > self.flown.len();
         }
         self.degraded

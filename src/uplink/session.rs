@@ -29,6 +29,8 @@ const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 const LASTING: Duration = Duration::from_secs(10);
 /// Time for the confirmations of what is in the air when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Room for one read of the socket.
+const READ: usize = 8 << 10;
 /// Store events taken in one turn, so that the link gets its turn too.
 const EVENTS: usize = 256;
 
@@ -129,7 +131,11 @@ impl Session {
         end
     }
 
-    async fn converse(&mut self, link: Link, connection: &mut Connection<PartId>) -> Result<std::convert::Infallible, End> {
+    async fn converse(
+        &mut self,
+        link: Link,
+        connection: &mut Connection<PartId>,
+    ) -> Result<std::convert::Infallible, End> {
         let (mut reader, mut writer) = tokio::io::split(link);
         let mut inbox = BytesMut::new();
         let mut unflushed = false;
@@ -144,6 +150,7 @@ impl Session {
             }
             let due = [Some(connection.poll_timeout()), self.engine.poll_timeout(), leaving];
             let due = due.into_iter().flatten().min();
+            inbox.reserve(READ);
             let writing = unflushed || !connection.outgoing().is_empty();
             // Every arm is cancel-safe: reads and writes take what they took, channels lose nothing.
             tokio::select! {
@@ -272,7 +279,10 @@ async fn push(writer: &mut WriteHalf<Link>, waiting: &[u8]) -> std::io::Result<u
     writer.write(waiting).await
 }
 
-async fn say_goodbye(writer: &mut WriteHalf<Link>, connection: &mut Connection<PartId>) -> std::io::Result<()> {
+async fn say_goodbye(
+    writer: &mut WriteHalf<Link>,
+    connection: &mut Connection<PartId>,
+) -> std::io::Result<()> {
     connection.disconnect();
     let bye = async {
         writer.write_all(connection.outgoing()).await?;

@@ -4,6 +4,7 @@
 //! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
 //! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
 
+mod link;
 mod plan;
 mod platform;
 mod shelf;
@@ -17,11 +18,12 @@ use super::{
 use crate::{
     backoff::Rng,
     config::secret::EndpointToken,
-    dialect::{Frame, Path, Qos},
+    dialect::Qos,
     endpoints::{Directory, Endpoint, EndpointKey, Tenant},
     store::{Command, Event, LaneId, RowId},
 };
 use adapter_api::{EndpointName, Instant};
+use link::Link;
 use plan::{Kind, MINUTE, MS, Plan, SECOND, Us};
 use platform::{Answer, Parcel, Platform};
 use shelf::{Job, Number, Shelf};
@@ -37,9 +39,6 @@ const STEPS: u64 = 400_000;
 /// Once nothing goes wrong any more, everything is delivered within this time: parked endpoints are
 /// probed each hour.
 const DRAIN: Us = 150 * MINUTE;
-/// On a slow link not more than so many seconds' worth waits for the wire.
-const WORTH: u64 = 12;
-
 /// Something that must never happen.
 #[derive(Debug)]
 struct Violation {
@@ -80,28 +79,6 @@ enum Happening {
     Calm,
 }
 
-/// One connection and what the broker keeps between two of them.
-#[derive(Default)]
-struct Link {
-    /// The connection, if there is one.
-    up: Option<u64>,
-    last: u64,
-    /// What had left before the last cut arrives all the same.
-    survivor: Option<u64>,
-    since: Us,
-    free_at: Us,
-    latency: Us,
-    granted: BTreeSet<usize>,
-    common: bool,
-    /// Sent and not acknowledged by the broker (QoS 0: not left), with their bytes.
-    air: HashMap<PartId, (usize, usize)>,
-    sent: usize,
-    sent_bytes: usize,
-    anything_back: bool,
-    /// Messages for the next connection.
-    session: Vec<Answer>,
-}
-
 struct World {
     plan: Plan,
     rng: Rng,
@@ -136,7 +113,8 @@ fn run(seed: u64) -> Result<Stats, Violation> {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let key = |e| EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() };
+        let key =
+            |e| EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() };
         let keys: Vec<EndpointKey> = (0..plan.endpoints).map(key).collect();
         let directory = Arc::new(Directory::new(keys.iter().enumerate().map(|(e, key)| Endpoint {
             key: key.clone(),
@@ -180,7 +158,10 @@ impl World {
             let Some(mean) = mean else { continue };
             let mut at = rng.u64(..mean * 2);
             while at < world.plan.faults_until {
-                world.after(at, [Happening::Cut, Happening::PowerCut, Happening::Drop].into_iter().nth(what).unwrap());
+                world.after(
+                    at,
+                    [Happening::Cut, Happening::PowerCut, Happening::Drop].into_iter().nth(what).unwrap(),
+                );
                 at += 1 + rng.u64(..mean * 2);
             }
         }
@@ -196,11 +177,16 @@ impl World {
             if self.now >= self.plan.faults_until && self.shelf.rows.is_empty() && next.is_none() {
                 return self.end();
             }
-            let at = next.into_iter().chain(due).min().ok_or_else(|| format!("nothing will ever happen again and {} rows are left", self.shelf.rows.len()))?;
+            let at = next.into_iter().chain(due).min().ok_or_else(|| {
+                format!("nothing will ever happen again and {} rows are left", self.shelf.rows.len())
+            })?;
             if at > self.plan.faults_until + DRAIN + self.transmission() {
                 let left: Vec<_> = self.shelf.rows.iter().take(3).map(|(row, n)| (*row, *n)).collect();
                 let left: Vec<_> = left.into_iter().map(|(row, n)| (row, n, self.phase(n.0))).collect();
-                return Err(format!("{} rows are not delivered long after the last fault: {left:?}", self.shelf.rows.len()));
+                return Err(format!(
+                    "{} rows are not delivered long after the last fault: {left:?}",
+                    self.shelf.rows.len()
+                ));
             }
             self.now = self.now.max(at);
             self.stats.steps += 1;
@@ -234,7 +220,9 @@ impl World {
                 }
                 self.after(self.link.latency, Happening::Arrived(conn, part, parcel, qos));
             }
-            Happening::Arrived(conn, part, parcel, qos) if self.link.up == Some(conn) || self.link.survivor == Some(conn) => {
+            Happening::Arrived(conn, part, parcel, qos)
+                if self.link.up == Some(conn) || self.link.survivor == Some(conn) =>
+            {
                 if qos == Qos::AtLeastOnce {
                     self.after(self.link.latency, Happening::Acked(conn, part));
                 }
@@ -279,7 +267,10 @@ impl World {
     }
 
     fn work(&mut self, job: Job) -> Result<(), String> {
-        if matches!(job, Job::Delete) && self.now < self.plan.faults_until && self.rng.u8(..100) < self.plan.store_fails {
+        if matches!(job, Job::Delete)
+            && self.now < self.plan.faults_until
+            && self.rng.u8(..100) < self.plan.store_fails
+        {
             self.after(SECOND, Happening::Work(self.process, Job::Delete));
             return Ok(());
         }
@@ -305,7 +296,12 @@ impl World {
                 self.asked.remove(lane);
                 self.air.entry(*lane).or_default().extend(rows.iter().map(|row| (row.id, false)));
             }
-            Event::Taken(_) => self.air.values_mut().for_each(|air| air.retain(|row, _| self.shelf.is_on_the_books(*row))),
+            Event::Taken(_) => {
+                let shelf = &self.shelf;
+                self.air.iter_mut().for_each(|(lane, air)| {
+                    air.retain(|row, landed| !*landed || shelf.is_claimed(*lane, *row));
+                });
+            }
             Event::Ready(_) | Event::Ids(_) => {}
         }
         let now = self.instant();
@@ -320,7 +316,11 @@ impl World {
                 }
                 let air = self.air.entry(lane).or_default();
                 if !air.is_empty() {
-                    let how = if air.values().all(|landed| *landed) { "its landed rows are on the books" } else { "it flies" };
+                    let how = if air.values().all(|landed| *landed) {
+                        "its landed rows are on the books"
+                    } else {
+                        "it flies"
+                    };
                     return Err(format!("lane {} was asked for while {how} (I3)", lane.0));
                 }
                 if max_rows == 0 || max_bytes == 0 {
@@ -346,17 +346,38 @@ impl World {
                         return Err(format!("sample {number:?} landed and the platform never got it (I2)"));
                     }
                     if self.link.up != Some(conn) || !sent.contains(&number) {
-                        return Err(format!("sample {number:?} landed by another flight's confirmation (I2)"));
+                        return Err(format!(
+                            "sample {number:?} landed by another flight's confirmation (I2)"
+                        ));
                     }
                 }
-                (Job::Take { lane: landed.lane().id, flight: landed.flight(), rows: landed.rows().to_vec(), dead: false }, false)
+                (
+                    Job::Take {
+                        lane: landed.lane().id,
+                        flight: landed.flight(),
+                        rows: landed.rows().to_vec(),
+                        dead: false,
+                    },
+                    false,
+                )
             }
             Command::Bury(buried) => {
                 let number = self.leave(buried.lane().id, buried.row())?;
-                if !(self.platform.refused_alone.contains(&number) || self.plan.is_damaged(number.1) || self.plan.is_huge(number.1)) {
+                if !(self.platform.refused_alone.contains(&number)
+                    || self.plan.is_damaged(number.1)
+                    || self.plan.is_huge(number.1))
+                {
                     return Err(format!("sample {number:?} was buried and never refused for itself (I4)"));
                 }
-                (Job::Take { lane: buried.lane().id, flight: buried.flight(), rows: vec![buried.row()], dead: true }, false)
+                (
+                    Job::Take {
+                        lane: buried.lane().id,
+                        flight: buried.flight(),
+                        rows: vec![buried.row()],
+                        dead: true,
+                    },
+                    false,
+                )
             }
             Command::Reserve(count) => (Job::Reserve(count), true),
             _ => return Err("a question that is not the engine's".into()),
@@ -380,182 +401,6 @@ impl World {
         self.shelf.rows.get(&row.0).copied().ok_or_else(|| format!("row {} left twice", row.0))
     }
 
-    // === The link and the platform ===
-
-    fn connect(&mut self) {
-        self.link.last += 1;
-        let conn = self.link.last;
-        let (from, to) = self.plan.latency;
-        self.link = Link {
-            up: Some(conn),
-            last: conn,
-            survivor: self.link.survivor,
-            since: self.now,
-            free_at: self.now,
-            latency: self.rng.u64(from..=to),
-            session: std::mem::take(&mut self.link.session),
-            ..Link::default()
-        };
-        let now = self.instant();
-        self.engine.handle_link(now, mqtt::Event::Connected);
-        for answer in std::mem::take(&mut self.link.session) {
-            let after = self.rng.u64(..200 * MS);
-            self.after(after, Happening::Inbound(conn, answer));
-        }
-    }
-
-    /// The connection is gone.
-    fn cut(&mut self) {
-        let Some(conn) = self.link.up.take() else { return };
-        self.stats.cuts += 1;
-        self.link.survivor = self.rng.bool().then_some(conn);
-        let now = self.instant();
-        self.engine.handle_disconnected(now);
-        let after = self.rng.u64(SECOND..20 * SECOND);
-        self.after(after, Happening::Connect);
-    }
-
-    /// The process is gone, and all that was not on disk.
-    fn power_cut(&mut self) {
-        self.link.survivor = self.link.up.take().filter(|_| self.rng.bool());
-        self.stats.cuts += 1;
-        self.count();
-        self.process += 1;
-        self.air.clear();
-        self.asked.clear();
-        self.flights.clear();
-        self.renewed = None;
-        self.shelf.restart();
-        self.engine = engine(&self.plan, &self.directory, self.now, self.process);
-        self.shelf.announcements().into_iter().for_each(|event| self.tell(event));
-        let after = self.rng.u64(SECOND..60 * SECOND);
-        self.after(after, Happening::Connect);
-    }
-
-    fn publish(&mut self, part: PartId, frame: &Frame) -> Result<(), String> {
-        let Some(conn) = self.link.up else { return Err("a frame without a connection".into()) };
-        let parcel = Parcel::read(&self.plan, frame)?;
-        let subscribed = self.link.common || self.link.granted.contains(&parcel.endpoint);
-        if parcel.id.is_some() && !subscribed && !self.needs_no_filter() {
-            return Err(format!("endpoint {} flies before its filter is granted", parcel.endpoint));
-        }
-        let bytes = frame.path.expose().len() + frame.body.len();
-        let (first, sent) = self.flights.entry(part.flight).or_insert_with(|| (conn, BTreeSet::new()));
-        if *first != conn {
-            return Err("a flight goes on over two connections".into());
-        }
-        sent.extend(&parcel.samples);
-        let (frames, flying) = self.link.air.entry(part).or_default();
-        (*frames, *flying) = (*frames + 1, *flying + bytes);
-        self.link.sent += 1;
-        self.link.sent_bytes += bytes;
-        let (publishes, flying) = self.link.air.values().fold((0, 0), |sum, air| (sum.0 + air.0, sum.1 + air.1));
-        if publishes > 256 || flying > (1 << 20) + bytes {
-            return Err(format!("{publishes} publishes and {flying} bytes are in the air"));
-        }
-        let fresh = !self.link.anything_back && self.now < self.link.since + 25 * SECOND;
-        if fresh && (self.link.sent > 8 || self.link.sent_bytes > (32 << 10) + bytes) {
-            return Err(format!("{} publishes before anything came back", self.link.sent));
-        }
-        self.link.free_at = self.link.free_at.max(self.now) + bytes as u64 * SECOND / self.plan.rate;
-        if self.plan.stall > 0 && self.rng.u8(..20) == 0 {
-            self.link.free_at += self.rng.u64(..self.plan.stall);
-        } else if self.plan.rate == 1_000 && self.plan.stall == 0 && self.now > self.link.since + 90 * SECOND {
-            let backlog = (self.link.free_at - self.now) / SECOND;
-            if backlog > WORTH + bytes as u64 / self.plan.rate {
-                return Err(format!("{backlog} s' worth waits for the wire"));
-            }
-        }
-        self.at(self.link.free_at, Happening::Left(conn, part, parcel, frame.qos));
-        Ok(())
-    }
-
-    fn confirmed(&mut self, part: PartId) {
-        if let Some((frames, bytes)) = self.link.air.remove(&part)
-            && frames > 1
-        {
-            self.link.air.insert(part, (frames - 1, bytes));
-        }
-    }
-
-    fn arrived(&mut self, parcel: Parcel, qos: Qos) -> Result<(), String> {
-        if parcel.id.is_none() {
-            if qos == Qos::AtLeastOnce {
-                self.platform.process(&self.plan, self.now, &mut self.rng, &parcel)?;
-            }
-            return Ok(());
-        }
-        for answer in platform::noise(&self.plan, self.now, &mut self.rng, &parcel) {
-            self.after(answer.after, Happening::Answer(answer));
-        }
-        let calm = self.now >= self.plan.faults_until;
-        if !calm && self.rng.u8(..100) < self.plan.forgotten {
-            return Ok(());
-        }
-        let slow = self.plan.kind == Kind::Wild && !calm && self.rng.u8(..30) == 0;
-        let takes = if slow { self.rng.u64(..60 * SECOND) } else { self.rng.u64(..100 * MS) };
-        let busy = self.platform.busy_until.entry(parcel.endpoint).or_default();
-        *busy = (self.now + takes).max(*busy);
-        let at = *busy;
-        self.at(at, Happening::Process(parcel));
-        Ok(())
-    }
-
-    fn process(&mut self, parcel: &Parcel) -> Result<(), String> {
-        let before: Vec<Number> = parcel.samples.iter().filter(|n| !self.platform.has.contains(n)).copied().collect();
-        let answers = self.platform.process(&self.plan, self.now, &mut self.rng, parcel)?;
-        answers.into_iter().for_each(|answer| self.after(answer.after, Happening::Answer(answer)));
-        if self.plan.kind == Kind::OneBad && self.plan.bad() != Some(parcel.endpoint) {
-            // One refused endpoint stops no other (I4).
-            for number in before {
-                let took = self.now.saturating_sub(self.committed[&number].max(5 * SECOND));
-                if took > 60 * SECOND + self.transmission() {
-                    return Err(format!("sample {number:?} of a healthy endpoint took {} s (I4)", took / SECOND));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The broker passes an answer on, or keeps it for the next connection.
-    fn deliver(&mut self, answer: Answer) {
-        match self.link.up {
-            Some(conn) => self.after(self.link.latency, Happening::Inbound(conn, answer)),
-            None => self.link.session.push(answer),
-        }
-    }
-
-    fn subscribe(&mut self, key: u64, filters: &[Path]) -> Result<(), String> {
-        let Some(conn) = self.link.up else { return Err("a subscription without a connection".into()) };
-        let mut granted = Vec::new();
-        for filter in filters {
-            let token = filter.expose().split('/').nth(3).unwrap_or_default();
-            let endpoint = token.trim_start_matches("tok").parse::<usize>().ok();
-            let refused = self.now < self.plan.faults_until && endpoint.is_some() && endpoint == self.plan.closed;
-            granted.push(!refused);
-            match endpoint {
-                Some(endpoint) if !refused => self.link.granted.extend([endpoint]),
-                None => self.link.common = true,
-                _ => {}
-            }
-        }
-        let after = self.link.latency * 2 + self.rng.u64(..SECOND);
-        self.after(after, Happening::Subscribed(conn, key, granted));
-        Ok(())
-    }
-
-    fn renew(&mut self, why: &str) -> Result<(), String> {
-        if self.renewed.is_some_and(|last| self.now - last < 600 * SECOND) {
-            return Err(format!("renewed twice within ten minutes: {why}"));
-        }
-        if self.plan.kind != Kind::Wild && self.plan.mute.is_none() {
-            return Err(format!("a healthy session was renewed: {why}"));
-        }
-        self.renewed = Some(self.now);
-        self.cut();
-        Ok(())
-    }
-
     // === The loop's own ===
 
     /// Carries out what the engine wants.
@@ -576,11 +421,14 @@ impl World {
     fn end(&mut self) -> Result<(), String> {
         self.count();
         let (plan, stats) = (&self.plan, &mut self.stats);
-        (stats.stored, stats.dropped, stats.dead) = (self.shelf.stored, self.shelf.dropped, self.shelf.dead.len() as u64);
+        (stats.stored, stats.dropped, stats.dead) =
+            (self.shelf.stored, self.shelf.dropped, self.shelf.dead.len() as u64);
         stats.resent = self.platform.resent;
         let lanes = self.shelf.infos.len();
         let silent = (0..lanes).flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)));
-        let missing = silent.filter(|n| plan.readings(n.1) > 0 && !self.platform.has.contains(n) && !self.shelf.dead.contains(n));
+        let missing = silent.filter(|n| {
+            plan.readings(n.1) > 0 && !self.platform.has.contains(n) && !self.shelf.dead.contains(n)
+        });
         let missing = missing.count() as u64;
         if missing > stats.dropped {
             return Err(format!("{missing} samples are missing, {} were dropped", stats.dropped));
@@ -590,17 +438,26 @@ impl World {
         }
         if plan.kind == Kind::Poison {
             let own = |n: &Number| plan.is_poison(self.now, n.1) || plan.is_damaged(n.1) || plan.is_huge(n.1);
-            let wanted = (0..lanes).flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n))).filter(own).count();
+            let wanted = (0..lanes)
+                .flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)))
+                .filter(own)
+                .count();
             if wanted as u64 != stats.dead || !self.shelf.dead.iter().all(own) {
                 return Err(format!("{} samples are dead, {wanted} should be", stats.dead));
             }
         }
         if plan.kind == Kind::Slow && (stats.resent > 0 || stats.missed > 0) {
-            return Err(format!("{} samples were sent again on a healthy link, {} replies missed", stats.resent, stats.missed));
+            return Err(format!(
+                "{} samples were sent again on a healthy link, {} replies missed",
+                stats.resent, stats.missed
+            ));
         }
         let (held, requests, timers) = self.engine.sizes();
         if held > 0 || self.engine.outflow().air() != super::window::Size::default() {
-            return Err(format!("{held} flights and questions, {:?} in the air at the end", self.engine.outflow().air()));
+            return Err(format!(
+                "{held} flights and questions, {:?} in the air at the end",
+                self.engine.outflow().air()
+            ));
         }
         if requests > 4_096 || timers > 4 * (lanes + plan.endpoints) {
             return Err(format!("{requests} requests and {timers} timers are kept at the end"));

@@ -144,16 +144,21 @@ mod tests {
     #[test]
     fn one_refused_filter_closes_its_endpoint_only() {
         let filters = |n| vec![Path::open(&format!("a{n}")), Path::open(&format!("b{n}"))];
-        let mut subscriptions = Subscriptions::new(Vec::new(), (0..3).map(|n| (key(n), filters(n))).collect());
+        let mut subscriptions =
+            Subscriptions::new(Vec::new(), (0..3).map(|n| (key(n), filters(n))).collect());
         let (id, _) = subscriptions.poll().unwrap();
         let answer = subscriptions.handle_answer(id, &[true, true, true, false, true]);
-        assert_eq!(answer, Answer { opened: vec![key(0)], refused: vec![key(1), key(2)], all_refused: false });
+        assert_eq!(
+            answer,
+            Answer { opened: vec![key(0)], refused: vec![key(1), key(2)], all_refused: false }
+        );
         assert_eq!(subscriptions.handle_answer(id, &[true]), Answer::default(), "an answer counts once");
     }
 
     #[test]
     fn the_common_filter_opens_all() {
-        let mut subscriptions = Subscriptions::new(vec![Path::open("kp1/+")], vec![(key(0), vec![]), (key(1), vec![])]);
+        let mut subscriptions =
+            Subscriptions::new(vec![Path::open("kp1/+")], vec![(key(0), vec![]), (key(1), vec![])]);
         let (id, _) = subscriptions.poll().unwrap();
         assert_eq!(subscriptions.handle_answer(id, &[true]).opened.len(), 2);
     }

@@ -12,7 +12,10 @@ use rustls::{
 use std::{path::Path, sync::Arc};
 
 /// What a handshake with this address needs.
-pub(super) fn configure(tls: &TlsConfig, address: &Address) -> Result<(Arc<ClientConfig>, ServerName<'static>), LinkError> {
+pub(super) fn configure(
+    tls: &TlsConfig,
+    address: &Address,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), LinkError> {
     let name = tls.server_name.clone().unwrap_or_else(|| address.host.clone());
     let name = ServerName::try_from(name.clone()).map_err(|_| LinkError::ServerName(name))?;
     let provider = Arc::new(ring::default_provider());
@@ -22,8 +25,11 @@ pub(super) fn configure(tls: &TlsConfig, address: &Address) -> Result<(Arc<Clien
         .with_root_certificates(roots(tls)?);
     let config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|_| unreadable("uplink.tls.key_file", key))?;
-            builder.with_client_auth_cert(certificates("uplink.tls.cert_file", cert)?, key).map_err(LinkError::Tls)?
+            let key =
+                PrivateKeyDer::from_pem_file(key).map_err(|_| unreadable("uplink.tls.key_file", key))?;
+            builder
+                .with_client_auth_cert(certificates("uplink.tls.cert_file", cert)?, key)
+                .map_err(LinkError::Tls)?
         }
         _ => builder.with_no_client_auth(),
     };

@@ -3,7 +3,8 @@
 //! On each connection it starts at 8 publishes and 32 KiB, grows by what is confirmed, and is held to
 //! twice what was confirmed in the last 2 s (at least one publish), at most 256 publishes and 1 MiB:
 //! what is in the air can then be confirmed within about four seconds, whatever the link. Twice, or a
-//! link with a round trip of 2 s could never open it. After 2 s with an empty air it starts anew.
+//! link with a round trip of 2 s could never open it. After 2 s with an empty air it
+//! starts anew, with less where the link is known for less.
 
 use adapter_api::Instant;
 use std::{collections::VecDeque, time::Duration};
@@ -23,35 +24,35 @@ pub struct Size {
 
 /// The window of one connection.
 #[derive(Debug)]
-pub struct Window {
+pub(super) struct Window {
     open: Size,
     air: Size,
     confirmed: VecDeque<(Instant, Size)>,
     recent: Size,
     /// Since when the air is empty.
     quiet_since: Option<Instant>,
-    /// Since when the link works on what will be confirmed next.
-    busy_since: Option<Instant>,
-    /// The air was full since the last confirmation but one: the link, not the site, sets the pace.
+    /// When something was last confirmed.
+    last_carried: Option<Instant>,
+    /// The air was full, or something was under way for long: the link, not the site, sets the pace.
     was_full: bool,
 }
 
 impl Window {
     /// The window of a new connection.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             open: START,
             air: Size::default(),
             confirmed: VecDeque::new(),
             recent: Size::default(),
             quiet_since: None,
-            busy_since: None,
+            last_carried: None,
             was_full: false,
         }
     }
 
     /// Bytes that may still go; `None` if the window is full.
-    pub fn room(&mut self, now: Instant) -> Option<usize> {
+    pub(super) fn room(&mut self, now: Instant) -> Option<usize> {
         if crate::mutant::is(crate::mutant::Mutant::NoWindow) {
             return Some(LIMIT.bytes);
         }
@@ -69,34 +70,32 @@ impl Window {
     }
 
     /// Whether so many frames may go at once.
-    pub fn fits(&mut self, publishes: usize) -> bool {
-        let fits = self.air.publishes == 0 || self.air.publishes.saturating_add(publishes) <= self.open.publishes;
+    pub(super) fn fits(&mut self, publishes: usize) -> bool {
+        let fits =
+            self.air.publishes == 0 || self.air.publishes.saturating_add(publishes) <= self.open.publishes;
         self.was_full |= !fits;
         fits || crate::mutant::is(crate::mutant::Mutant::NoWindow)
     }
 
     /// How many frames may be in the air.
-    pub fn publishes(&self) -> usize {
+    pub(super) fn publishes(&self) -> usize {
         self.open.publishes
     }
 
     /// What is in the air.
-    pub fn air(&self) -> Size {
+    pub(super) fn air(&self) -> Size {
         self.air
     }
 
     /// This went out.
-    pub fn sent(&mut self, now: Instant, size: Size) {
-        if self.air.publishes == 0 {
-            self.busy_since = Some(now);
-        }
+    pub(super) fn sent(&mut self, size: Size) {
         self.air.publishes = self.air.publishes.saturating_add(size.publishes);
         self.air.bytes = self.air.bytes.saturating_add(size.bytes);
         self.quiet_since = None;
     }
 
-    /// This came down again unconfirmed.
-    pub fn lost(&mut self, now: Instant, size: Size) {
+    /// This is no longer in the air.
+    pub(super) fn lost(&mut self, now: Instant, size: Size) {
         self.air.publishes = self.air.publishes.saturating_sub(size.publishes);
         self.air.bytes = self.air.bytes.saturating_sub(size.bytes);
         if self.air.publishes == 0 {
@@ -104,11 +103,13 @@ impl Window {
         }
     }
 
-    /// This was confirmed.
-    pub fn confirmed(&mut self, now: Instant, size: Size) {
-        self.lost(now, size);
+    /// This was confirmed, whether it still counted as in the air or not.
+    pub(super) fn carried(&mut self, now: Instant, sent: Instant, size: Size) {
         if size.publishes > 0 {
-            let took = now.since(self.busy_since.replace(now).unwrap_or(now));
+            // The link worked on it since then, or since the one before it.
+            let took = now.since(self.last_carried.map_or(sent, |last| last.max(sent)));
+            self.last_carried = Some(now);
+            self.was_full |= took > LOOK_BACK;
             // Of one large frame that took longer, only its share of the last 2 s: or a slow link would
             // be trusted with a larger one each time.
             let counted = Size { bytes: share(size.bytes, took), ..size };
@@ -132,7 +133,8 @@ impl Window {
             self.confirmed.pop_front();
         }
         if self.quiet_since.is_some_and(|since| now.since(since) > LOOK_BACK) {
-            (self.open, self.was_full) = (START, false);
+            // What was learnt of a slow link is kept: 32 KiB would be half a minute of it.
+            (self.open, self.was_full) = (self.open.min(START), false);
         } else if self.was_full && !self.confirmed.is_empty() {
             self.open.publishes = self.open.publishes.min(self.recent.publishes * 2);
             self.open.bytes = self.open.bytes.min(self.recent.bytes * 2);
@@ -176,10 +178,15 @@ mod tests {
     fn fill(window: &mut Window, now: Instant) -> usize {
         let mut sent = 0;
         while window.room(now).is_some() {
-            window.sent(now, ONE);
+            window.sent(ONE);
             sent += 1;
         }
         sent
+    }
+
+    fn confirm(window: &mut Window, sent: Instant, now: Instant) {
+        window.lost(now, ONE);
+        window.carried(now, sent, ONE);
     }
 
     #[test]
@@ -190,7 +197,7 @@ mod tests {
             let now = at(round * 10);
             widest = widest.max(fill(&mut window, now));
             while window.air().publishes > 0 {
-                window.confirmed(now + Duration::from_millis(5), ONE);
+                confirm(&mut window, now, now + Duration::from_millis(5));
             }
         }
         assert_eq!(widest, 256);
@@ -204,7 +211,7 @@ mod tests {
             let now = at(round * 2_000);
             sent.push(fill(&mut window, now));
             while window.air().publishes > 0 {
-                window.confirmed(now + Duration::from_millis(1_999), ONE);
+                confirm(&mut window, now, now + Duration::from_millis(1_999));
             }
         }
         assert!(sent.windows(2).all(|w| w[0] <= w[1]) && sent[7] >= 128, "{sent:?}");
@@ -217,7 +224,7 @@ mod tests {
         let mut most = 0;
         for second in 1..60 {
             fill(&mut window, at(second * 1_000));
-            window.confirmed(at(second * 1_000), ONE);
+            confirm(&mut window, at(second * 1_000 - 1_000), at(second * 1_000));
             if second > 20 {
                 most = most.max(window.air().publishes);
             }
@@ -226,11 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn one_large_frame_on_a_slow_link_earns_no_larger_one() {
+        // 1,000 bytes per second, always one frame as large as the window allows.
+        let (mut window, mut now, mut largest) = (Window::new(), 0, 0);
+        for round in 0..20 {
+            let bytes = window.room(at(now)).unwrap();
+            let frame = Size { publishes: 1, bytes };
+            window.sent(frame);
+            let sent = now;
+            assert!(window.room(at(now)).is_none());
+            now += u64::try_from(bytes).unwrap();
+            window.lost(at(now), frame);
+            window.carried(at(now), at(sent), frame);
+            largest = if round > 5 { largest.max(bytes) } else { 0 };
+        }
+        assert!((1_000..=6_000).contains(&largest), "{largest}");
+    }
+
+    #[test]
     fn it_starts_anew_after_a_pause() {
         let mut window = Window::new();
         fill(&mut window, at(0));
         while window.air().publishes > 0 {
-            window.confirmed(at(10), ONE);
+            confirm(&mut window, at(0), at(10));
         }
         assert_eq!(fill(&mut window, at(60_000)), 8);
     }

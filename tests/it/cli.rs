@@ -21,7 +21,8 @@ fn a_wrong_password_is_named_and_the_right_one_delivers() {
     let mut gateway = Gateway::new(&site, &config, 5);
     gateway.start();
     Pusher::connect(port).push("p1", "1-3");
-    let status = gateway.until_status("the refusal is told", |status| status["uplink"]["last_error"].is_string());
+    let status =
+        gateway.until_status("the refusal is told", |status| status["uplink"]["last_error"].is_string());
     let error = status["uplink"]["last_error"].as_str().unwrap();
     assert!(error.contains("the broker refused the connection"), "{error}");
     gateway.terminate();
@@ -55,7 +56,10 @@ fn without_a_platform_values_are_visible_and_an_old_queue_is_left_alone() {
         let fresh = answer["values"][0]["age_ms"].as_u64().is_some_and(|age| age < 2_000);
         fresh.then_some(answer)
     });
-    assert_eq!((&read["values"][0]["resource"], &read["values"][0]["quality"]), (&"r2".into(), &"good".into()));
+    assert_eq!(
+        (&read["values"][0]["resource"], &read["values"][0]["quality"]),
+        (&"r2".into(), &"good".into())
+    );
     let status = gateway.until_status("it is counted", |s| s["ledger"]["suppressed"].as_u64() > Some(1));
     assert_eq!(status["uplink"]["state"], "none");
     assert!(status["reasons"]["suppressed(no_uplink)"].as_u64() > Some(1), "{status}");

@@ -83,17 +83,19 @@ impl Config {
 
     /// A login, and no certificate.
     pub(crate) fn login(mut self, username: &str, password_file: &Path) -> Self {
-        self.tables = self.tables.lines().filter(|l| !l.starts_with("cert_file") && !l.starts_with("key_file")).fold(
-            String::new(),
-            |tables, line| tables + line + "\n",
-        );
+        self.tables = self
+            .tables
+            .lines()
+            .filter(|l| !l.starts_with("cert_file") && !l.starts_with("key_file"))
+            .fold(String::new(), |tables, line| tables + line + "\n");
         self.set("username", username).set("password_file", &password_file.display().to_string())
     }
 
     /// No platform, with everything else as it was.
     pub(crate) fn no_uplink(mut self) -> Self {
         self.uplink = "[uplink]\nkind = \"none\"\n".to_owned();
-        self.tables = self.tables.split("[adapters.").skip(1).fold(String::new(), |t, table| t + "[adapters." + table);
+        self.tables =
+            self.tables.split("[adapters.").skip(1).fold(String::new(), |t, table| t + "[adapters." + table);
         self
     }
 

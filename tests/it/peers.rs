@@ -67,7 +67,11 @@ impl Broker {
     /// Starts it for clients that log in with this name and password, and need no certificate.
     pub(crate) fn start_for_login(site: &Site, username: &str, password: &str) -> Self {
         let file = site.path("passwords");
-        let made = Command::new(program("mosquitto_passwd")).args(["-b", "-c"]).arg(&file).args([username, password]).status();
+        let made = Command::new(program("mosquitto_passwd"))
+            .args(["-b", "-c"])
+            .arg(&file)
+            .args([username, password])
+            .status();
         assert!(made.unwrap().success(), "mosquitto_passwd");
         Self::start_for(site, true, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
     }

@@ -112,9 +112,18 @@ impl Plan {
         let plain = !refusing && rng.u8(..100) < 30;
         let per_resource = plain && rng.u8(..100) < 30;
         let qos = if rng.u8(..100) < 15 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
-        let subscribe = rng.choice([Subscribe::PerEndpoint, Subscribe::PerEndpoint, Subscribe::PerExtension, Subscribe::None]);
+        let subscribe = rng.choice([
+            Subscribe::PerEndpoint,
+            Subscribe::PerEndpoint,
+            Subscribe::PerExtension,
+            Subscribe::None,
+        ]);
         let subscribe = subscribe.unwrap_or_default();
-        let dialect = if plain { plain_dialect(per_resource, if per_resource { 1 } else { batch }, qos) } else { kaa_dialect(batch, qos, subscribe) };
+        let dialect = if plain {
+            plain_dialect(per_resource, if per_resource { 1 } else { batch }, qos)
+        } else {
+            kaa_dialect(batch, qos, subscribe)
+        };
         let endpoints = if rng.u8(..10) == 0 { rng.usize(20..=60) } else { rng.usize(1..=6) };
         let mut plan = Self {
             seed,
@@ -165,7 +174,10 @@ impl Plan {
             Kind::Slow => {
                 plan.rate = 1_000;
                 plan.endpoints = plan.endpoints.min(6);
-                plan.stall = if rng.bool() { 20 * SECOND } else { 0 };
+                plan.stall = if rng.bool() { 28 * SECOND } else { 0 };
+                if rng.bool() {
+                    (plan.rows, plan.commits) = (60, 3);
+                }
                 plan.latency.1 = plan.latency.1.min(600 * MS);
             }
             Kind::OneBad => plan.make_one_bad(&mut rng),
@@ -204,9 +216,22 @@ impl Plan {
             self.rate = 1_000;
             self.endpoints = self.endpoints.min(6);
         }
+        if rng.u8(..6) == 0 {
+            // A gateway that restarts all the time, and answers of its earlier lives.
+            self.endpoints = self.endpoints.min(2);
+            self.power_cut = Some(45 * SECOND);
+            (self.forgotten, self.late) = (20, 60);
+        }
         for _ in 0..rng.usize(..3) {
             let from = rng.u64(..self.faults_until);
-            let codes = [vec![404], vec![401, 403], vec![503, 429, 408], vec![400], vec![413, 503], vec![0, 500, 404]];
+            let codes = [
+                vec![404],
+                vec![401, 403],
+                vec![503, 429, 408],
+                vec![400],
+                vec![413, 503],
+                vec![0, 500, 404],
+            ];
             self.rules.push(Rule {
                 endpoint: rng.bool().then(|| rng.usize(..self.endpoints)),
                 from,
@@ -234,7 +259,13 @@ impl Plan {
                     4 => vec![503, 429, 408],
                     _ => vec![400],
                 };
-                self.rules.push(Rule { endpoint: Some(bad), from: 0, until: self.faults_until, codes, percent: 100 });
+                self.rules.push(Rule {
+                    endpoint: Some(bad),
+                    from: 0,
+                    until: self.faults_until,
+                    codes,
+                    percent: 100,
+                });
             }
         }
     }
@@ -242,6 +273,11 @@ impl Plan {
     /// The endpoint in trouble, where the run is about one.
     pub(super) fn bad(&self) -> Option<usize> {
         self.mute.or(self.closed).or_else(|| self.rules.iter().find_map(|rule| rule.endpoint))
+    }
+
+    /// Whether every request is answered soon.
+    pub(super) fn is_prompt(&self) -> bool {
+        self.kind != Kind::Wild && self.mute.is_none()
     }
 
     /// Whether the platform takes this sample for wrong, whatever else. Never three of a lane in a row;
@@ -308,6 +344,12 @@ fn kaa_dialect(batch: usize, qos: Qos, subscribe: Subscribe) -> Dialect {
 
 fn plain_dialect(per_resource: bool, batch: usize, qos: Qos) -> Dialect {
     let topic = if per_resource { "t/{endpoint}/{resource}" } else { "t/{endpoint}" };
-    let config = PlainConfig { topic: Topic::from(topic.to_owned()), format: Format::Json, batch, qos, ..PlainConfig::default() };
+    let config = PlainConfig {
+        topic: Topic::from(topic.to_owned()),
+        format: Format::Json,
+        batch,
+        qos,
+        ..PlainConfig::default()
+    };
     Dialect::Plain(Plain { config })
 }

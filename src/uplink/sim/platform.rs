@@ -44,13 +44,19 @@ impl Parcel {
     pub(super) fn read(plan: &Plan, frame: &Frame) -> Result<Self, String> {
         let levels: Vec<&str> = frame.path.expose().split('/').collect();
         let unread = || format!("unreadable frame {}", frame.path.expose());
-        let number = |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_u64);
+        let number =
+            |value: &serde_json::Value, key: &str| value.get(key).and_then(serde_json::Value::as_u64);
         if plan.per_resource {
             let ["t", endpoint, resource] = levels[..] else { return Err(unread()) };
             let (lane, k) = resource.trim_start_matches('l').split_once('-').ok_or_else(unread)?;
             let n = std::str::from_utf8(&frame.body).ok().and_then(|n| n.parse().ok()).ok_or_else(unread)?;
             let lane = lane.parse().map_err(|_| unread())?;
-            return Ok(Self { endpoint: endpoint_of(endpoint)?, id: None, samples: vec![(lane, n)], reading: k.parse().ok() });
+            return Ok(Self {
+                endpoint: endpoint_of(endpoint)?,
+                id: None,
+                samples: vec![(lane, n)],
+                reading: k.parse().ok(),
+            });
         }
         let (endpoint, id) = match levels[..] {
             ["t", endpoint] => (endpoint, None),
@@ -70,7 +76,13 @@ impl Parcel {
 
 impl Platform {
     /// Processes a request or refuses it, and answers. `Err`: something arrived that should not have.
-    pub(super) fn process(&mut self, plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Result<Vec<Answer>, String> {
+    pub(super) fn process(
+        &mut self,
+        plan: &Plan,
+        now: Us,
+        rng: &mut Rng,
+        parcel: &Parcel,
+    ) -> Result<Vec<Answer>, String> {
         let code = if parcel.id.is_some() { self.verdict(plan, now, rng, parcel) } else { None };
         if let Some(400 | 413 | 422) = code
             && let [alone] = parcel.samples[..]
@@ -82,12 +94,17 @@ impl Platform {
         }
         let Some(id) = parcel.id else { return Ok(Vec::new()) };
         let calm = now >= plan.faults_until;
-        if !calm && plan.mute == Some(parcel.endpoint) || !calm && rng.u8(..100) < plan.lost {
+        if !calm && (plan.mute == Some(parcel.endpoint) || rng.u8(..100) < plan.lost) {
             return Ok(Vec::new());
         }
-        let path = format!("kp1/app-v1/dcx/tok{}/json/{id}/{}", parcel.endpoint, if code.is_some() { "error" } else { "status" });
+        let path = format!(
+            "kp1/app-v1/dcx/tok{}/json/{id}/{}",
+            parcel.endpoint,
+            if code.is_some() { "error" } else { "status" }
+        );
         let body = code.map_or_else(Vec::new, error);
-        let after = if !calm && rng.u8(..100) < plan.late { rng.u64(..20 * MINUTE) } else { rng.u64(MS..50 * MS) };
+        let latest = rng.choice([MINUTE, 20 * MINUTE]).unwrap_or(MINUTE);
+        let after = if !calm && rng.u8(..100) < plan.late { rng.u64(..latest) } else { rng.u64(MS..50 * MS) };
         let mut answers = vec![Answer { after, path, body }];
         if !calm && rng.u8(..100) < plan.doubled {
             let again = Answer { after: rng.u64(..10 * MINUTE), ..answers[0].clone() };
@@ -142,7 +159,11 @@ pub(super) fn noise(plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Vec
     let mut say = |token: usize, instance: &str, id: u64, rng: &mut Rng| {
         let after = rng.choice([0, MS, 300 * MS, 5 * SECOND, 10 * MINUTE]).unwrap_or(0);
         let (verdict, body) = if rng.bool() { ("status", Vec::new()) } else { ("error", error(400)) };
-        noise.push(Answer { after, path: format!("kp1/app-v1/{instance}/tok{token}/json/{id}/{verdict}"), body });
+        noise.push(Answer {
+            after,
+            path: format!("kp1/app-v1/{instance}/tok{token}/json/{id}/{verdict}"),
+            body,
+        });
     };
     if rng.u8(..100) < plan.foreign {
         say((parcel.endpoint + 1) % plan.endpoints.max(2), "dcx", id, rng);

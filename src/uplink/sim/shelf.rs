@@ -14,9 +14,21 @@ pub(super) type Number = (usize, u64);
 /// A question that is answered later.
 #[derive(Debug)]
 pub(super) enum Job {
-    Next { lane: LaneId, max_rows: usize, max_bytes: usize },
-    Release { lane: LaneId, rows: Vec<RowId> },
-    Take { lane: LaneId, flight: FlightId, rows: Vec<RowId>, dead: bool },
+    Next {
+        lane: LaneId,
+        max_rows: usize,
+        max_bytes: usize,
+    },
+    Release {
+        lane: LaneId,
+        rows: Vec<RowId>,
+    },
+    Take {
+        lane: LaneId,
+        flight: FlightId,
+        rows: Vec<RowId>,
+        dead: bool,
+    },
     Reserve(u64),
     /// The transaction that deletes what is gone.
     Delete,
@@ -52,7 +64,12 @@ impl Shelf {
             for l in 0..plan.lanes {
                 let id = LaneId(i64::try_from(e * plan.lanes + l + 1).unwrap());
                 let class = if l == 2 { Class::Control } else { Class::Telemetry };
-                shelf.infos.push(LaneInfo { id, endpoint: endpoint.clone(), class, seq: i64::try_from(l).unwrap() });
+                shelf.infos.push(LaneInfo {
+                    id,
+                    endpoint: endpoint.clone(),
+                    class,
+                    seq: i64::try_from(l).unwrap(),
+                });
             }
         }
         shelf.numbers = vec![0; shelf.infos.len()];
@@ -114,15 +131,21 @@ impl Shelf {
             Job::Next { lane, max_rows, max_bytes } => Ok(Some(self.next(plan, lane, max_rows, max_bytes))),
             Job::Release { lane, rows } => {
                 self.lanes.release(lane, &rows);
-                self.claimed.entry(lane).or_default().retain(|row| !rows.contains(row));
+                let claimed = self.claimed.entry(lane).or_default();
+                rows.iter().for_each(|row| _ = claimed.remove(row));
                 Ok(None)
             }
             Job::Take { lane, flight, rows, dead } => {
                 let taken = self.lanes.take(lane, &rows);
                 if taken.len() != rows.len() {
-                    return Err(format!("{} of {} landed rows were not in flight", rows.len() - taken.len(), rows.len()));
+                    return Err(format!(
+                        "{} of {} landed rows were not in flight",
+                        rows.len() - taken.len(),
+                        rows.len()
+                    ));
                 }
-                self.claimed.entry(lane).or_default().retain(|row| !taken.contains(row));
+                let claimed = self.claimed.entry(lane).or_default();
+                taken.iter().for_each(|row| _ = claimed.remove(row));
                 self.gone.extend(taken.iter().map(|row| (row.0, dead)));
                 self.balance()?;
                 Ok(Some(Event::Taken(flight)))
@@ -135,7 +158,9 @@ impl Shelf {
             Job::Delete => {
                 self.delete_due = false;
                 for (row, dead) in std::mem::take(&mut self.gone) {
-                    let Some(number) = self.rows.remove(&row) else { return Err(format!("row {row} was deleted twice")) };
+                    let Some(number) = self.rows.remove(&row) else {
+                        return Err(format!("row {row} was deleted twice"));
+                    };
                     if dead {
                         self.dead.insert(number);
                     } else {
@@ -153,9 +178,9 @@ impl Shelf {
         self.numbers[lane]
     }
 
-    /// Whether a row may be handed out, or is in flight.
-    pub(super) fn is_on_the_books(&self, row: RowId) -> bool {
-        self.rows.contains_key(&row.0) && !self.gone.iter().any(|(gone, _)| *gone == row.0)
+    /// Whether a row is in flight by the books.
+    pub(super) fn is_claimed(&self, lane: LaneId, row: RowId) -> bool {
+        self.claimed.get(&lane).is_some_and(|claimed| claimed.contains(&row))
     }
 
     /// Rows off the books that are still on disk.
@@ -189,7 +214,11 @@ impl Shelf {
             return Err(format!("the ledger is off: {} stored, {sum} accounted for", self.stored));
         }
         if self.lanes.queued() + self.gone.len() as u64 != queued {
-            return Err(format!("{queued} rows on disk, {} on the books, {} gone", self.lanes.queued(), self.gone.len()));
+            return Err(format!(
+                "{queued} rows on disk, {} on the books, {} gone",
+                self.lanes.queued(),
+                self.gone.len()
+            ));
         }
         Ok(())
     }

@@ -2,7 +2,10 @@
 
 use super::{Stats, Violation, plan::Plan, run};
 use crate::mutant::{self, Mutant};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Seeds of the default tier, of the long one, and at most for a mutant.
 const SOME: u64 = 300;
@@ -10,15 +13,29 @@ const MANY: u64 = 5_000;
 const TRIES: u64 = 1_000;
 
 fn runs(seeds: std::ops::Range<u64>) -> Stats {
-    let mut sum = Stats::default();
     let many = seeds.end - seeds.start;
+    let next = AtomicU64::new(seeds.start);
+    let worker = || {
+        let mut ran = Vec::new();
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end) {
+            ran.push(run(seed));
+        }
+        ran
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let ran: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut sum = Stats::default();
     let mut violations = Vec::new();
-    for seed in seeds {
-        match run(seed) {
+    for run in ran {
+        match run {
             Ok(stats) => sum.add(&stats),
             Err(violation) => violations.push(violation),
         }
     }
+    violations.sort_by_key(|violation| violation.seed);
     violations.iter().take(20).for_each(|violation| println!("{violation}"));
     if let Some(first) = violations.first() {
         panic!("{} of {many} seeds fail, first {first}\n{:#?}", violations.len(), Plan::draw(first.seed));
@@ -35,7 +52,14 @@ fn nothing_is_lost_blocked_or_sent_without_need() {
         None => {
             let sum = runs(0..SOME);
             // It would prove nothing if the faults did not happen.
-            assert!(sum.resent > 0 && sum.dropped > 0 && sum.dead > 0 && sum.stale > 0 && sum.missed > 0 && sum.cuts > 0);
+            assert!(
+                sum.resent > 0
+                    && sum.dropped > 0
+                    && sum.dead > 0
+                    && sum.stale > 0
+                    && sum.missed > 0
+                    && sum.cuts > 0
+            );
         }
     }
 }
