@@ -229,7 +229,7 @@ impl Thread {
             }
             Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
             Command::Latest { endpoint, resource, answer } => {
-                reply(answer, self.last(&endpoint, resource.as_ref()))
+                reply(answer, self.last(&endpoint, resource.as_ref()));
             }
             Command::Stop(answer) => self.stop = Some(answer),
         }
