@@ -771,6 +771,7 @@ impl Outflow {
         // It was read and judged: the endpoint itself is welcome.
         self.welcome(now, &lane.endpoint);
         for row in refused.rows {
+            tracing::warn!(endpoint = %lane.endpoint, why = reason, "sample refused for good, kept as a dead letter");
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };
             self.wishes.push_back(Wish::Bury(buried));
         }

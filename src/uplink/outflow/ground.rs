@@ -91,6 +91,9 @@ impl Outflow {
     }
 
     pub(super) fn park(&mut self, now: Instant, endpoint: &EndpointKey, reason: &str) {
+        if !self.parking.is_parked(endpoint) {
+            tracing::warn!(%endpoint, why = reason, "endpoint parked, its data is kept");
+        }
         let until = self.parking.park(now, endpoint, reason, &mut self.rng);
         self.timers.insert((until, Timer::Probe(endpoint.clone())));
         for id in self.lanes_of(endpoint) {
@@ -146,6 +149,7 @@ impl Outflow {
             return;
         }
         let degraded = self.is_degraded(now);
+        tracing::info!(%endpoint, "endpoint accepted again");
         self.parking.unpark(endpoint);
         if degraded {
             for (until, endpoint) in self.parking.bring_forward(now) {

@@ -1,0 +1,75 @@
+//! Answers to questions that change nothing of the queue: counters, kept values, figures.
+
+use super::Thread;
+use crate::store::{DeadLetter, Event, Figures, Last};
+use adapter_api::{EndpointName, Resource};
+use rusqlite::{OptionalExtension, params};
+
+impl Thread {
+    /// Reserves counters on disk, in a transaction of their own.
+    pub(super) fn reserve(&mut self, count: u64) {
+        let step = i64::try_from(count).unwrap_or(i64::MAX);
+        let reserved = self.db.query_row(
+            "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1 RETURNING next",
+            [step],
+            |row| row.get::<_, i64>(0),
+        );
+        match reserved {
+            Ok(next) => {
+                let next = u64::try_from(next).unwrap_or_default();
+                self.tell(Event::Ids(next.saturating_sub(count)..next));
+            }
+            Err(error) => {
+                self.fault = Some(error.to_string());
+                tracing::error!(%error, "request ids could not be reserved; asked again when needed");
+                self.tell(Event::Ids(0..0));
+            }
+        }
+    }
+
+    pub(super) fn keep(&self, owner: &str, key: &str, draw: &[u8]) -> rusqlite::Result<Vec<u8>> {
+        self.db.execute(
+            "INSERT OR IGNORE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)",
+            params![owner, key, draw],
+        )?;
+        let kept =
+            self.db.query_row("SELECT value FROM keep WHERE owner = ?1 AND key = ?2", [owner, key], |row| {
+                row.get(0)
+            });
+        Ok(kept.optional()?.unwrap_or_else(|| draw.to_vec()))
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        // Rows off the books and still on disk are neither landed nor gone yet.
+        let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
+        Figures {
+            totals: self.ledger.totals(queued),
+            reasons: self.ledger.reasons(),
+            dead_letters: self.dead_letters,
+            fault: self.fault.clone(),
+        }
+    }
+
+    pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {
+        let mut select = self.db.prepare_cached(
+            "SELECT id, endpoint, reason, stamp, boot, item FROM dead ORDER BY id DESC LIMIT ?1",
+        )?;
+        let letters = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(DeadLetter {
+                id: row.get(0)?,
+                endpoint: row.get(1)?,
+                reason: row.get(2)?,
+                stamp: row.get(3)?,
+                boot: row.get(4)?,
+                item: row.get(5)?,
+            })
+        })?;
+        letters.collect()
+    }
+
+    pub(super) fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<Last> {
+        let mut values = self.latest.of(endpoint);
+        values.retain(|(_, reading)| resource.is_none_or(|wanted| reading.resource == *wanted));
+        values
+    }
+}
