@@ -140,8 +140,7 @@ fn start_uplink(
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let run = move || {
-        let questions = uplink.attach();
-        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), questions, stop.clone())
+        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), uplink.clone(), stop.clone())
     };
     let unit = supervisor::start("uplink".into(), shutdown, run)
         .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;

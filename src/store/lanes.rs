@@ -151,13 +151,18 @@ impl Lanes {
         Some(lane.info.clone())
     }
 
-    /// Brings everything in flight back and forgets what was announced: there is a new uplink.
-    pub fn reset(&mut self) {
-        for lane in self.lanes.values_mut() {
+    /// Brings everything in flight back and forgets what was announced: the session starts anew.
+    pub fn reset(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.returned.extend(lane.claimed.drain(..));
             lane.returned.make_contiguous().sort_unstable();
             lane.announced = false;
         }
+    }
+
+    /// What is known of a lane.
+    pub fn info(&self, lane: LaneId) -> Option<&LaneInfo> {
+        self.lanes.get(&lane).map(|lane| &lane.info)
     }
 
     /// Whether there is more to hand out. If not, the next row will be announced.

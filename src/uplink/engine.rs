@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backoff::Rng,
-    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path},
+    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
     endpoints::{Directory, EndpointKey},
     mutant::{self, Mutant},
     store::{self, Command, StoredRow, item},
@@ -67,6 +67,7 @@ pub(crate) struct Counts {
 
 /// One session.
 pub(crate) struct Engine {
+    session: SessionKey,
     dialect: Dialect,
     directory: Arc<Directory>,
     max_payload: usize,
@@ -91,6 +92,7 @@ impl Engine {
     /// The engine of a session that carries these endpoints.
     pub(crate) fn new(
         now: Instant,
+        session: SessionKey,
         dialect: Dialect,
         directory: Arc<Directory>,
         max_payload: usize,
@@ -98,6 +100,7 @@ impl Engine {
         rng: Rng,
     ) -> Self {
         Self {
+            session,
             dialect,
             directory,
             max_payload,
@@ -285,7 +288,8 @@ impl Engine {
         let left: u64 = self.ids.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         if left < LOW {
             self.ids_asked = true;
-            self.outputs.push_back(Output::Store(Command::Reserve(BLOCK)));
+            self.outputs
+                .push_back(Output::Store(Command::Reserve { session: self.session.clone(), count: BLOCK }));
         }
     }
 

@@ -106,6 +106,8 @@ pub struct Pace {
     pub replies: bool,
 }
 
+/// What a lane that another session carries is doing.
+pub(super) const NOT_MINE: &str = "unknown";
 /// A request that the broker took so long ago is no longer the link's matter: it leaves the window, or
 /// one endpoint that gets no answers would hold up all others until its deadline (I4).
 const LATE: Duration = Duration::from_secs(2);
@@ -679,7 +681,7 @@ impl Outflow {
     /// Lanes that are doing something, and what: for `queue`.
     pub fn phase_of(&self, lane: LaneId) -> &'static str {
         match self.lanes.get(&lane) {
-            None => "unknown",
+            None => NOT_MINE,
             Some(lane) if self.parking.is_parked(&lane.info.endpoint) => "parked",
             Some(lane) => match lane.phase {
                 Phase::Idle => "idle",

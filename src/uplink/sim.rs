@@ -379,7 +379,7 @@ impl World {
                     false,
                 )
             }
-            Command::Reserve(count) => (Job::Reserve(count), true),
+            Command::Reserve { count, .. } => (Job::Reserve(count), true),
             _ => return Err("a question that is not the engine's".into()),
         };
         let after = self.rng.u64(..=self.plan.store_delay);
@@ -512,7 +512,15 @@ impl fmt::Display for Violation {
 fn engine(plan: &Plan, directory: &Arc<Directory>, now: Us, process: u32) -> Engine {
     let rng = Rng::with_seed(plan.seed ^ u64::from(process) << 32);
     let now = Instant::from_start(Duration::from_micros(now));
-    Engine::new(now, plan.dialect.clone(), directory.clone(), plan.max_payload, plan.pace.clone(), rng)
+    Engine::new(
+        now,
+        crate::dialect::SessionKey(None),
+        plan.dialect.clone(),
+        directory.clone(),
+        plan.max_payload,
+        plan.pace.clone(),
+        rng,
+    )
 }
 
 /// Rounded up, so that what is due then is due.

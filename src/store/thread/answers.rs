@@ -1,13 +1,16 @@
 //! Answers to questions that change nothing of the queue: counters, kept values, figures.
 
 use super::Thread;
-use crate::store::{DeadLetter, Event, Figures, Last};
+use crate::{
+    dialect::SessionKey,
+    store::{DeadLetter, Event, Figures, Last},
+};
 use adapter_api::{EndpointName, Resource};
 use rusqlite::{OptionalExtension, params};
 
 impl Thread {
     /// Reserves counters on disk, in a transaction of their own.
-    pub(super) fn reserve(&mut self, count: u64) {
+    pub(super) fn reserve(&mut self, session: &SessionKey, count: u64) {
         let step = i64::try_from(count).unwrap_or(i64::MAX);
         let reserved = self.db.query_row(
             "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1 RETURNING next",
@@ -17,12 +20,12 @@ impl Thread {
         match reserved {
             Ok(next) => {
                 let next = u64::try_from(next).unwrap_or_default();
-                self.tell(Event::Ids(next.saturating_sub(count)..next));
+                self.sessions.answer(session, Event::Ids(next.saturating_sub(count)..next));
             }
             Err(error) => {
                 self.fault = Some(error.to_string());
                 tracing::error!(%error, "request ids could not be reserved; asked again when needed");
-                self.tell(Event::Ids(0..0));
+                self.sessions.answer(session, Event::Ids(0..0));
             }
         }
     }
