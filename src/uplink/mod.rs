@@ -269,5 +269,6 @@ async fn open(
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
+        up_since: None,
     })
 }

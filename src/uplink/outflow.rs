@@ -530,7 +530,7 @@ impl Outflow {
         match refusal {
             Refusal::Item if rows > 1 => {
                 if mutant::is(Mutant::RefusalBuriesTheBatch) {
-                    self.bury(now, part, reason);
+                    self.bury(part, reason);
                     return false;
                 }
                 if let Some(lane) = self.lanes.get_mut(&lane_id) {
@@ -667,6 +667,13 @@ impl Outflow {
         lanes.iter().any(|id| self.lanes.get(id).is_some_and(|lane| lane.more))
     }
 
+    /// Whether the platform refuses most of what flew lately, this endpoint left aside.
+    fn are_others_refused(&self, now: Instant, endpoint: &EndpointKey) -> bool {
+        let lanes = &self.lanes;
+        let of = |lane| lanes.get(&lane).map(|lane| &lane.info.endpoint).filter(|other| *other != endpoint);
+        self.parking.are_most_parked(now, of)
+    }
+
     /// Publishes and bytes in the air.
     pub fn air(&self) -> Size {
         self.window.air()
@@ -762,7 +769,7 @@ impl Outflow {
         }
     }
 
-    fn bury(&mut self, now: Instant, part: PartId, reason: &str) {
+    fn bury(&mut self, part: PartId, reason: &str) {
         let Some(flying) = self.flights.get_mut(&part.flight) else { return };
         let Some(at) = flying.parts.iter().position(|p| p.id == part) else { return };
         let refused = flying.parts.remove(at);
@@ -770,8 +777,6 @@ impl Outflow {
         let lane_id = flying.lane;
         self.end_deadline(&refused);
         let Some(lane) = self.lanes.get(&lane_id).map(|lane| lane.info.clone()) else { return };
-        // It was read and judged: the endpoint itself is welcome.
-        self.welcome(now, &lane.endpoint);
         for row in refused.rows {
             tracing::warn!(endpoint = %lane.endpoint, why = reason, "sample refused for good, kept as a dead letter");
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };

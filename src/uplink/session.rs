@@ -5,7 +5,7 @@ use super::{
     Question, SessionStatus, State,
     engine::{Engine, Output},
     link::{self, Link, LinkError},
-    mqtt::{self, Broken, Connection, MAX_INCOMING},
+    mqtt::{self, Broken, Connection},
     outflow::PartId,
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
 };
 use adapter_api::{CancellationToken, Instant, clock};
 use bytes::BytesMut;
-use rumqttc::mqttbytes::{self, v4::Packet};
 use std::{future::Future, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
@@ -45,6 +44,8 @@ pub(super) struct Session {
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
+    /// When the broker let us in on the present connection.
+    pub(super) up_since: Option<Instant>,
 }
 
 /// Why a connection ended.
@@ -82,7 +83,7 @@ impl Session {
             let target = self.config.addresses.get(address % self.config.addresses.len().max(1)).cloned();
             let Some(target) = target else { return Ok(()) };
             self.status.address = format!("{} port {}", target.host, target.port);
-            let since = clock::now();
+            self.up_since = None;
             let end = self.connection(&target).await;
             let now = clock::now();
             self.engine.handle_disconnected(now);
@@ -91,7 +92,7 @@ impl Session {
             match end {
                 End::Shutdown => return self.leave(now).await,
                 End::Store(closed) => return Err(closed),
-                _ if now.since(since) >= LASTING => backoff.reset(),
+                _ if self.up_since.is_some_and(|up| now.since(up) >= LASTING) => backoff.reset(),
                 _ => address += 1,
             }
             let pause = backoff.full_jitter(&mut self.rng);
@@ -148,7 +149,7 @@ impl Session {
                 say_goodbye(&mut writer, connection).await?;
                 return Err(End::Shutdown);
             }
-            let due = [Some(connection.poll_timeout()), self.engine.poll_timeout(), leaving];
+            let due = [connection.poll_timeout(), self.engine.poll_timeout(), leaving];
             let due = due.into_iter().flatten().min();
             inbox.reserve(READ);
             let writing = unflushed || !connection.outgoing().is_empty();
@@ -158,7 +159,7 @@ impl Session {
                     if read? == 0 {
                         return Err(End::Closed);
                     }
-                    take_packets(&mut inbox, connection)?;
+                    connection.handle_bytes(clock::now(), &mut inbox)?;
                 }
                 wrote = push(&mut writer, connection.outgoing()), if writing => {
                     unflushed = !connection.outgoing().is_empty();
@@ -187,6 +188,7 @@ impl Session {
             while let Some(event) = connection.poll_event() {
                 if event == mqtt::Event::Connected {
                     self.status.state = State::Up;
+                    self.up_since = Some(now);
                     self.status.connections += 1;
                     self.status.last_error = None;
                     tracing::info!(address = %self.status.address, "connected to the platform");
@@ -289,16 +291,6 @@ async fn say_goodbye(
         writer.shutdown().await
     };
     clock::timeout(FAREWELL / 4, bye).await.unwrap_or(Ok(()))
-}
-
-fn take_packets(inbox: &mut BytesMut, connection: &mut Connection<PartId>) -> Result<(), Broken> {
-    loop {
-        match Packet::read(inbox, MAX_INCOMING) {
-            Ok(packet) => connection.handle_packet(clock::now(), packet)?,
-            Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(()),
-            Err(_) => return Err(Broken::Protocol("a packet that cannot be read")),
-        }
-    }
 }
 
 async fn wait_until(due: Option<Instant>) {

@@ -437,7 +437,7 @@ impl World {
             return Err(format!("{} samples were buried while everything was refused", stats.dead));
         }
         if plan.kind == Kind::Poison {
-            let own = |n: &Number| plan.is_poison(self.now, n.1) || plan.is_damaged(n.1) || plan.is_huge(n.1);
+            let own = |n: &Number| plan.is_poison(self.now, *n) || plan.is_damaged(n.1) || plan.is_huge(n.1);
             let wanted = (0..lanes)
                 .flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)))
                 .filter(own)
