@@ -6,7 +6,7 @@
 
 use super::{Class, LaneId, RowId};
 use crate::endpoints::EndpointKey;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// A lane by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,7 @@ impl Lanes {
     /// Returns those that were on the books and in flight, each once.
     pub fn take(&mut self, lane: LaneId, rows: &[RowId]) -> Vec<RowId> {
         let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let rows: HashSet<RowId> = rows.iter().copied().collect();
         let taken: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
         self.queued = self.queued.saturating_sub(count(taken.len()));
         taken
@@ -110,6 +111,7 @@ impl Lanes {
     /// Gives rows back: they fly again, before everything else of the lane.
     pub fn release(&mut self, lane: LaneId, rows: &[RowId]) {
         let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        let rows: HashSet<RowId> = rows.iter().copied().collect();
         let mut back: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
         back.extend(lane.returned.drain(..));
         back.sort_unstable();

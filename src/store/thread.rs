@@ -247,13 +247,9 @@ impl Thread {
 
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
-        let claimed = self.lanes.claim(lane, max_rows);
-        let (mut rows, mut bytes, mut unread) = (Vec::with_capacity(claimed.len()), 0_usize, Vec::new());
-        for id in claimed {
-            if bytes >= max_bytes || !unread.is_empty() {
-                unread.push(id);
-                continue;
-            }
+        let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
+        while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
+            let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
             match outbox::read(&self.db, id) {
                 Ok(Some(row)) if super::item::is_readable(&row.item) => {
                     bytes = bytes.saturating_add(row.item.len());

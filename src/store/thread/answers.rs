@@ -45,12 +45,15 @@ impl Thread {
     pub(super) fn figures(&self) -> Figures {
         // Rows off the books and still on disk are neither landed nor gone yet.
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
-        Figures {
-            totals: self.ledger.totals(queued),
-            reasons: self.ledger.reasons(),
-            dead_letters: self.dead_letters,
-            fault: self.fault.clone(),
+        let mut totals = self.ledger.totals(queued);
+        let mut reasons = self.ledger.reasons();
+        if self.uncounted > 0 {
+            // Refused in a transaction that failed: in the table with the next one that does not.
+            totals.offered += self.uncounted;
+            totals.refused += self.uncounted;
+            *reasons.entry("refused(transaction_failed)".into()).or_default() += self.uncounted;
         }
+        Figures { totals, reasons, dead_letters: self.dead_letters, fault: self.fault.clone() }
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {
