@@ -20,6 +20,7 @@ use crate::{
     endpoints::{Directory, EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Shape,
+    uplink::outflow::FlightId,
 };
 use adapter_api::{
     EndpointName, Instant, Offer, Refused, Submission, Urgency,
@@ -72,7 +73,15 @@ struct Gone {
     lane: LaneInfo,
     row: RowId,
     /// Set: it goes to the dead letters. Not set: it landed.
-    dead: Option<Arc<str>>,
+    dead: Option<Dead>,
+}
+
+/// A row on its way to the dead letters.
+#[derive(Clone)]
+struct Dead {
+    reason: Arc<str>,
+    /// Told when it is there.
+    flight: FlightId,
 }
 
 /// What a transaction did, to be told after COMMIT.
@@ -220,9 +229,10 @@ impl Thread {
                 self.sessions.tell(&landed.lane().endpoint, Event::Taken(landed.flight()));
             }
             Command::Bury(buried) => {
-                let reason: Arc<str> = buried.reason().into();
-                self.off_the_books(buried.lane(), &[buried.row()], Some(&reason));
-                self.sessions.tell(&buried.lane().endpoint, Event::Taken(buried.flight()));
+                // Told after COMMIT: what comes after it in its lane waits until it cannot come again.
+                let dead = Dead { reason: buried.reason().into(), flight: buried.flight() };
+                self.off_the_books(buried.lane(), &[buried.row()], Some(&dead));
+                self.gone_due = Some(clock::now());
             }
             Command::Release { lane, rows } => self.lanes.release(lane, &rows),
             Command::Reserve { session, count } => self.reserve(&session, count),
@@ -277,7 +287,7 @@ impl Thread {
         }
     }
 
-    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Arc<str>>) {
+    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Dead>) {
         let taken = self.lanes.take(lane.id, rows);
         self.gone.extend(taken.into_iter().map(|row| Gone { lane: lane.clone(), row, dead: dead.cloned() }));
         if !self.gone.is_empty() && self.gone_due.is_none() {

@@ -782,7 +782,19 @@ impl Outflow {
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };
             self.wishes.push_back(Wish::Bury(buried));
         }
-        self.line_up(part.flight);
+        // What comes after it waits until the store has it among the dead: after a crash in between it
+        // would come again, and behind them.
+        let unsent: Vec<RowId> = match self.flights.get_mut(&part.flight) {
+            Some(flight) => flight.unsent.drain(..).map(|row| row.id).collect(),
+            None => Vec::new(),
+        };
+        self.unsent.retain(|waiting| *waiting != part.flight);
+        if !unsent.is_empty() {
+            self.wishes.push_back(Wish::Release { lane: lane_id, rows: unsent });
+            if let Some(lane) = self.lanes.get_mut(&lane_id) {
+                lane.more = true;
+            }
+        }
         self.settle(part.flight);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Verdict,
-    store::{Class, LaneId, LaneInfo, RowId, ledger::Term, outbox},
+    store::{Class, Event, LaneId, LaneInfo, RowId, ledger::Term, outbox},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
 use rusqlite::{ErrorCode, params};
@@ -56,7 +56,11 @@ impl Thread {
         self.ledger.committed();
         self.uncounted = 0;
         self.dead_letters += written.dead;
-        self.gone.drain(..written.gone.min(self.gone.len()));
+        for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
+            if let Some(dead) = gone.dead {
+                self.sessions.tell(&gone.lane.endpoint, Event::Taken(dead.flight));
+            }
+        }
         self.gone_due = (!self.gone.is_empty()).then_some(now);
         if written.latest {
             self.latest.written();
@@ -200,8 +204,8 @@ impl Thread {
         for gone in gone.iter() {
             match &gone.dead {
                 None => landed.push(gone),
-                Some(reason) => {
-                    let buried = u64::from(outbox::bury(&self.db, &gone.lane, gone.row, reason)?);
+                Some(dead) => {
+                    let buried = u64::from(outbox::bury(&self.db, &gone.lane, gone.row, &dead.reason)?);
                     self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class, Term::Dead, "", buried);
                     written.dead += buried;
                 }

@@ -289,7 +289,7 @@ impl Plan {
             && self.poison.is_some_and(|every| {
                 number % every == 4
                     || number % (every * 2) == 5
-                    || endpoint == 0 && (5..9).contains(&(number % (every * 4)))
+                    || endpoint == 0 && number < every * 8 && (5..9).contains(&(number % (every * 4)))
             })
     }
 

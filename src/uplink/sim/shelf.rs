@@ -146,7 +146,14 @@ impl Shelf {
                 }
                 let claimed = self.claimed.entry(lane).or_default();
                 taken.iter().for_each(|row| _ = claimed.remove(row));
-                self.gone.extend(taken.iter().map(|row| (row.0, dead)));
+                if dead {
+                    // Told only when it is on disk.
+                    for row in &taken {
+                        self.dead.extend(self.rows.remove(&row.0));
+                    }
+                } else {
+                    self.gone.extend(taken.iter().map(|row| (row.0, dead)));
+                }
                 self.balance()?;
                 Ok(Some(Event::Taken(flight)))
             }
