@@ -151,6 +151,13 @@ impl Lanes {
         Some(lane.info.clone())
     }
 
+    /// Lets a lane be announced once more.
+    pub fn forget_announced(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.announced = false;
+        }
+    }
+
     /// Brings everything in flight back and forgets what was announced: there is a new uplink.
     pub fn reset(&mut self) {
         for lane in self.lanes.values_mut() {

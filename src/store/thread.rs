@@ -7,9 +7,11 @@
 
 mod answers;
 mod group;
+mod time;
 
 use super::{
     Class, Command, Event, LaneId, OpenError, Options, RowId,
+    boots::{Boots, Moment},
     lanes::{LaneInfo, Lanes},
     latest::Latest,
     ledger::Ledger,
@@ -21,7 +23,7 @@ use crate::{
     shape::Shape,
 };
 use adapter_api::{
-    EndpointName, Instant, Offer, Refused, Submission, Urgency,
+    Clock, EndpointName, Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
 use rusqlite::Connection;
@@ -60,6 +62,10 @@ pub(super) struct Thread {
     /// Offered and refused in a transaction that failed: counted with the next one.
     uncounted: u64,
     uplink: Option<mpsc::UnboundedSender<Event>>,
+    clock: Clock,
+    boots: Boots,
+    /// Lanes whose head waits for the time of this boot.
+    timeless: Vec<LaneId>,
     dead_letters: u64,
     fault: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -118,7 +124,11 @@ impl Thread {
                 "queued rows belong to endpoints that left the configuration; they are kept"
             );
         }
+        let boots = Boots::open(&db, &options.boot_id)?;
         Ok(Self {
+            clock: Clock::untrusted(boots.present()),
+            boots,
+            timeless: Vec::new(),
             latest: Latest::load(&db)?,
             latest_due: clock::now() + LATEST_EVERY,
             db,
@@ -181,7 +191,11 @@ impl Thread {
         self.group.len() >= GROUP
     }
 
-    fn admit(&mut self, submission: Submission) {
+    fn admit(&mut self, mut submission: Submission) {
+        if let Offer::Samples(samples) = &mut submission.offer {
+            let wall_us = self.clock.is_trusted().then(|| self.clock.wall_us());
+            self.shape.set_right(samples, wall_us, self.clock.stamp());
+        }
         let due = match submission.urgency {
             Urgency::Urgent => clock::now(),
             Urgency::Relaxed => clock::now() + self.commit_within,
@@ -203,6 +217,7 @@ impl Thread {
                 self.uplink = Some(events);
                 // Nothing of an earlier uplink is in the air any more.
                 self.lanes.reset();
+                self.timeless.clear();
                 let all: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
                 all.into_iter().for_each(|lane| self.announce(lane));
             }
@@ -234,6 +249,11 @@ impl Thread {
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
             }
+            Command::Time { offset_us, answer } => {
+                let kept = self.know_time(offset_us);
+                reply(answer, kept);
+            }
+            Command::EndHold => self.end_hold(),
             Command::Stop(answer) => self.stop = Some(answer),
         }
     }
@@ -242,13 +262,23 @@ impl Thread {
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let claimed = self.lanes.claim(lane, max_rows);
         let (mut rows, mut bytes, mut unread) = (Vec::with_capacity(claimed.len()), 0_usize, Vec::new());
+        let mut timeless = false;
         for id in claimed {
             if bytes >= max_bytes || !unread.is_empty() {
                 unread.push(id);
                 continue;
             }
             match outbox::read(&self.db, id) {
-                Ok(Some(row)) if super::item::is_readable(&row.item) => {
+                Ok(Some(mut row)) if super::item::is_readable(&row.item) => {
+                    match self.boots.moment(row.stamp, row.boot) {
+                        Moment::At(us) => (row.stamp, row.boot) = (us, None),
+                        Moment::Unknown => {}
+                        Moment::NotYet => {
+                            timeless = true;
+                            unread.push(id);
+                            continue;
+                        }
+                    }
                     bytes = bytes.saturating_add(row.item.len());
                     rows.push(row);
                 }
@@ -269,6 +299,11 @@ impl Thread {
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);
+        if timeless {
+            self.timeless.push(lane);
+        }
+        // It stays announced, so that new rows do not ring for it: the time will.
+        let more = more && !timeless;
         self.tell(Event::Rows { lane, rows, more });
     }
 

@@ -26,6 +26,7 @@ pub(crate) const CLIENT_ID: &str = "gw-1";
 /// A configuration in the making.
 pub(crate) struct Config {
     state_dir: PathBuf,
+    clock: String,
     uplink: String,
     tables: String,
 }
@@ -72,7 +73,7 @@ impl Config {
             "[uplink.tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
             identity.ca, identity.cert, identity.key,
         );
-        Self { state_dir: site.path("state"), uplink, tables }
+        Self { state_dir: site.path("state"), clock: "trust = \"always\"".to_owned(), uplink, tables }
     }
 
     /// A key of `[uplink]` that holds text, such as a duration.
@@ -131,8 +132,10 @@ impl Config {
     }
 
     fn text(&self, socket: &Path) -> String {
-        let Self { state_dir, uplink, tables } = self;
-        format!("[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n{uplink}\n{tables}")
+        let Self { state_dir, clock, uplink, tables } = self;
+        format!(
+            "[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n[clock]\n{clock}\n{uplink}\n{tables}"
+        )
     }
 }
 

@@ -64,12 +64,19 @@ impl Thread {
                 item: row.get(5)?,
             })
         })?;
-        letters.collect()
+        letters
+            .map(|letter| {
+                let mut letter = letter?;
+                self.resolve_letter(&mut letter);
+                Ok(letter)
+            })
+            .collect()
     }
 
     pub(super) fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<Last> {
         let mut values = self.latest.of(endpoint);
-        values.retain(|(_, reading)| resource.is_none_or(|wanted| reading.resource == *wanted));
+        values.retain(|last| resource.is_none_or(|wanted| last.reading.resource == *wanted));
+        values.iter_mut().for_each(|last| last.at = self.resolved(last.at));
         values
     }
 }
