@@ -76,6 +76,18 @@ impl Config {
         Self { state_dir: site.path("state"), clock: "trust = \"always\"".to_owned(), uplink, tables }
     }
 
+    /// Other keys of `[clock]` than `trust = "always"`.
+    pub(crate) fn clock(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.clock);
+        self
+    }
+
+    /// Marks what cannot be trusted, in members of their own. To be said first, of [`Config::plain`] only.
+    pub(crate) fn with_quality(mut self) -> Self {
+        self.tables.push_str("quality = \"field\"\n");
+        self
+    }
+
     /// A key of `[uplink]` that holds text, such as a duration.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         writeln!(self.uplink, "{key} = {value:?}").unwrap();
@@ -153,6 +165,16 @@ impl Gateway {
     /// Writes another configuration for its next life.
     pub(crate) fn configure(&mut self, site: &Site, config: &Config) {
         fs::write(&self.config, config.text(&site.path("control.sock"))).unwrap();
+    }
+
+    /// A variable of its environment, from its next life on.
+    pub(crate) fn environment(&mut self, variable: &str, value: &str) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// How often its journal says this.
+    pub(crate) fn says(&self, what: &str) -> usize {
+        fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.contains(what)).count()
     }
 
     /// What a command prints for people, on either stream, and whether it succeeded.
