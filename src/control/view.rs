@@ -77,9 +77,16 @@ impl View {
         lanes.sort_by(|(a, _), (b, _)| (&a.endpoint, a.class, a.seq).cmp(&(&b.endpoint, b.class, b.seq)));
         let phases = self.session(lanes.iter().map(|(lane, _)| lane.id).collect()).await.1;
         let figures = self.store.figures().await?;
+        let waiting = matches!(self.trust.state(), State::Waiting(_));
         let lane = |(index, (lane, queued)): (usize, &(LaneInfo, usize))| {
             let known = self.directory.by_key(&lane.endpoint).is_some();
-            let state = if known { phases.get(index).copied().unwrap_or("no uplink") } else { "orphaned" };
+            let state = match phases.get(index).copied() {
+                _ if !known => "orphaned",
+                None => "no uplink",
+                // The store says of a lane that waits for the time that there is nothing to fly yet.
+                Some("idle") if *queued > 0 && waiting => "waits for the time",
+                Some(phase) => phase,
+            };
             json!({
                 "endpoint": lane.endpoint.to_string(),
                 "class": lane.class.name(),

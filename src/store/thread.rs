@@ -27,7 +27,7 @@ use adapter_api::{
     clock::{self, Bell},
 };
 use rusqlite::Connection;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
@@ -65,7 +65,7 @@ pub(super) struct Thread {
     clock: Clock,
     boots: Boots,
     /// Lanes whose head waits for the time of this boot.
-    timeless: Vec<LaneId>,
+    timeless: BTreeSet<LaneId>,
     dead_letters: u64,
     fault: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -128,7 +128,7 @@ impl Thread {
         Ok(Self {
             clock: Clock::untrusted(boots.present()),
             boots,
-            timeless: Vec::new(),
+            timeless: BTreeSet::new(),
             latest: Latest::load(&db)?,
             latest_due: clock::now() + LATEST_EVERY,
             db,
@@ -300,7 +300,7 @@ impl Thread {
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);
         if timeless {
-            self.timeless.push(lane);
+            self.timeless.insert(lane);
         }
         // It stays announced, so that new rows do not ring for it: the time will.
         let more = more && !timeless;

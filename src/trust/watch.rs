@@ -68,7 +68,9 @@ impl Watch {
         let mut watch = Self { trust, signs, store: store.clone(), clock, view, unkept: None };
         let sign = watch.signs.at_once();
         watch.look(now, sign, false).await?;
-        if let State::Waiting(until) = watch.trust.state() {
+        if let State::Waiting(until) = watch.trust.state()
+            && until > now
+        {
             let longest_s = until.since(now).as_secs();
             tracing::info!(longest_s, "the time is not known yet; samples wait for it");
         }

@@ -296,7 +296,9 @@ fn of_two_boots_the_first_one_never_learns_the_time() {
     gateway.push(10);
     // The first boot's will never be known, the second's may.
     gateway.until_arrived(10);
-    assert_eq!(gateway.gateway.outbox_rows_of("p1") % 10, 0);
+    until("only the second's wait", PATIENCE, || (gateway.gateway.outbox_rows_of("p1") == 10).then_some(()));
+    let queue = gateway.gateway.ask(&["queue"]).unwrap();
+    assert_eq!(queue["lanes"][0]["state"], "waits for the time", "{queue}");
     gateway.learn();
     gateway.push(10);
     let (arrivals, pushed) = gateway.end();

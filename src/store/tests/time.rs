@@ -152,3 +152,23 @@ async fn only_so_many_boots_are_remembered() {
     let site = open_in_boot(site.dir, true, "boot-new");
     assert_eq!((site.boots().len(), site.boots().last()), (1_000, Some(&(3_002, None))));
 }
+
+#[tokio::test]
+async fn a_device_that_lives_in_1970_is_marked_and_counted_like_any_other() {
+    let site = site();
+    let intake = site.store.intake().await.unwrap();
+    let name = EndpointName::new("a").unwrap();
+    let of_device = |us| Sample { at: Stamp::Wall { us, source: Source::Device }, ..sample(1) };
+    let samples = vec![of_device(5), of_device(REAL)];
+    intake.submit(&name, samples, Urgency::Urgent).await.unwrap().committed().await.unwrap();
+    let mut events = site.store.uplink().await.unwrap();
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    let decoded = flying.iter().map(|row| item::decode(row.stamp, row.boot, &row.item).unwrap());
+    let decoded: Vec<_> = decoded.map(|sample| (sample.at, sample.readings[0].quality.clone())).collect();
+    let marked = adapter_api::Quality::Uncertain("device clock".into());
+    let good = adapter_api::Quality::Good;
+    assert_eq!(decoded, [(of_device(5).at, marked), (of_device(REAL).at, good)]);
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.queued), (2, 2, 2));
+}

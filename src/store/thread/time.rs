@@ -1,9 +1,8 @@
 //! The time of this boot: what the store does when it becomes known, and when it has not for too long.
 
 use super::Thread;
-use crate::store::DeadLetter;
-use crate::store::boots::Moment;
-use adapter_api::{Clock, Stamp};
+use crate::store::{DeadLetter, boots::Moment, outbox};
+use adapter_api::{Clock, Source, Stamp};
 
 impl Thread {
     /// The clock of this boot, and its offset if it is known already.
@@ -40,9 +39,9 @@ impl Thread {
 
     /// A stamp with its boot's offset, if that is known by now.
     pub(super) fn resolved(&self, at: Stamp) -> Stamp {
-        let (stamp, boot) = crate::store::outbox::columns(at);
+        let (stamp, boot) = outbox::columns(at);
         match (boot, self.boots.moment(stamp, boot)) {
-            (Some(_), Moment::At(us)) => Stamp::Wall { us, source: adapter_api::Source::Gateway },
+            (Some(_), Moment::At(us)) => Stamp::Wall { us, source: Source::Gateway },
             _ => at,
         }
     }
