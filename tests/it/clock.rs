@@ -8,13 +8,14 @@
 use crate::{
     arrivals::{Accepted, Arrivals, Recorder},
     gateway::{Config, Gateway},
-    peers::Broker,
+    peers::{Broker, Slave},
     pusher::Pusher,
     site::{PATIENCE, Site, free_port, let_pass, until},
 };
 use std::{
-    fs,
-    path::PathBuf,
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -41,16 +42,19 @@ struct Box1970 {
 }
 
 impl Box1970 {
-    /// Booted, in 1970, and not started yet.
+    /// Booted, in 1970, and not started yet; one endpoint is pushed to.
     fn new(hold: &str) -> Self {
-        let site = Site::new();
+        let port = free_port();
+        Self::of(Site::new(), port, hold, |config| config.pushed(1, port))
+    }
+
+    fn of(site: Site, port: u16, hold: &str, add: impl FnOnce(Config) -> Config) -> Self {
         let broker = Broker::start(&site, true);
         let recorder = Recorder::start(&site, broker.port());
-        let port = free_port();
         let keys = format!("trust = \"auto\"\nhold = \"{hold}\"");
         // A keep-alive of half a second: a timer that stands still ends the connection.
         let config = Config::plain(&site, broker.port()).with_quality().set("keep_alive", "5s");
-        let config = config.clock(&keys).pushed(1, port);
+        let config = add(config.clock(&keys));
         let mut gateway = Gateway::new(&site, &config, SCALE);
         let [time_file, trust_file, boot_file] = ["time", "trusted", "boot"].map(|name| site.path(name));
         for (variable, value) in [
@@ -233,6 +237,7 @@ fn samples_of_1970_go_up_marked_after_the_hold_and_true_once_the_time_is_known()
     gateway.gateway.until_up();
     gateway.push(10);
     gateway.until_arrived(30);
+    assert_eq!(gateway.gateway.says("samples wait for it"), 1, "of the first start");
     gateway.learn();
     gateway.push(10);
     gateway.until_arrived(40);
@@ -280,6 +285,75 @@ fn a_jump_of_ten_years_and_a_day_back_disturbs_no_timer() {
         assert_true(sample, *pushed, 0);
     }
     assert_eq!(arrivals.resent, 0, "nothing was thought lost");
+}
+
+#[test]
+fn a_meter_is_read_in_time_whatever_the_wall_clock_does() {
+    let site = Site::new();
+    let mut slave = Slave::start(&site, 1, 10);
+    let mut gateway = Box1970::of(site, 0, "10m", |config| config.meters(1, slave.port()));
+    gateway.set_wall(0);
+    fs::write(&gateway.trust_file, "").unwrap();
+    gateway.gateway.start();
+    gateway.gateway.until_up();
+    let started = real_ms();
+    let jumps = [0, TEN_YEARS, TEN_YEARS - DAY, -DAY];
+    for jump in jumps {
+        gateway.set_wall(jump);
+        let_pass(Duration::from_secs(2));
+    }
+    slave.stop();
+    let served = slave.served();
+    gateway.until_arrived(served.len());
+    let arrivals = gateway.recorder.arrivals();
+    arrivals.assert_exactly("m1", served.iter().map(|read| read.seq));
+    // Its stamps are of one of the wall clocks; by the real one they are evenly spread.
+    let real = |sample: &Accepted| {
+        let stamp = sample.sample["timestamp"].as_i64().unwrap();
+        let by = jumps.map(|ahead| stamp - ahead * 1_000);
+        let of_this_run = |ms: &i64| (started - 60_000..=real_ms()).contains(ms);
+        by.into_iter().find(of_this_run).unwrap_or_else(|| panic!("of no clock: {sample:?}"))
+    };
+    let reads: Vec<_> = arrivals.first.iter().filter(|a| a.sample.get("seq").is_some()).map(real).collect();
+    let gaps = reads.windows(2).map(|pair| pair[1] - pair[0]);
+    let (shortest, longest) = (gaps.clone().min().unwrap(), gaps.max().unwrap());
+    println!(
+        "FIGURE clock: {} reads, nominally every 100 ms, over three jumps: {shortest} to {longest} ms apart",
+        reads.len()
+    );
+    assert!(reads.len() > 40 && shortest >= 0 && longest < 1_500);
+    assert!(gateway.gateway.terminate().success());
+}
+
+/// A machine without the mark of systemd-timesyncd, where some other program keeps the time.
+#[test]
+fn timedated_is_asked_until_it_says_yes() {
+    let mut gateway = Box1970::new("10m");
+    let answer = gateway.site.path("answer");
+    let program = gateway.site.path("timedatectl");
+    let script =
+        format!("#!/bin/sh\n[ \"$*\" = 'show --property=NTPSynchronized --value' ] && cat {answer:?}\n");
+    fs::write(&answer, "no\n").unwrap();
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", gateway.site.path("").display(), env::var("PATH").unwrap());
+    gateway.gateway.environment("PATH", &path);
+    gateway.gateway.forget("TIDEGATE_TRUST_FILE");
+    gateway.set_wall(0);
+    let marked = Path::new("/run/systemd/timesync/synchronized").exists();
+    gateway.gateway.start();
+    gateway.push(10);
+    let status = gateway.gateway.status();
+    assert_eq!(status["clock"]["known"], marked, "{status}");
+    fs::write(&answer, "yes\n").unwrap();
+    gateway.until_arrived(10);
+    let status = gateway.gateway.status();
+    let by = if marked { "systemd-timesyncd" } else { "systemd-timedated (NTPSynchronized)" };
+    assert_eq!(status["clock"]["by"], by, "{status}");
+    let (arrivals, pushed) = gateway.end();
+    for (sample, pushed) in arrivals.first.iter().zip(&pushed) {
+        assert_true(sample, *pushed, 0);
+    }
 }
 
 #[test]

@@ -172,6 +172,11 @@ impl Gateway {
         self.environment.push((variable.to_owned(), value.to_owned()));
     }
 
+    /// A variable its environment has no longer.
+    pub(crate) fn forget(&mut self, variable: &str) {
+        self.environment.retain(|(known, _)| known != variable);
+    }
+
     /// How often its journal says this.
     pub(crate) fn says(&self, what: &str) -> usize {
         fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.contains(what)).count()
