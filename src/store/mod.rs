@@ -189,6 +189,7 @@ pub(crate) enum Command {
     Release { lane: LaneId, rows: Vec<RowId> },
     Reserve(u64),
     Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
+    Put { owner: &'static str, key: &'static str, value: Vec<u8> },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
     Dead { limit: usize, answer: oneshot::Sender<Vec<DeadLetter>> },
@@ -343,6 +344,11 @@ impl Store {
         draw: Vec<u8>,
     ) -> Result<Vec<u8>, Closed> {
         self.query(|answer| Command::Keep { owner, key, draw, answer }).await
+    }
+
+    /// Keeps another value under a key.
+    pub async fn put(&self, owner: &'static str, key: &'static str, value: Vec<u8>) -> Result<(), Closed> {
+        self.ask(Command::Put { owner, key, value }).await
     }
 
     /// The ledger.

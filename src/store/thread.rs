@@ -241,6 +241,11 @@ impl Thread {
                 });
                 reply(answer, kept);
             }
+            Command::Put { owner, key, value } => {
+                if let Err(error) = self.put(owner, key, &value) {
+                    tracing::error!(%error, owner, key, "a value could not be kept");
+                }
+            }
             Command::Figures(answer) => reply(answer, self.figures()),
             Command::Queue(answer) => {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());

@@ -24,6 +24,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the store could not write down is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// The time is written down so often: by it certificates are judged after a boot without time.
+const WRITE: Duration = Duration::from_secs(3_600);
+/// Where it is written down.
+const KEPT: (&str, &str) = ("clock", "last_known_us");
+
 /// What is known of the time, for `status`.
 #[derive(Debug, Clone)]
 pub struct TrustView(Arc<Mutex<State>>);
@@ -37,6 +42,8 @@ pub struct Watch {
     view: TrustView,
     /// An offset that is not on disk yet, and when it is tried again.
     unkept: Option<(i64, Instant)>,
+    /// When the time is written down next, once it is known.
+    write_due: Instant,
 }
 
 /// Where signs are looked for.
@@ -65,7 +72,10 @@ impl Watch {
         let view = TrustView(Arc::new(Mutex::new(trust.state())));
         let clock = store.clock().clone();
         let signs = Signs::of(choice, now);
-        let mut watch = Self { trust, signs, store: store.clone(), clock, view, unkept: None };
+        let last_known = store.keep(KEPT.0, KEPT.1, 0_i64.to_le_bytes().to_vec()).await?;
+        clock.not_before(last_known.try_into().map_or(0, i64::from_le_bytes));
+        let store = store.clone();
+        let mut watch = Self { trust, signs, store, clock, view, unkept: None, write_due: now };
         let sign = watch.signs.at_once();
         watch.look(now, sign, false).await?;
         if let State::Waiting(until) = watch.trust.state()
@@ -112,6 +122,10 @@ impl Watch {
         *self.view.0.lock().unwrap_or_else(PoisonError::into_inner) = self.trust.state();
         while let Some(output) = self.trust.poll_output() {
             self.act(output).await?;
+        }
+        if matches!(self.trust.state(), State::Known(_)) && self.write_due <= now {
+            self.write_due = now + WRITE;
+            self.store.put(KEPT.0, KEPT.1, wall_us.to_le_bytes().to_vec()).await?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ const TEN_YEARS: i64 = 3_652 * DAY;
 /// A gateway whose clock is ours.
 struct Box1970 {
     site: Site,
-    _broker: Broker,
+    broker: Broker,
     recorder: Recorder,
     gateway: Gateway,
     port: u16,
@@ -70,7 +70,7 @@ impl Box1970 {
         }
         let mut this = Self {
             site,
-            _broker: broker,
+            broker,
             recorder,
             gateway,
             port,
@@ -353,6 +353,39 @@ fn timedated_is_asked_until_it_says_yes() {
     let (arrivals, pushed) = gateway.end();
     for (sample, pushed) in arrivals.first.iter().zip(&pushed) {
         assert_true(sample, *pushed, 0);
+    }
+}
+
+/// Whoever renews a certificate does not know of gateways that start in 1970.
+#[test]
+fn a_certificate_is_not_yet_valid_until_the_time_is_known_and_then_for_all_boots() {
+    let mut gateway = Box1970::new("10m");
+    gateway.broker.stop();
+    gateway.site.identity_since("broker", 2024);
+    gateway.broker.start_again();
+    gateway.gateway.start();
+    let first = gateway.ahead;
+    gateway.push(10);
+    let refused =
+        |status: &serde_json::Value| status["uplink"]["last_error"].to_string().contains("not valid yet");
+    gateway.gateway.until_status("the certificate is of the future", refused);
+    gateway.learn();
+    gateway.gateway.until_up();
+    gateway.until_arrived(10);
+    gateway.gateway.kill();
+    fs::remove_file(&gateway.trust_file).unwrap();
+    gateway.boot("second");
+    gateway.gateway.start();
+    // In 1970 again, but it is known to be later.
+    gateway.gateway.until_up();
+    let second = gateway.ahead;
+    gateway.push(10);
+    assert_eq!(gateway.arrived(), 10);
+    gateway.learn();
+    let (arrivals, pushed) = gateway.end();
+    for (index, sample) in arrivals.first.iter().enumerate() {
+        let ahead = if index < 10 { first } else { second };
+        assert_true(sample, pushed[index], -ahead * 1_000);
     }
 }
 

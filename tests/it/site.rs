@@ -55,11 +55,16 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    /// A certificate for this name; a server's is for `localhost` as well.
+    /// A certificate for this name, good since 1970; a server's is for `localhost` as well.
     pub(crate) fn identity(&self, name: &str) -> Identity {
+        self.identity_since(name, 1970)
+    }
+
+    /// One that is good since the beginning of a year.
+    pub(crate) fn identity_since(&self, name: &str, year: i32) -> Identity {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = date_time_ymd(1970, 1, 1);
+        params.not_before = date_time_ymd(year, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();

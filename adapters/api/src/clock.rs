@@ -17,7 +17,7 @@ use std::{
     ops::{Add, Sub},
     sync::{
         Arc, Condvar, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -36,6 +36,8 @@ struct Trusted {
     boot: i64,
     /// Wall time is known.
     wall: AtomicBool,
+    /// It is not earlier than this, in µs since 1970.
+    least: AtomicI64,
 }
 
 /// A deadline passed.
@@ -76,12 +78,12 @@ impl Sub<Duration> for Instant {
 impl Clock {
     /// A clock that trusts the system's wall time from the beginning.
     pub fn trusting() -> Self {
-        Self(Arc::new(Trusted { boot: 0, wall: true.into() }))
+        Self(Arc::new(Trusted { boot: 0, wall: true.into(), least: 0.into() }))
     }
 
     /// A clock that stamps with the time since boot until [`Clock::trust`]. `boot` is the boot's number in the store.
     pub fn untrusted(boot: i64) -> Self {
-        Self(Arc::new(Trusted { boot, wall: false.into() }))
+        Self(Arc::new(Trusted { boot, wall: false.into(), least: 0.into() }))
     }
 
     /// From now on the system's wall time is trusted.
@@ -101,6 +103,18 @@ impl Clock {
         } else {
             Stamp::Mono { boot: self.0.boot, us: self.boot_us() }
         }
+    }
+
+    /// It is known from earlier that it cannot be before `us` after 1970.
+    pub fn not_before(&self, us: i64) {
+        self.0.least.store(us, Ordering::Relaxed);
+    }
+
+    /// The time by which certificates are judged: the wall clock's, but until that is trusted not before
+    /// what was known earlier.
+    pub fn judging_us(&self) -> i64 {
+        let wall_us = self.wall_us();
+        if self.is_trusted() { wall_us } else { wall_us.max(self.0.least.load(Ordering::Relaxed)) }
     }
 
     /// The system's wall time in µs since 1970, trusted or not.
@@ -264,7 +278,10 @@ mod tests {
             panic!("{first:?} {second:?}")
         };
         assert!(0 < first && first <= second);
+        clock.not_before(i64::MAX);
+        assert_eq!(adapters.judging_us(), i64::MAX);
         clock.trust();
+        assert!(adapters.judging_us() < i64::MAX, "the wall clock knows better");
         assert!(matches!(adapters.stamp(), Stamp::Wall { source: Source::Gateway, .. }));
     }
 

@@ -39,6 +39,12 @@ impl Thread {
         Ok(kept.optional()?.unwrap_or_else(|| draw.to_vec()))
     }
 
+    pub(super) fn put(&self, owner: &str, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+        let mut put =
+            self.db.prepare_cached("INSERT OR REPLACE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)")?;
+        put.execute(params![owner, key, value]).map(drop)
+    }
+
     pub(super) fn figures(&self) -> Figures {
         // Rows off the books and still on disk are neither landed nor gone yet.
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
