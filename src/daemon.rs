@@ -1,6 +1,6 @@
 //! Start order, wiring, shutdown order: the only file that knows every part.
 //!
-//! Up: control socket, store, uplink, adapters. Down: adapters (their last samples get in), uplink (the last
+//! Up: control socket, store, clock, uplink, adapters. Down: adapters (their last samples get in), uplink (the last
 //! confirmations), store (the last commits). A stop at any other moment loses nothing that was answered.
 
 use crate::{
@@ -13,9 +13,10 @@ use crate::{
     shape::Shape,
     store::{self, Closed, Store},
     supervisor::{self, Unit},
+    trust::watch::Watch,
     uplink::{self, Uplink},
 };
-use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, Clock, clock};
+use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, clock};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
@@ -31,6 +32,8 @@ const ADAPTERS: Duration = Duration::from_secs(4);
 pub struct Daemon {
     store: Store,
     store_died: oneshot::Receiver<()>,
+    /// Whoever looks at the system's clock; ends with the daemon.
+    _clock: JoinSet<()>,
     uplink: Option<Unit>,
     adapters: Vec<Unit>,
     view: Arc<View>,
@@ -72,23 +75,29 @@ impl Daemon {
     /// a platform that is not there is only unhealthy.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let directory = Arc::new(config.directory());
-        let shape = Shape::new(directory.clone(), matches!(config.uplink, UplinkChoice::Mqtt(_)));
+        let shape = Shape::new(directory.clone(), matches!(config.uplink, UplinkChoice::Mqtt(_)))
+            .device_time(config.clock.device_time);
         let options = store::Options {
             dir: config.gateway.state_dir.clone(),
             commit_within: config.store.commit_within,
             max_sample_bytes: config.store.max_sample_bytes,
+            boot_id: clock::boot_id(),
         };
         // Before anything is seen outside: a second gateway must not push the first one off its broker.
         let socket = control::server::bind(&config.gateway.control_socket)?;
         let (store, store_died) = store::open(&options, &directory, shape)?;
+        let watch = Watch::begin(config.clock.trust, config.clock.hold, &store).await?;
+        let trust = watch.view();
+        let mut clock = JoinSet::new();
+        clock.spawn(watch.run());
         let (uplink, handle) = start_uplink(config, &directory, &store)?;
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
-        let view = Arc::new(View { store: store.clone(), uplink: handle, units: views, directory });
+        let view = Arc::new(View { store: store.clone(), trust, uplink: handle, units: views, directory });
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
-        Ok(Self { store, store_died, uplink, adapters, view, control })
+        Ok(Self { store, store_died, _clock: clock, uplink, adapters, view, control })
     }
 
     /// What `status` and the demo look at.
@@ -180,7 +189,7 @@ async fn start_adapter<A: Adapter>(
     // The sending half is kept by the closure: devices change only with a restart so far.
     let (devices_tx, devices) = watch::channel(Arc::new(unit.devices.clone()));
     let (short, config, shutdown) = (Arc::<str>::from(name), unit.config.clone(), CancellationToken::new());
-    let stop = shutdown.clone();
+    let (stop, stamps) = (shutdown.clone(), store.clock().clone());
     let run = move || {
         let _held = &devices_tx;
         A::run(
@@ -190,7 +199,7 @@ async fn start_adapter<A: Adapter>(
                 devices: devices.clone(),
                 intake: intake.clone(),
                 report: report.clone(),
-                clock: Clock::trusting(),
+                clock: stamps.clone(),
                 shutdown: stop.clone(),
             },
         )

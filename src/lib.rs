@@ -31,6 +31,7 @@
 //! | [`store`] | durable before answered, deleted only with proof |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
+//! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |
 //! | [`supervisor`] | units, each on its own thread, restarted with backoff |
 //! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
@@ -93,4 +94,5 @@ pub(crate) mod mutant;
 pub mod shape;
 pub mod store;
 pub mod supervisor;
+pub mod trust;
 pub mod uplink;

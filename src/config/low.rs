@@ -4,7 +4,11 @@
 //! are the adapters' own (`adapters`). A key is added together with its line in `config.example.toml`.
 
 use super::secret::EndpointToken;
-use crate::dialect::{kaa::KaaConfig, plain::PlainConfig};
+use crate::{
+    dialect::{kaa::KaaConfig, plain::PlainConfig},
+    shape::DeviceTime,
+    trust::Choice,
+};
 use adapter_api::{EndpointName, Resource, Span};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -24,7 +28,9 @@ pub(super) struct Gateway {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Clock {
-    pub(super) trust: String,
+    pub(super) trust: Choice,
+    pub(super) hold: Span,
+    pub(super) device_time: DeviceTime,
 }
 
 /// `[store]`
@@ -87,7 +93,7 @@ impl Default for Gateway {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { trust: "always".to_owned() }
+        Self { trust: Choice::Auto, hold: Span::from_secs(600), device_time: DeviceTime::Mark }
     }
 }
 

@@ -19,7 +19,11 @@ mod suggest;
 mod tests;
 mod uplink;
 
-use crate::endpoints::{Directory, Endpoint};
+use crate::{
+    endpoints::{Directory, Endpoint},
+    shape::DeviceTime,
+    trust::Choice,
+};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
@@ -49,6 +53,8 @@ const MAX_SYNTAX: usize = 10;
 pub struct Config {
     /// `[gateway]`
     pub gateway: Gateway,
+    /// `[clock]`
+    pub clock: ClockConfig,
     /// `[store]`
     pub store: StoreConfig,
     /// `[uplink]`
@@ -66,6 +72,17 @@ pub struct Gateway {
     pub state_dir: PathBuf,
     /// What `tidegate status` talks to.
     pub control_socket: PathBuf,
+}
+
+/// What is thought of clocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockConfig {
+    /// When the system's is believed.
+    pub trust: Choice,
+    /// After the boot, samples wait so long for the time.
+    pub hold: Duration,
+    /// What becomes of a device's implausible stamp.
+    pub device_time: DeviceTime,
 }
 
 /// How samples are kept.
@@ -158,7 +175,7 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         read::unknown_key(notes, &KeyPath::default(), key, low::TOP);
     }
     let gateway = gateway(notes, doc, base);
-    clock(notes, doc);
+    let clock = clock(notes, doc);
     let store = store(notes, doc);
     let uplink = match section::<low::Uplink>(notes, doc, "uplink") {
         Some(low) => uplink::check(notes, low, base),
@@ -172,7 +189,7 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         _ => None,
     };
     let endpoints = endpoints::finish(notes, drafts, dialect);
-    Some(Config { gateway: gateway?, store: store?, uplink: uplink?, adapters, endpoints })
+    Some(Config { gateway: gateway?, clock: clock?, store: store?, uplink: uplink?, adapters, endpoints })
 }
 
 /// A table at the top; without it, its defaults.
@@ -197,16 +214,13 @@ fn gateway(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<G
     Some(Gateway { state_dir: base.path(&low.state_dir), control_socket })
 }
 
-fn clock(notes: &mut Notes<'_>, doc: &DeTable<'_>) {
-    let Some(low) = section::<low::Clock>(notes, doc, "clock") else { return };
-    if low.trust != "always" {
-        let key = KeyPath::new(&["clock", "trust"]);
-        notes.error_with(
-            &key,
-            "not available in this version",
-            "write trust = \"always\", or remove the line",
-        );
+fn clock(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<ClockConfig> {
+    let low: low::Clock = section(notes, doc, "clock")?;
+    let hold = low.hold.duration();
+    if hold > Duration::from_secs(86_400) {
+        notes.error(&KeyPath::new(&["clock", "hold"]), "out of range: expected \"0s\" to \"24h\"");
     }
+    Some(ClockConfig { trust: low.trust, hold, device_time: low.device_time })
 }
 
 fn store(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<StoreConfig> {

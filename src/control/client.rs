@@ -90,6 +90,7 @@ pub fn segment(text: &str) -> String {
 /// `tidegate status` for people.
 pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
+    line(&mut out, "clock", &clock_text(at(answer, "clock")));
     let uplink = at(answer, "uplink");
     line(
         &mut out,
@@ -162,6 +163,21 @@ pub fn latest_text(answer: &Value) -> String {
         line(&mut out, &text(value, "resource"), &join(&words));
     }
     if out.is_empty() { "nothing read yet\n".into() } else { out }
+}
+
+fn clock_text(clock: &Value) -> String {
+    match (at(clock, "known"), at(clock, "holding_for_s")) {
+        (Value::Bool(true), _) => format!("known by {}", text(clock, "by")),
+        (_, Value::Null) => {
+            "not known since boot; samples go up without it, marked uncertain (clock)".to_owned()
+        }
+        (_, seconds) => {
+            format!(
+                "not known since boot; {} samples wait for it, at most {seconds} s",
+                text(clock, "holding")
+            )
+        }
+    }
 }
 
 fn line(out: &mut String, key: &str, words: &str) {

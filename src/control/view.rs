@@ -2,12 +2,14 @@
 
 use crate::{
     endpoints::Directory,
-    store::{Closed, LaneInfo, Store, item},
+    store::{Closed, LaneInfo, Last, Store, item},
     supervisor::{UnitState, UnitWatch},
+    trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
 };
 use adapter_api::{
-    Board, Clock, EndpointName, Health, Presence, Quality, Resource, Sample, Source, Stamp, Value, clock,
+    Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
+    clock,
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
@@ -17,6 +19,8 @@ use std::sync::Arc;
 pub struct View {
     /// Ledger, lanes, dead letters, latest values.
     pub store: Store,
+    /// What is known of the time.
+    pub trust: TrustView,
     /// The session; `None` with `uplink.kind = "none"`.
     pub uplink: Option<Uplink>,
     /// Adapters.
@@ -56,6 +60,7 @@ impl View {
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": endpoints,
+            "clock": clock_json(self.trust.state(), figures.totals.queued),
             "uplink": uplink,
             "ledger": figures.totals,
             "balance": figures.totals.balance(),
@@ -72,9 +77,16 @@ impl View {
         lanes.sort_by(|(a, _), (b, _)| (&a.endpoint, a.class, a.seq).cmp(&(&b.endpoint, b.class, b.seq)));
         let phases = self.session(lanes.iter().map(|(lane, _)| lane.id).collect()).await.1;
         let figures = self.store.figures().await?;
+        let waiting = matches!(self.trust.state(), State::Waiting(_));
         let lane = |(index, (lane, queued)): (usize, &(LaneInfo, usize))| {
             let known = self.directory.by_key(&lane.endpoint).is_some();
-            let state = if known { phases.get(index).copied().unwrap_or("no uplink") } else { "orphaned" };
+            let state = match phases.get(index).copied() {
+                _ if !known => "orphaned",
+                None => "no uplink",
+                // The store says of a lane that waits for the time that there is nothing to fly yet.
+                Some("idle") if *queued > 0 && waiting => "waits for the time",
+                Some(phase) => phase,
+            };
             json!({
                 "endpoint": lane.endpoint.to_string(),
                 "class": lane.class.name(),
@@ -99,7 +111,7 @@ impl View {
                 "id": letter.id,
                 "endpoint": letter.endpoint,
                 "reason": letter.reason,
-                "stamp_us": letter.stamp,
+                "stamp_us": letter.boot.is_none().then_some(letter.stamp),
                 "sample": sample.as_ref().map(sample_json),
             })
         };
@@ -115,10 +127,10 @@ impl View {
             None => None,
             Some(name) => Some(Resource::new(name).map_err(|error| ViewError::Unknown(error.to_string()))?),
         };
-        let now = Clock::trusting().wall_us();
         let values = self.store.latest(name, wanted).await?;
-        let value = |(at, reading): &(Stamp, adapter_api::Reading)| {
-            let mut shown = Map::new();
+        let clock = self.store.clock();
+        let value = |last: &Last| {
+            let (reading, mut shown) = (&last.reading, Map::new());
             shown.insert("resource".into(), json!(reading.resource.as_str()));
             shown.insert("value".into(), value_json(&reading.value));
             let (quality, why) = match &reading.quality {
@@ -128,14 +140,14 @@ impl View {
             };
             shown.insert("quality".into(), json!(quality));
             shown.insert("why".into(), json!(why));
-            if let Stamp::Wall { us, source } = at {
+            if let Stamp::Wall { us, source } = &last.at {
                 shown.insert("stamp_us".into(), json!(us));
                 shown.insert(
                     "source".into(),
                     json!(if *source == Source::Device { "device" } else { "gateway" }),
                 );
-                shown.insert("age_ms".into(), json!((now.saturating_sub(*us) / 1_000).max(0)));
             }
+            shown.insert("age_ms".into(), json!(age_ms(last, clock, clock::now())));
             Json::Object(shown)
         };
         Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
@@ -187,6 +199,32 @@ impl UnitView {
             })
             .collect();
         json!({ "name": self.name, "state": state, "why": why, "health": health, "health_why": health_why, "devices": devices })
+    }
+}
+
+/// What is known of the time, and how many samples wait for it.
+fn clock_json(state: State, queued: u64) -> Json {
+    match state {
+        State::Known(by) => json!({ "known": true, "by": by.words() }),
+        State::Unknown => json!({ "known": false, "holding": 0 }),
+        State::Waiting(until) => {
+            let seconds = until.since(clock::now()).as_secs();
+            json!({ "known": false, "holding": queued, "holding_for_s": seconds })
+        }
+    }
+}
+
+/// How old a value is. A jump of the wall clock makes nothing older: what this process has seen is
+/// measured by its own time, and the wall clock is asked where nobody else knows and it can be trusted.
+fn age_ms(last: &Last, clock: &Clock, now: Instant) -> Option<i64> {
+    if let Some(seen) = last.seen {
+        return i64::try_from(now.since(seen).as_millis()).ok();
+    }
+    match last.at {
+        Stamp::Wall { us, .. } if clock.is_trusted() => {
+            Some((clock.wall_us().saturating_sub(us) / 1_000).max(0))
+        }
+        _ => None,
     }
 }
 

@@ -126,7 +126,9 @@ pub(super) fn configuration(
 
 fn text(endpoints: &[Simulated], field: &Field, port: u16) -> anyhow::Result<String> {
     let mut text = format!(
-        r#"[gateway]
+        r#"[clock]
+trust = "always"
+[gateway]
 state_dir = "{STATE_DIR}"
 control_socket = "control.sock"
 

@@ -1,17 +1,40 @@
 //! Rules between intake and store. Sans-IO.
 //!
-//! A pass-through so far, with its ledger terms: an unknown endpoint is refused, a disabled one and a
+//! Device time that cannot be true is marked or replaced. Otherwise a pass-through so far, with its ledger terms: an unknown endpoint is refused, a disabled one and a
 //! gateway without uplink suppress. A suppressed sample is counted, and its values stay visible.
 
-use crate::endpoints::{Directory, EndpointKey};
-use adapter_api::{EndpointName, Refused};
+use crate::{
+    endpoints::{Directory, EndpointKey},
+    trust::EARLIEST,
+};
+use adapter_api::{EndpointName, Quality, Refused, Sample, Source, Stamp};
+use serde::Deserialize;
 use std::sync::Arc;
+
+/// The latest a device's clock may be ahead, in µs: a day.
+const AHEAD: i64 = 86_400_000_000;
+/// Why a reading with an implausible stamp is uncertain.
+const DEVICE_CLOCK: &str = "device clock";
+
+/// `clock.device_time`: what becomes of a device's stamp that cannot be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceTime {
+    /// It stays.
+    Trust,
+    /// It stays, and the readings are uncertain.
+    #[default]
+    Mark,
+    /// The gateway's stamp takes its place.
+    Replace,
+}
 
 /// The rules.
 #[derive(Debug)]
 pub struct Shape {
     directory: Arc<Directory>,
     uplink: bool,
+    device_time: DeviceTime,
 }
 
 /// What becomes of a submission.
@@ -28,7 +51,30 @@ pub enum Verdict {
 impl Shape {
     /// Rules for these endpoints; `uplink` says whether there is one (`uplink.kind` is not `none`).
     pub fn new(directory: Arc<Directory>, uplink: bool) -> Self {
-        Self { directory, uplink }
+        Self { directory, uplink, device_time: DeviceTime::default() }
+    }
+
+    /// With this rule for device time.
+    #[must_use]
+    pub fn device_time(self, device_time: DeviceTime) -> Self {
+        Self { device_time, ..self }
+    }
+
+    /// Applies the rule for device time. `wall_us` is the time now, if it is known, `stamp` the
+    /// gateway's stamp. Counts nothing: no sample is lost by it.
+    pub fn set_right(&self, samples: &mut [Sample], wall_us: Option<i64>, stamp: Stamp) {
+        let latest = wall_us.map_or(i64::MAX, |now| now.saturating_add(AHEAD));
+        let implausible = |sample: &&mut Sample| match sample.at {
+            Stamp::Wall { us, source: Source::Device } => us < EARLIEST || us > latest,
+            _ => false,
+        };
+        for sample in samples.iter_mut().filter(implausible) {
+            match self.device_time {
+                DeviceTime::Trust => {}
+                DeviceTime::Mark => sample.readings.iter_mut().for_each(|r| doubt(&mut r.quality)),
+                DeviceTime::Replace => sample.at = stamp,
+            }
+        }
     }
 
     /// Decides over a submission.
@@ -39,5 +85,67 @@ impl Shape {
             Some(endpoint) if !self.uplink => Verdict::Suppress(endpoint.key.clone(), "no_uplink"),
             Some(endpoint) => Verdict::Keep(endpoint.key.clone()),
         }
+    }
+}
+
+fn doubt(quality: &mut Quality) {
+    match quality {
+        Quality::Good => *quality = Quality::Uncertain(DEVICE_CLOCK.into()),
+        Quality::Uncertain(why) => *why = format!("{DEVICE_CLOCK}; {why}"),
+        Quality::Bad(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adapter_api::{Reading, Resource};
+
+    const NOW: i64 = 1_800_000_000_000_000;
+    const OURS: Stamp = Stamp::Wall { us: NOW, source: Source::Gateway };
+
+    /// The stamp and the quality that come of a device's stamp.
+    fn check(rule: DeviceTime, us: i64, wall_us: Option<i64>) -> (Stamp, Quality) {
+        let shape = Shape::new(Arc::default(), true).device_time(rule);
+        let reading = Reading::measured(Resource::new("r").unwrap(), 1_i64);
+        let at = Stamp::Wall { us, source: Source::Device };
+        let mut samples = [Sample { at, readings: vec![reading] }];
+        shape.set_right(&mut samples, wall_us, OURS);
+        let [sample] = samples;
+        (sample.at, sample.readings[0].quality.clone())
+    }
+
+    #[test]
+    fn device_time_that_cannot_be_true_is_marked_or_replaced() {
+        let theirs = |us| Stamp::Wall { us, source: Source::Device };
+        let marked = Quality::Uncertain("device clock".into());
+        for (us, wall_us, plausible) in [
+            (NOW, Some(NOW), true),
+            (EARLIEST, Some(NOW), true),
+            (EARLIEST - 1, Some(NOW), false),
+            (0, None, false),
+            (NOW + AHEAD, Some(NOW), true),
+            (NOW + AHEAD + 1, Some(NOW), false),
+            // Nobody knows how late it is.
+            (NOW + AHEAD + 1, None, true),
+            (i64::MAX, None, true),
+            (i64::MIN, Some(NOW), false),
+        ] {
+            assert_eq!(check(DeviceTime::Trust, us, wall_us), (theirs(us), Quality::Good), "{us}");
+            let quality = if plausible { Quality::Good } else { marked.clone() };
+            assert_eq!(check(DeviceTime::Mark, us, wall_us), (theirs(us), quality), "{us}");
+            let at = if plausible { theirs(us) } else { OURS };
+            assert_eq!(check(DeviceTime::Replace, us, wall_us), (at, Quality::Good), "{us}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_is_added_to_those_there_are() {
+        let mut quality = Quality::Uncertain("drift".into());
+        doubt(&mut quality);
+        assert_eq!(quality, Quality::Uncertain("device clock; drift".into()));
+        let mut quality = Quality::Bad("timeout".into());
+        doubt(&mut quality);
+        assert_eq!(quality, Quality::Bad("timeout".into()));
     }
 }

@@ -153,6 +153,13 @@ impl Lanes {
         Some(lane.info.clone())
     }
 
+    /// Lets a lane be announced once more.
+    pub fn forget_announced(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.announced = false;
+        }
+    }
+
     /// Brings everything in flight back and forgets what was announced: the session starts anew.
     pub fn reset(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&lane) {

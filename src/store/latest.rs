@@ -2,12 +2,20 @@
 
 use super::item;
 use crate::endpoints::{EndpointKey, Tenant};
-use adapter_api::{EndpointName, Reading, Resource, Sample, Stamp};
+use adapter_api::{EndpointName, Instant, Reading, Resource, Sample, Stamp};
 use rusqlite::{Connection, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A resource's last reading and when it was taken.
-pub type Last = (Stamp, Reading);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Last {
+    /// By its stamp.
+    pub at: Stamp,
+    /// By this process's own time; `None` if it is of an earlier one. No jump of a clock changes it.
+    pub seen: Option<Instant>,
+    /// What it says.
+    pub reading: Reading,
+}
 
 /// Last readings by endpoint and resource.
 #[derive(Debug, Default)]
@@ -31,22 +39,28 @@ impl Latest {
                 continue;
             };
             let values = latest.values.entry(key).or_default();
-            values.extend(sample.readings.into_iter().map(|r| (r.resource.clone(), (sample.at, r))));
+            values.extend(
+                sample
+                    .readings
+                    .into_iter()
+                    .map(|reading| (reading.resource.clone(), Last { at: sample.at, seen: None, reading })),
+            );
         }
         Ok(latest)
     }
 
     /// Takes note of a committed or suppressed sample.
-    pub(super) fn note(&mut self, endpoint: &EndpointKey, sample: &Sample) {
+    pub(super) fn note(&mut self, endpoint: &EndpointKey, sample: &Sample, now: Instant) {
         if !self.values.contains_key(endpoint) {
             self.values.insert(endpoint.clone(), BTreeMap::new());
         }
         let Some(values) = self.values.get_mut(endpoint) else { return };
         for reading in &sample.readings {
+            let noted = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
             match values.get_mut(&reading.resource) {
-                Some(last) => *last = (sample.at, reading.clone()),
+                Some(last) => *last = noted,
                 None => {
-                    values.insert(reading.resource.clone(), (sample.at, reading.clone()));
+                    values.insert(reading.resource.clone(), noted);
                 }
             }
             let key = (endpoint.clone(), reading.resource.clone());
@@ -72,7 +86,8 @@ impl Latest {
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut upsert = db.prepare_cached("INSERT OR REPLACE INTO latest(tenant, endpoint, resource, stamp, boot, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for (endpoint, resource) in &self.changed {
-            let Some((at, reading)) = self.values.get(endpoint).and_then(|v| v.get(resource)) else {
+            let Some(Last { at, reading, .. }) = self.values.get(endpoint).and_then(|v| v.get(resource))
+            else {
                 continue;
             };
             let sample = Sample { at: *at, readings: vec![reading.clone()] };

@@ -4,6 +4,7 @@
 //! *is* the queue: memory holds only ids and what is in flight, there is no cursor on disk and no
 //! memory mode.
 
+mod boots;
 pub mod item;
 pub mod lanes;
 mod latest;
@@ -20,7 +21,7 @@ use crate::{
     shape::Shape,
     uplink::outflow::{Buried, FlightId, Landed},
 };
-use adapter_api::{EndpointName, Intake, Resource, clock::Bell};
+use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
@@ -109,6 +110,8 @@ pub struct Options {
     pub commit_within: Duration,
     /// Limit of one sample.
     pub max_sample_bytes: usize,
+    /// What tells this boot from all others.
+    pub boot_id: String,
 }
 
 /// Why the store could not be opened.
@@ -173,6 +176,8 @@ pub struct Store {
     commands: mpsc::Sender<Command>,
     bell: Arc<Bell>,
     max_sample_bytes: usize,
+    clock: Clock,
+    boot_offset: Option<i64>,
 }
 
 /// What the front asks of the thread.
@@ -185,10 +190,13 @@ pub(crate) enum Command {
     Release { lane: LaneId, rows: Vec<RowId> },
     Reserve { session: SessionKey, count: u64 },
     Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
+    Put { owner: &'static str, key: &'static str, value: Vec<u8> },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
     Dead { limit: usize, answer: oneshot::Sender<Vec<DeadLetter>> },
     Latest { endpoint: EndpointName, resource: Option<Resource>, answer: oneshot::Sender<Vec<Last>> },
+    Time { offset_us: i64, answer: oneshot::Sender<bool> },
+    EndHold,
     Stop(oneshot::Sender<()>),
 }
 
@@ -235,13 +243,15 @@ pub fn open(
     let (commands, questions) = mpsc::channel(256);
     let (alive, died) = oneshot::channel();
     let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions)?;
+    let (clock, boot_offset) = thread.boot();
     spawn(move || {
         // Dropped in this order: whoever learns of the end may open the directory.
         let _held = (lock, alive);
         thread.run();
     })
     .map_err(unusable)?;
-    Ok((Store { commands, bell, max_sample_bytes: options.max_sample_bytes }, died))
+    let max_sample_bytes = options.max_sample_bytes;
+    Ok((Store { commands, bell, max_sample_bytes, clock, boot_offset }, died))
 }
 
 /// The database file of a state directory.
@@ -299,6 +309,26 @@ impl Store {
         Ok(rx)
     }
 
+    /// The clock that stamps this gateway's samples: it knows the present boot by its number here.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether the time became known earlier in this boot, and then the µs from 1970 to the boot.
+    pub fn boot_offset(&self) -> Option<i64> {
+        self.boot_offset
+    }
+
+    /// The time of this boot is known: rows that wait for it are handed out. Returns whether it is on disk.
+    pub async fn know_time(&self, offset_us: i64) -> Result<bool, Closed> {
+        self.query(|answer| Command::Time { offset_us, answer }).await
+    }
+
+    /// Rows of this boot wait no longer for its time.
+    pub async fn end_hold(&self) -> Result<(), Closed> {
+        self.ask(Command::EndHold).await
+    }
+
     /// Passes a question of the uplink on.
     pub(crate) async fn ask(&self, command: Command) -> Result<(), Closed> {
         self.commands.send(command).await.map_err(|_| Closed)?;
@@ -320,6 +350,11 @@ impl Store {
         draw: Vec<u8>,
     ) -> Result<Vec<u8>, Closed> {
         self.query(|answer| Command::Keep { owner, key, draw, answer }).await
+    }
+
+    /// Keeps another value under a key.
+    pub async fn put(&self, owner: &'static str, key: &'static str, value: Vec<u8>) -> Result<(), Closed> {
+        self.ask(Command::Put { owner, key, value }).await
     }
 
     /// The ledger.

@@ -1,5 +1,7 @@
 //! The store as a whole, on a real database in a temporary directory.
 
+mod time;
+
 use super::*;
 use crate::{
     config::secret::EndpointToken,
@@ -25,6 +27,10 @@ fn endpoint(name: &str) -> Endpoint {
 }
 
 fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
+    open_in_boot(dir, uplink, "boot-1")
+}
+
+fn open_in_boot(dir: tempfile::TempDir, uplink: bool, boot: &str) -> Site {
     let mut off = endpoint("off");
     off.enabled = false;
     let directory = Arc::new(Directory::new([endpoint("a"), endpoint("b"), off]));
@@ -33,6 +39,7 @@ fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
         dir: dir.path().to_owned(),
         commit_within: Duration::from_millis(50),
         max_sample_bytes: 1_000,
+        boot_id: boot.into(),
     };
     let (store, died) = open(&options, &directory, shape).unwrap();
     Site { dir, store, died }
@@ -56,7 +63,7 @@ impl Site {
     }
 
     /// One session for all endpoints.
-    async fn uplink(&self) -> mpsc::UnboundedReceiver<Event> {
+    pub(super) async fn uplink(&self) -> mpsc::UnboundedReceiver<Event> {
         let all = ["a", "b", "off"].map(|name| endpoint(name).key).to_vec();
         self.store.uplink(SessionKey(None), all).await.unwrap()
     }
@@ -218,7 +225,8 @@ async fn without_an_uplink_values_are_visible_and_the_queue_is_left_alone() {
     let totals = site.totals().await;
     assert_eq!((totals.suppressed, totals.queued), (1, 2));
     let last = site.store.latest(EndpointName::new("a").unwrap(), None).await.unwrap();
-    assert_eq!(last[0].1.value, Value::Int(7));
+    assert_eq!(last[0].reading.value, Value::Int(7));
+    assert!(last[0].seen.is_some());
 }
 
 #[tokio::test]
@@ -228,7 +236,8 @@ async fn the_last_values_survive_a_clean_stop() {
     let site = site.restart(true).await;
     let last =
         site.store.latest(EndpointName::new("a").unwrap(), Some(Resource::new("n").unwrap())).await.unwrap();
-    assert_eq!(last, [(sample(3).at, sample(3).readings[0].clone())]);
+    let (at, reading) = (sample(3).at, sample(3).readings[0].clone());
+    assert_eq!(last, [Last { at, seen: None, reading }]);
 }
 
 #[tokio::test]
@@ -254,8 +263,12 @@ async fn a_row_of_a_newer_format_stays_and_lets_the_others_pass() {
 #[tokio::test]
 async fn a_second_gateway_on_the_directory_is_refused() {
     let site = site();
-    let options =
-        Options { dir: site.dir.path().to_owned(), commit_within: Duration::ZERO, max_sample_bytes: 1 };
+    let options = Options {
+        dir: site.dir.path().to_owned(),
+        commit_within: Duration::ZERO,
+        max_sample_bytes: 1,
+        boot_id: "boot-1".into(),
+    };
     let directory = Arc::new(Directory::default());
     let refused = open(&options, &directory, Shape::new(directory.clone(), true));
     assert!(matches!(refused, Err(OpenError::Locked { .. })));

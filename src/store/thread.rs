@@ -8,9 +8,11 @@
 mod answers;
 mod group;
 mod sessions;
+mod time;
 
 use super::{
     Class, Command, Event, LaneId, OpenError, Options, RowId,
+    boots::{Boots, Moment},
     lanes::{LaneInfo, Lanes},
     latest::Latest,
     ledger::Ledger,
@@ -23,12 +25,16 @@ use crate::{
     uplink::outflow::FlightId,
 };
 use adapter_api::{
-    EndpointName, Instant, Offer, Refused, Submission, Urgency,
+    Clock, EndpointName, Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
 use rusqlite::Connection;
 use sessions::Sessions;
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
@@ -63,6 +69,10 @@ pub(super) struct Thread {
     /// Offered and refused in a transaction that failed: counted with the next one.
     uncounted: u64,
     sessions: Sessions,
+    clock: Clock,
+    boots: Boots,
+    /// Lanes whose head waits for the time of this boot.
+    timeless: BTreeSet<LaneId>,
     dead_letters: u64,
     fault: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -129,7 +139,11 @@ impl Thread {
                 "queued rows belong to endpoints that left the configuration; they are kept"
             );
         }
+        let boots = Boots::open(&db, &options.boot_id)?;
         Ok(Self {
+            clock: Clock::untrusted(boots.present()),
+            boots,
+            timeless: BTreeSet::new(),
             latest: Latest::load(&db)?,
             latest_due: clock::now() + LATEST_EVERY,
             db,
@@ -192,7 +206,11 @@ impl Thread {
         self.group.len() >= GROUP
     }
 
-    fn admit(&mut self, submission: Submission) {
+    fn admit(&mut self, mut submission: Submission) {
+        if let Offer::Samples(samples) = &mut submission.offer {
+            let wall_us = self.clock.is_trusted().then(|| self.clock.wall_us());
+            self.shape.set_right(samples, wall_us, self.clock.stamp());
+        }
         let due = match submission.urgency {
             Urgency::Urgent => clock::now(),
             Urgency::Relaxed => clock::now() + self.commit_within,
@@ -219,6 +237,7 @@ impl Thread {
                 for lane in lanes {
                     // Nothing of an earlier life of this session is in the air any more.
                     self.lanes.reset(lane);
+                    self.timeless.remove(&lane);
                     self.announce(lane);
                 }
             }
@@ -243,6 +262,11 @@ impl Thread {
                 });
                 reply(answer, kept);
             }
+            Command::Put { owner, key, value } => {
+                if let Err(error) = self.put(owner, key, &value) {
+                    tracing::error!(%error, owner, key, "a value could not be kept");
+                }
+            }
             Command::Figures(answer) => reply(answer, self.figures()),
             Command::Queue(answer) => {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
@@ -251,6 +275,11 @@ impl Thread {
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
             }
+            Command::Time { offset_us, answer } => {
+                let kept = self.know_time(offset_us);
+                reply(answer, kept);
+            }
+            Command::EndHold => self.end_hold(),
             Command::Stop(answer) => self.stop = Some(answer),
         }
     }
@@ -258,10 +287,20 @@ impl Thread {
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
+        let mut timeless = false;
         while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
             let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
             match outbox::read(&self.db, id) {
-                Ok(Some(row)) if super::item::is_readable(&row.item) => {
+                Ok(Some(mut row)) if super::item::is_readable(&row.item) => {
+                    match self.boots.moment(row.stamp, row.boot) {
+                        Moment::At(us) => (row.stamp, row.boot) = (us, None),
+                        Moment::Unknown => {}
+                        Moment::NotYet => {
+                            timeless = true;
+                            unread.push(id);
+                            continue;
+                        }
+                    }
                     bytes = bytes.saturating_add(row.item.len());
                     rows.push(row);
                 }
@@ -282,6 +321,11 @@ impl Thread {
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);
+        if timeless {
+            self.timeless.insert(lane);
+        }
+        // It stays announced, so that new rows do not ring for it: the time will.
+        let more = more && !timeless;
         if let Some(info) = self.lanes.info(lane) {
             self.sessions.tell(&info.endpoint, Event::Rows { lane, rows, more });
         }

@@ -2,7 +2,7 @@
 
 use super::tls;
 use crate::config::{Address, TlsConfig};
-use adapter_api::clock;
+use adapter_api::{Clock, clock};
 use std::{
     io,
     path::PathBuf,
@@ -59,16 +59,26 @@ pub(super) enum LinkError {
 }
 
 /// Opens a connection, within `limit`.
-pub(super) async fn open(address: &Address, tls: &TlsConfig, limit: Duration) -> Result<Link, LinkError> {
+pub(super) async fn open(
+    clock: &Clock,
+    address: &Address,
+    tls: &TlsConfig,
+    limit: Duration,
+) -> Result<Link, LinkError> {
     let (host, port) = (address.host.clone(), address.port);
     let seconds = limit.as_secs();
-    match clock::timeout(limit, connect(address, tls, limit)).await {
+    match clock::timeout(limit, connect(clock, address, tls, limit)).await {
         Ok(opened) => opened,
         Err(_) => Err(LinkError::Silent { host, port, seconds }),
     }
 }
 
-async fn connect(address: &Address, tls: &TlsConfig, limit: Duration) -> Result<Link, LinkError> {
+async fn connect(
+    clock: &Clock,
+    address: &Address,
+    tls: &TlsConfig,
+    limit: Duration,
+) -> Result<Link, LinkError> {
     let port = address.port;
     let host = || address.host.clone();
     let found = tokio::net::lookup_host((address.host.as_str(), port)).await;
@@ -82,7 +92,7 @@ async fn connect(address: &Address, tls: &TlsConfig, limit: Duration) -> Result<
     if !address.tls {
         return Ok(Link::Plain(tcp));
     }
-    let (config, name) = tls::configure(tls, address)?;
+    let (config, name) = tls::configure(clock, tls, address)?;
     match TlsConnector::from(config).connect(name, tcp).await {
         Ok(mut stream) => {
             // What rustls holds back is not near the wire either.

@@ -105,7 +105,8 @@ impl Session {
     /// One connection from its opening to its end.
     async fn connection(&mut self, target: &Address) -> End {
         let (target, tls, limit) = (target.clone(), self.config.tls.clone(), self.config.confirm_timeout);
-        let link = match self.meanwhile(async move { link::open(&target, &tls, limit).await }).await {
+        let clock = self.store.clock().clone();
+        let link = match self.meanwhile(async move { link::open(&clock, &target, &tls, limit).await }).await {
             Ok(Some(Ok(link))) => link,
             Ok(Some(Err(error))) => return error.into(),
             Ok(None) => return End::Shutdown,

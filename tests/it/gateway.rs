@@ -26,6 +26,7 @@ pub(crate) const CLIENT_ID: &str = "gw-1";
 /// A configuration in the making.
 pub(crate) struct Config {
     state_dir: PathBuf,
+    clock: String,
     uplink: String,
     tables: String,
 }
@@ -72,7 +73,19 @@ impl Config {
             "[uplink.tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
             identity.ca, identity.cert, identity.key,
         );
-        Self { state_dir: site.path("state"), uplink, tables }
+        Self { state_dir: site.path("state"), clock: "trust = \"always\"".to_owned(), uplink, tables }
+    }
+
+    /// Other keys of `[clock]` than `trust = "always"`.
+    pub(crate) fn clock(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.clock);
+        self
+    }
+
+    /// Marks what cannot be trusted, in members of their own. To be said first, of [`Config::plain`] only.
+    pub(crate) fn with_quality(mut self) -> Self {
+        self.tables.push_str("quality = \"field\"\n");
+        self
     }
 
     /// A key of `[uplink]` that holds text, such as a duration.
@@ -131,8 +144,10 @@ impl Config {
     }
 
     fn text(&self, socket: &Path) -> String {
-        let Self { state_dir, uplink, tables } = self;
-        format!("[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n{uplink}\n{tables}")
+        let Self { state_dir, clock, uplink, tables } = self;
+        format!(
+            "[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n[clock]\n{clock}\n{uplink}\n{tables}"
+        )
     }
 }
 
@@ -150,6 +165,21 @@ impl Gateway {
     /// Writes another configuration for its next life.
     pub(crate) fn configure(&mut self, site: &Site, config: &Config) {
         fs::write(&self.config, config.text(&site.path("control.sock"))).unwrap();
+    }
+
+    /// A variable of its environment, from its next life on.
+    pub(crate) fn environment(&mut self, variable: &str, value: &str) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// A variable its environment has no longer.
+    pub(crate) fn forget(&mut self, variable: &str) {
+        self.environment.retain(|(known, _)| known != variable);
+    }
+
+    /// How often its journal says this.
+    pub(crate) fn says(&self, what: &str) -> usize {
+        fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.contains(what)).count()
     }
 
     /// What a command prints for people, on either stream, and whether it succeeded.

@@ -19,6 +19,7 @@
 
 mod arrivals;
 mod cli;
+mod clock;
 mod crash;
 mod cutter;
 mod gateway;

@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, date_time_ymd,
 };
 use std::{
     collections::HashSet,
@@ -40,6 +40,8 @@ impl Site {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("tidegate-it-").tempdir().unwrap();
         let mut params = CertificateParams::default();
+        // Gateways without a clock of their own start in 1970.
+        params.not_before = date_time_ymd(1970, 1, 1);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, "tidegate test CA");
@@ -53,10 +55,16 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    /// A certificate for this name; a server's is for `localhost` as well.
+    /// A certificate for this name, good since 1970; a server's is for `localhost` as well.
     pub(crate) fn identity(&self, name: &str) -> Identity {
+        self.identity_since(name, 1970)
+    }
+
+    /// One that is good since the beginning of a year.
+    pub(crate) fn identity_since(&self, name: &str, year: i32) -> Identity {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(year, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();

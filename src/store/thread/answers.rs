@@ -42,6 +42,12 @@ impl Thread {
         Ok(kept.optional()?.unwrap_or_else(|| draw.to_vec()))
     }
 
+    pub(super) fn put(&self, owner: &str, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+        let mut put =
+            self.db.prepare_cached("INSERT OR REPLACE INTO keep(owner, key, value) VALUES (?1, ?2, ?3)")?;
+        put.execute(params![owner, key, value]).map(drop)
+    }
+
     pub(super) fn figures(&self) -> Figures {
         // Rows off the books and still on disk are neither landed nor gone yet.
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
@@ -70,12 +76,19 @@ impl Thread {
                 item: row.get(5)?,
             })
         })?;
-        letters.collect()
+        letters
+            .map(|letter| {
+                let mut letter = letter?;
+                self.resolve_letter(&mut letter);
+                Ok(letter)
+            })
+            .collect()
     }
 
     pub(super) fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<Last> {
         let mut values = self.latest.of(endpoint);
-        values.retain(|(_, reading)| resource.is_none_or(|wanted| reading.resource == *wanted));
+        values.retain(|last| resource.is_none_or(|wanted| last.reading.resource == *wanted));
+        values.iter_mut().for_each(|last| last.at = self.resolved(last.at));
         values
     }
 }

@@ -73,7 +73,7 @@ impl Thread {
                 else {
                     continue;
                 };
-                samples.iter().for_each(|sample| self.latest.note(&key, sample));
+                samples.iter().for_each(|sample| self.latest.note(&key, sample, now));
             }
         }
         for (submission, result) in group.into_iter().zip(written.results) {

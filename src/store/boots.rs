@@ -1,0 +1,93 @@
+//! Boots, and what is known of the time they began: how a stamp since boot becomes an instant.
+//!
+//! Rows are never rewritten: a boot's offset is stored once, and its rows resolve to true time when
+//! they are handed out. Who decides that the time is known is in `trust.rs`.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
+
+/// Boots remembered. Rows of older ones go up without an instant, as if it had never been known.
+const KEPT: i64 = 1_000;
+/// The number of a boot that could not be written down: it never resolves.
+const NAMELESS: i64 = 0;
+
+/// All boots that rows may be of.
+#[derive(Debug)]
+pub(super) struct Boots {
+    present: i64,
+    /// µs from 1970 to the boot, where known.
+    offsets: HashMap<i64, i64>,
+    /// Rows of the present boot wait no longer for its offset.
+    hold_over: bool,
+}
+
+/// When a row was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// µs since 1970.
+    At(i64),
+    /// It will never be known, or has not become known for too long.
+    Unknown,
+    /// It may become known soon.
+    NotYet,
+}
+
+impl Boots {
+    /// Reads the table, and writes the present boot into it if it is new.
+    pub(super) fn open(db: &Connection, id: &str) -> rusqlite::Result<Self> {
+        let known = db.query_row("SELECT id FROM boot WHERE uuid = ?1", [id], |row| row.get(0)).optional()?;
+        let present = known.unwrap_or_else(|| {
+            Self::begin(db, id).unwrap_or_else(|error| {
+                // A full disk, most likely, on which no row would find room either.
+                tracing::error!(%error, "this boot could not be written down");
+                NAMELESS
+            })
+        });
+        let mut select =
+            db.prepare("SELECT id, wall_offset_us FROM boot WHERE wall_offset_us IS NOT NULL")?;
+        let offsets = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Self { present, offsets: offsets.collect::<rusqlite::Result<_>>()?, hold_over: false })
+    }
+
+    fn begin(db: &Connection, id: &str) -> rusqlite::Result<i64> {
+        db.execute("INSERT INTO boot(uuid) VALUES (?1)", [id])?;
+        let number = db.last_insert_rowid();
+        db.execute("DELETE FROM boot WHERE id <= ?1", [number.saturating_sub(KEPT)])?;
+        Ok(number)
+    }
+
+    /// The number of the present boot.
+    pub(super) fn present(&self) -> i64 {
+        self.present
+    }
+
+    /// The present boot's offset, if it is known.
+    pub(super) fn offset(&self) -> Option<i64> {
+        self.offsets.get(&self.present).copied()
+    }
+
+    /// The moment of a row's two columns.
+    pub(super) fn moment(&self, stamp: i64, boot: Option<i64>) -> Moment {
+        let Some(boot) = boot else { return Moment::At(stamp) };
+        match self.offsets.get(&boot) {
+            Some(offset) => Moment::At(stamp.saturating_add(*offset)),
+            None if boot == self.present && !self.hold_over && boot != NAMELESS => Moment::NotYet,
+            None => Moment::Unknown,
+        }
+    }
+
+    /// The present boot's time is known. The first word stands: what was resolved by it stays as it is.
+    pub(super) fn know(&mut self, db: &Connection, offset_us: i64) -> rusqlite::Result<()> {
+        if self.present == NAMELESS {
+            return Ok(());
+        }
+        let offset = *self.offsets.entry(self.present).or_insert(offset_us);
+        let mut update = db.prepare_cached("UPDATE boot SET wall_offset_us = ?2 WHERE id = ?1")?;
+        update.execute(params![self.present, offset]).map(drop)
+    }
+
+    /// Rows of the present boot wait no longer.
+    pub(super) fn end_hold(&mut self) {
+        self.hold_over = true;
+    }
+}
