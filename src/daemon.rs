@@ -10,6 +10,7 @@ use crate::{
         view::{UnitView, View},
     },
     endpoints::Directory,
+    fault::{self, Code, Fault},
     shape::Shape,
     store::{self, Closed, Store},
     supervisor::{self, Unit},
@@ -47,7 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Closed(#[from] Closed),
     /// A thread could not be started.
-    #[error("no thread for {unit}: {source}")]
+    #[error("no thread for {unit}: {}", fault::words(source))]
     Thread {
         /// Whose.
         unit: String,
@@ -60,6 +61,17 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// For people, where there is more to say than the error itself.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Control(error) => {
+                Some(Fault::new(Code::ControlSocket, error.to_string(), "gateway.control_socket"))
+            }
+            Self::Closed(_) | Self::Thread { .. } => None,
+        }
+    }
+
     /// Whether starting again would not help: a person has to change something.
     pub fn is_config(&self) -> bool {
         use store::OpenError::{Foreign, Newer};

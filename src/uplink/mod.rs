@@ -10,10 +10,12 @@
 //! | `mqtt` | one MQTT 3.1.1 connection (sans-IO) |
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
+//! | `diagnosis` | what a failed connection means (sans-IO) |
 //!
 //! A session key says which connection carries an endpoint. Both dialects so far carry all endpoints
 //! on one, so one session runs; several come with the first dialect that needs them.
 
+mod diagnosis;
 pub(crate) mod engine;
 mod link;
 pub(crate) mod mqtt;
@@ -30,6 +32,7 @@ use crate::{
     backoff::Rng,
     config::UplinkConfig,
     endpoints::{Directory, EndpointKey},
+    fault::{Code, Fault},
     store::{Closed, LaneId, Store},
 };
 use adapter_api::{CancellationToken, clock};
@@ -37,7 +40,10 @@ use engine::{Counts, Engine};
 use outflow::Pace;
 use serde::{Deserialize, Serialize};
 use session::Session;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// How the uplink is doing.
@@ -56,16 +62,18 @@ pub enum State {
 }
 
 /// A parked endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Parked {
     /// Whose lanes wait.
     pub endpoint: String,
     /// In the platform's words.
     pub why: String,
+    /// What it means; explained in `faults`.
+    pub code: Code,
 }
 
 /// A session as `status` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SessionStatus {
     /// How it is doing.
     pub state: State,
@@ -75,10 +83,14 @@ pub struct SessionStatus {
     pub connections: u64,
     /// Why the last connection ended or did not come up.
     pub last_error: Option<String>,
+    /// What is wrong now, for people.
+    pub fault: Option<Fault>,
     /// Some endpoints still wait for their subscription.
     pub subscribing: bool,
     /// Endpoints the platform refuses for now.
     pub parked: Vec<Parked>,
+    /// Why, for people: one of each kind.
+    pub faults: Vec<Fault>,
     /// Samples confirmed since the process started.
     pub delivered: u64,
     /// Batches the platform refused.
@@ -120,6 +132,19 @@ impl Uplink {
 }
 
 impl SessionStatus {
+    fn park(&mut self, parked: Vec<Parked>) {
+        let mut kinds = BTreeMap::<Code, (&Parked, usize)>::new();
+        for endpoint in &parked {
+            kinds.entry(endpoint.code).or_insert((endpoint, 0)).1 += 1;
+        }
+        let faults = kinds.into_iter().map(|(code, (first, count))| {
+            let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            Fault::new(code, first.why.as_str(), format!("endpoint {}{others}", first.endpoint))
+        });
+        self.faults = faults.collect();
+        self.parked = parked;
+    }
+
     fn count(&mut self, counts: Counts) {
         self.delivered = counts.delivered;
         self.refused = counts.refused;
@@ -131,7 +156,12 @@ impl SessionStatus {
 
 impl From<(EndpointKey, String)> for Parked {
     fn from((endpoint, why): (EndpointKey, String)) -> Self {
-        Self { endpoint: endpoint.to_string(), why }
+        let code = match why.as_str() {
+            engine::SUBSCRIPTION_REFUSED => Code::SubscriptionRefused,
+            outflow::NO_ANSWER => Code::NoReplies,
+            _ => Code::EndpointRefused,
+        };
+        Self { endpoint: endpoint.to_string(), why, code }
     }
 }
 
@@ -163,7 +193,18 @@ pub(crate) async fn run(
     let engine =
         Engine::new(clock::now(), config.dialect.clone(), directory, config.max_payload, pace, Rng::new());
     let status = SessionStatus { state: State::Connecting, ..SessionStatus::default() };
-    let session =
-        Session { config, client_id, engine, store, events, questions, shutdown, rng: Rng::new(), status };
+    let session = Session {
+        config,
+        client_id,
+        engine,
+        store,
+        events,
+        questions,
+        shutdown,
+        rng: Rng::new(),
+        status,
+        up_since: None,
+        told: BTreeMap::new(),
+    };
     session.run().await
 }
