@@ -134,9 +134,10 @@ fn refused_by_us(error: &CertificateError) -> (Code, String) {
             (Code::WrongName, what)
         }
         E::NotValidForName => (Code::WrongName, "the platform's certificate is for another name".to_owned()),
-        E::UnknownIssuer => (
+        // A bad signature: an authority that was made anew under its old name.
+        E::UnknownIssuer | E::BadSignature => (
             Code::UnknownAuthority,
-            "the platform's certificate is signed by an authority not known here".to_owned(),
+            "the platform's certificate is signed by an authority that is not known here".to_owned(),
         ),
         _ => (Code::CertificateUnusable, "the platform's certificate cannot be used".to_owned()),
     }
@@ -230,6 +231,7 @@ mod tests {
                 "TG-123 the platform's certificate is for other, 10.0.0.1, and not for broker",
             ),
             (TlsError::InvalidCertificate(CertificateError::UnknownIssuer), WITH, "TG-124"),
+            (TlsError::InvalidCertificate(CertificateError::BadSignature), WITH, "TG-124"),
             (TlsError::InvalidCertificate(CertificateError::Revoked), WITH, "TG-130"),
             (TlsError::AlertReceived(Alert::CertificateRequired), WITH, "TG-125"),
             (TlsError::AlertReceived(Alert::BadCertificate), WITHOUT, "TG-125"),

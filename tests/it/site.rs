@@ -55,10 +55,21 @@ impl Site {
 
     /// A certificate for this name; a server's is for `localhost` as well.
     pub(crate) fn identity(&self, name: &str) -> Identity {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.identity_for(name, "localhost", |_| {})
+    }
+
+    /// A certificate for this host, changed before it is signed.
+    pub(crate) fn identity_for(
+        &self,
+        name: &str,
+        host: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.ca).unwrap();
         let identity = Identity {
