@@ -349,13 +349,20 @@ impl Fault {
     /// Into the journal: nothing goes on without a person.
     pub fn log_error(&self, result: &'static str) {
         let Self { code, what, place, cause, todo } = self;
-        tracing::error!(code = code.id(), what, r#where = place, %cause, %todo, "{result}");
+        tracing::error!(
+            code = code.id(),
+            what,
+            r#where = place,
+            cause = &**cause,
+            todo = &**todo,
+            "{result}"
+        );
     }
 
     /// Into the journal: it is worse than it was, and mends itself.
     pub fn log_warning(&self, result: &'static str) {
         let Self { code, what, place, cause, todo } = self;
-        tracing::warn!(code = code.id(), what, r#where = place, %cause, %todo, "{result}");
+        tracing::warn!(code = code.id(), what, r#where = place, cause = &**cause, todo = &**todo, "{result}");
     }
 
     /// The four parts on lines of their own, escaped.
@@ -387,7 +394,7 @@ pub fn words(error: &io::Error) -> &'static str {
         K::ConnectionRefused => "the connection was refused",
         K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted => "the connection was cut",
         K::HostUnreachable => "there is no way to this host",
-        K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable => "there is no network",
+        K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable => "the network cannot be reached",
         K::TimedOut => "nothing came back in time",
         K::UnexpectedEof => "the connection was closed",
         K::PermissionDenied => "this user may not do that",

@@ -68,7 +68,12 @@ pub(super) fn broken(broken: &Broken, place: &str) -> Fault {
         Broken::Protocol(_) => Code::NotMqtt,
         Broken::Missing(_) => Code::NoConfirmation,
     };
-    Fault::new(code, broken.to_string(), place)
+    let what = match broken {
+        Broken::Denied(_) => broken.to_string(),
+        Broken::Protocol(what) => format!("what answers there does not speak MQTT 3.1.1: {what}"),
+        Broken::Missing(what) => format!("the connection is silent: {what} did not come in time"),
+    };
+    Fault::new(code, what, place)
 }
 
 /// What a TLS error means.

@@ -27,6 +27,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Bytes the kernel may hold unsent: what the socket took is near the wire.
 const NOT_SENT: u32 = 16 << 10;
 
+/// What a handshake needs.
+type Tls = (Arc<ClientConfig>, ServerName<'static>);
+
 /// How long one of several addresses of a name may take to accept: a dead one costs seconds.
 const EACH: Duration = Duration::from_secs(5);
 
@@ -54,6 +57,16 @@ pub(super) async fn open(
 ) -> Result<Link, Fault> {
     let tls = if address.tls { Some(tls::configure(tls, address)?) } else { None };
     let found = resolve(address, limit).await?;
+    open_first(address, &found, tls, limit, turn).await
+}
+
+async fn open_first(
+    address: &Address,
+    found: &[SocketAddr],
+    tls: Option<Tls>,
+    limit: Duration,
+    turn: usize,
+) -> Result<Link, Fault> {
     let mut failed = None;
     for n in 0..found.len() {
         let Some(peer) = found.get((n + turn % found.len().max(1)) % found.len().max(1)) else { break };
@@ -103,7 +116,7 @@ pub(super) fn place(address: &Address, peer: Option<SocketAddr>) -> String {
 async fn connect(
     address: &Address,
     peer: SocketAddr,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<Tls>,
     patience: Duration,
     limit: Duration,
 ) -> Result<Link, Fault> {
@@ -160,5 +173,50 @@ impl AsyncWrite for Link {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// The kernel answers nothing more on it: its queue is full.
+    fn silent() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let at = full.local_addr().unwrap().as_socket().unwrap();
+        let fill = || std::net::TcpStream::connect_timeout(&at, Duration::from_millis(100)).ok();
+        let queue = std::iter::from_fn(fill).take(8).collect();
+        (full, queue, at)
+    }
+
+    #[tokio::test]
+    async fn the_addresses_behind_a_name_are_tried_in_turn_and_a_dead_one_costs_little() {
+        let address = Address { host: "broker.example".into(), port: 1883, tls: false };
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_full, _queue, dead) = silent();
+        let (good, other) = (good.local_addr().unwrap(), other.local_addr().unwrap());
+        let limit = Duration::from_millis(300);
+        for (found, turn, opened) in [
+            (vec![good], 0, Some(good)),
+            (vec![refused, dead, good], 0, Some(good)),
+            (vec![good, other], 0, Some(good)),
+            // What failed last goes last.
+            (vec![good, other], 1, Some(other)),
+            (vec![good, other], 4, Some(good)),
+            (vec![good, refused, dead], usize::MAX, Some(good)),
+            (vec![dead, refused], 0, None),
+            (vec![], 3, None),
+        ] {
+            let link = open_first(&address, &found, None, limit, turn).await;
+            assert_eq!(link.as_ref().ok().map(|link| link.peer), opened, "{found:?} {turn}");
+        }
+        let failed = open_first(&address, &[refused, dead], None, limit, 0).await.err().unwrap();
+        assert_eq!(failed.code, Code::Silent);
+        assert_eq!(failed.place, "broker.example port 1883 at 127.0.0.1");
     }
 }

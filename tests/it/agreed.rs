@@ -49,7 +49,7 @@ fn masked(said: &str) -> String {
         let digits = bare.bytes().filter(u8::is_ascii_digit).count();
         let dated = bare.len() == 10 && digits == 8 && bare.bytes().filter(|b| *b == b'-').count() == 2;
         let timed = bare.len() == 5 && digits == 4 && bare.contains(':');
-        let port = words.last() == Some(&"port".to_owned()) && digits == bare.len() && digits > 0;
+        let port = words.last() == Some(&"port".to_owned()) && digits == bare.len() && digits == 5;
         words.push(match (dated, timed, port) {
             (true, _, _) => word.replace(bare, "DATE"),
             (_, true, _) => word.replace(bare, "TIME"),
