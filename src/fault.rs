@@ -52,6 +52,12 @@ pub enum Code {
     DirectoryReadOnly,
     DatabaseFault,
     ControlSocket,
+    FileUnreadable,
+    NotToml,
+    UnknownKey,
+    TokenTwice,
+    CredentialFile,
+    NamedFile,
 }
 
 /// Code, likely cause, what to do.
@@ -299,6 +305,42 @@ const TABLE: &[Row] = &[
         "its directory does not exist or belongs to another user; the service makes /run/tidegate by itself",
         "create the directory and give it to the gateway's user, or set gateway.control_socket",
     ),
+    (
+        Code::FileUnreadable,
+        "TG-301",
+        "the path is misspelt, or this user may not read it",
+        "compare the path with `ls -l`; the packaged file is /etc/tidegate/tidegate.toml",
+    ),
+    (
+        Code::NotToml,
+        "TG-302",
+        "a quote, bracket or equals sign is missing or too many, often a line above",
+        "look at the line that is named and the one above; config.example.toml shows every form",
+    ),
+    (
+        Code::UnknownKey,
+        "TG-303",
+        "the key is misspelt, stands in another table, or belongs to a newer version",
+        "compare it with config.example.toml",
+    ),
+    (
+        Code::TokenTwice,
+        "TG-304",
+        "an endpoint was copied and its token was not changed",
+        "give each endpoint the token the platform issued for it",
+    ),
+    (
+        Code::CredentialFile,
+        "TG-305",
+        "it was not created, lies elsewhere, or belongs to another user",
+        "create the file with nothing but the credential in it, readable by the gateway's user (mode 0640)",
+    ),
+    (
+        Code::NamedFile,
+        "TG-306",
+        "it was not created, lies elsewhere, or belongs to another user",
+        "name a file that the gateway's user may read",
+    ),
 ];
 
 /// A fault as it is told.
@@ -426,7 +468,7 @@ mod tests {
             }
         }
         // The last one of the enum: whoever adds one, adds its line.
-        assert_eq!(Code::all().count(), Code::ControlSocket as usize + 1);
+        assert_eq!(Code::all().count(), Code::NamedFile as usize + 1);
     }
 
     #[test]
