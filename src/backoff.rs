@@ -35,9 +35,9 @@ impl Backoff {
         self.tries = 0;
     }
 
-    /// Tries since the last success.
-    pub const fn tries(&self) -> u32 {
-        self.tries
+    /// Whether the waits have grown to the longest.
+    pub fn is_longest(&self) -> bool {
+        self.min.saturating_mul(2_u32.saturating_pow(self.tries.min(31))) >= self.max
     }
 
     fn ceiling(&mut self) -> Duration {
@@ -63,7 +63,9 @@ mod tests {
         for _ in 0..100 {
             assert!(backoff.full_jitter(&mut rng) <= max);
         }
+        assert!(backoff.is_longest());
         backoff.reset();
+        assert!(!backoff.is_longest());
         assert!(backoff.equal_jitter(&mut rng) <= min);
     }
 }

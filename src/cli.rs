@@ -6,6 +6,7 @@ use crate::{
     daemon::Daemon,
     log,
 };
+use adapter_api::clock;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -13,11 +14,14 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the packaged configuration lies.
 const CONFIG: &str = "/etc/tidegate/tidegate.toml";
+/// How long the command line waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// sysexits(3): something is wrong with the configuration, or with a database that is not for this version.
 const EX_CONFIG: u8 = 78;
 
@@ -38,9 +42,11 @@ enum Command {
     },
     /// Check a configuration without running it
     Check {
-        /// The file to check
-        #[arg(default_value = CONFIG)]
-        file: PathBuf,
+        /// The file to check [default: /etc/tidegate/tidegate.toml]
+        file: Option<PathBuf>,
+        /// The same, as the other commands take it
+        #[arg(short, long, conflicts_with = "file")]
+        config: Option<PathBuf>,
     },
     /// Show a whole site with a platform, in one process, and count what arrives
     Demo(crate::demo::Options),
@@ -87,7 +93,7 @@ struct Ask {
 /// Does what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Check { file } => check(&file),
+        Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
@@ -141,6 +147,8 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Nothing is reloaded so far; unhandled, it would end the process without an orderly stop.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut daemon = match Daemon::start(&config).await {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -155,6 +163,7 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
         () = daemon.store_died() => {
             // Nothing can be kept without it: a new process is the only way on.
             tracing::error!("the store has died");
@@ -172,7 +181,8 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
 
 async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {
     let socket = ask.socket.unwrap_or_else(|| config::control_socket(&ask.file.config));
-    let answer = client::ask(&socket, &question).await?;
+    let asked = clock::timeout(PATIENCE, client::ask(&socket, &question)).await;
+    let answer = asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??;
     if ask.json {
         writeln!(io::stdout(), "{answer}")?;
     } else {

@@ -1,6 +1,6 @@
 //! Start order, wiring, shutdown order: the only file that knows every part.
 //!
-//! Up: store, uplink, adapters, control. Down: adapters (their last samples get in), uplink (the last
+//! Up: control socket, store, uplink, adapters. Down: adapters (their last samples get in), uplink (the last
 //! confirmations), store (the last commits). A stop at any other moment loses nothing that was answered.
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     uplink::{self, Uplink},
 };
 use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, Clock, clock};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinSet,
@@ -90,12 +90,15 @@ impl Daemon {
             commit_within: config.store.commit_within,
             max_sample_bytes: config.store.max_sample_bytes,
         };
+        // Before anything is seen outside: a second gateway must not push the first one off its broker.
+        let socket = control::server::bind(&config.gateway.control_socket)?;
         let (store, store_died) = store::open(&options, &directory, shape)?;
         let (uplink, handle) = start_uplink(config, &directory, &store)?;
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
         let view = Arc::new(View { store: store.clone(), uplink: handle, units: views, directory });
-        let control = start_control(&config.gateway.control_socket, view.clone())?;
+        let mut control = JoinSet::new();
+        control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
         Ok(Self { store, store_died, uplink, adapters, view, control })
     }
@@ -152,8 +155,7 @@ fn start_uplink(
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let run = move || {
-        let questions = uplink.attach();
-        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), questions, stop.clone())
+        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), uplink.clone(), stop.clone())
     };
     let unit = supervisor::start("uplink".into(), shutdown, run)
         .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
@@ -210,11 +212,4 @@ async fn start_adapter<A: Adapter>(
     views.push(UnitView { name: full_name, unit: unit.watch(), board });
     units.push(unit);
     Ok(())
-}
-
-fn start_control(socket: &Path, view: Arc<View>) -> Result<JoinSet<()>, StartError> {
-    let serve = control::server::listen(socket, view)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(serve);
-    Ok(tasks)
 }

@@ -21,6 +21,8 @@ compile_error!("the supervisor catches panics: build with panic = \"unwind\"");
 
 /// The first wait before a restart, and the longest.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Names looked up at once. A thread of them ends after a second without work.
+const LOOKUPS: usize = 64;
 /// A unit that ran this long starts its backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -136,10 +138,10 @@ where
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    // One blocking thread: name look-ups.
+    // Blocking threads look names up, which may take a minute each where DNS is down.
     Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(1)
+        .max_blocking_threads(LOOKUPS)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
 }

@@ -9,7 +9,12 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{future::Future, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::net::UnixListener;
 
 /// The control socket could not be opened.
@@ -31,34 +36,40 @@ pub enum ListenError {
     },
 }
 
-/// Opens the socket; the future serves it.
-pub fn listen(
-    path: &std::path::Path,
-    view: Arc<View>,
-) -> Result<impl Future<Output = ()> + use<>, ListenError> {
+/// Opens the socket.
+pub fn bind(path: &std::path::Path) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    // A stale path is removed only when nobody answers there.
+    // Only a socket on which nobody listens is removed: never somebody's file.
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(ListenError::InUse { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(error) => {
+            let stale = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+            if !stale || error.kind() != io::ErrorKind::ConnectionRefused {
+                return Err(failed(error));
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+        }
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers on the socket for ever.
+pub async fn serve(listener: UnixListener, view: Arc<View>) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/queue", get(queue))
         .route("/v1/dead", get(dead))
         .route("/v1/latest/{endpoint}", get(latest))
         .with_state(view);
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the control socket has ended");
-        }
-    })
+    if let Err(error) = axum::serve(listener, app).await {
+        tracing::error!(%error, "the control socket has ended");
+    }
 }
 
 type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;

@@ -85,7 +85,7 @@ impl View {
         };
         Ok(json!({
             "lanes": lanes.iter().enumerate().map(lane).collect::<Vec<_>>(),
-            "queued": figures.totals.queued,
+            "queued": lanes.iter().map(|(_, queued)| queued).sum::<usize>(),
             "dead": figures.dead_letters,
         }))
     }

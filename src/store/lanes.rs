@@ -6,7 +6,7 @@
 
 use super::{Class, LaneId, RowId};
 use crate::endpoints::EndpointKey;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// A lane by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,7 @@ impl Lanes {
     /// Returns those that were on the books and in flight, each once.
     pub fn take(&mut self, lane: LaneId, rows: &[RowId]) -> Vec<RowId> {
         let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
+        let rows: HashSet<RowId> = rows.iter().copied().collect();
         let taken: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
         self.queued = self.queued.saturating_sub(count(taken.len()));
         taken
@@ -110,6 +111,7 @@ impl Lanes {
     /// Gives rows back: they fly again, before everything else of the lane.
     pub fn release(&mut self, lane: LaneId, rows: &[RowId]) {
         let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        let rows: HashSet<RowId> = rows.iter().copied().collect();
         let mut back: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
         back.extend(lane.returned.drain(..));
         back.sort_unstable();
@@ -151,13 +153,18 @@ impl Lanes {
         Some(lane.info.clone())
     }
 
-    /// Brings everything in flight back and forgets what was announced: there is a new uplink.
-    pub fn reset(&mut self) {
-        for lane in self.lanes.values_mut() {
+    /// Brings everything in flight back and forgets what was announced: the session starts anew.
+    pub fn reset(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.returned.extend(lane.claimed.drain(..));
             lane.returned.make_contiguous().sort_unstable();
             lane.announced = false;
         }
+    }
+
+    /// What is known of a lane.
+    pub fn info(&self, lane: LaneId) -> Option<&LaneInfo> {
+        self.lanes.get(&lane).map(|lane| &lane.info)
     }
 
     /// Whether there is more to hand out. If not, the next row will be announced.

@@ -94,8 +94,9 @@ impl Term {
 impl Totals {
     /// Whether both equations hold.
     pub fn balance(&self) -> bool {
-        self.offered == self.refused + self.suppressed + self.stored
-            && self.stored == self.landed + self.queued + self.dropped + self.dead + self.discarded
+        let sum = |terms: &[u64]| terms.iter().fold(0_u64, |sum, term| sum.saturating_add(*term));
+        self.offered == sum(&[self.refused, self.suppressed, self.stored])
+            && self.stored == sum(&[self.landed, self.queued, self.dropped, self.dead, self.discarded])
     }
 }
 
@@ -144,7 +145,8 @@ impl Ledger {
     /// After COMMIT: what was added is on disk.
     pub fn committed(&mut self) {
         for (key, samples) in std::mem::take(&mut self.pending) {
-            *self.committed.entry(key).or_default() += samples;
+            let sum = self.committed.entry(key).or_default();
+            *sum = sum.saturating_add(samples);
         }
     }
 
@@ -167,7 +169,7 @@ impl Ledger {
                 Term::Dead => &mut totals.dead,
                 Term::Discarded => &mut totals.discarded,
             };
-            *total += samples;
+            *total = total.saturating_add(*samples);
         }
         totals
     }
@@ -178,7 +180,8 @@ impl Ledger {
         for ((_, _, term, reason), samples) in
             self.committed.iter().filter(|((.., reason), _)| !reason.is_empty())
         {
-            *reasons.entry(format!("{}({reason})", term.name())).or_default() += samples;
+            let sum: &mut u64 = reasons.entry(format!("{}({reason})", term.name())).or_default();
+            *sum = sum.saturating_add(*samples);
         }
         reasons
     }

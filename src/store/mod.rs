@@ -15,7 +15,8 @@ mod tests;
 mod thread;
 
 use crate::{
-    endpoints::Directory,
+    dialect::SessionKey,
+    endpoints::{Directory, EndpointKey},
     fault::{self, Code, Fault},
     shape::Shape,
     uplink::outflow::{Buried, FlightId, Landed},
@@ -215,12 +216,12 @@ pub struct Store {
 /// What the front asks of the thread.
 pub(crate) enum Command {
     Unit(mpsc::Receiver<adapter_api::Submission>),
-    Uplink(mpsc::UnboundedSender<Event>),
+    Uplink { session: SessionKey, endpoints: Vec<EndpointKey>, events: mpsc::UnboundedSender<Event> },
     Next { lane: LaneId, max_rows: usize, max_bytes: usize },
     Landed(Landed),
     Bury(Buried),
     Release { lane: LaneId, rows: Vec<RowId> },
-    Reserve(u64),
+    Reserve { session: SessionKey, count: u64 },
     Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
@@ -322,12 +323,17 @@ impl Store {
         Ok(intake)
     }
 
-    /// Tells the store where the uplink listens. Lanes that hold rows are announced at once.
+    /// Tells the store where a session of the uplink listens and whose lanes it carries. Those that hold
+    /// rows are announced at once.
     ///
     /// The channel is bounded by construction: one `Ready` per lane and one answer per question.
-    pub async fn uplink(&self) -> Result<mpsc::UnboundedReceiver<Event>, Closed> {
-        let (tx, rx) = mpsc::unbounded_channel();
-        self.ask(Command::Uplink(tx)).await?;
+    pub async fn uplink(
+        &self,
+        session: SessionKey,
+        endpoints: Vec<EndpointKey>,
+    ) -> Result<mpsc::UnboundedReceiver<Event>, Closed> {
+        let (events, rx) = mpsc::unbounded_channel();
+        self.ask(Command::Uplink { session, endpoints, events }).await?;
         Ok(rx)
     }
 

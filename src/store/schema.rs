@@ -2,7 +2,7 @@
 
 use super::OpenError;
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// Databases of another major version are not touched.
 pub(super) const MAJOR: i64 = 1;
@@ -34,8 +34,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     // Looked at before any pragma writes: a database that is not ours stays as it is.
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application: i64 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
     match (version, tables) {
         (0, 0) => create(&db)?,
+        _ if application != APPLICATION => return Err(OpenError::Foreign { path: path.to_owned() }),
         (0, _) => return Err(OpenError::Foreign { path: path.to_owned() }),
         (version, _) if version / 1000 > MAJOR => {
             return Err(OpenError::Newer {
@@ -51,6 +53,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
          PRAGMA temp_store=MEMORY; PRAGMA cache_size=-2048; PRAGMA foreign_keys=ON;",
     )?;
     db.set_prepared_statement_cache_capacity(32);
+    // Short: the store answers nobody meanwhile, and tries again.
+    db.busy_timeout(Duration::from_secs(1))?;
     Ok(db)
 }
 

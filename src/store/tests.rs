@@ -55,6 +55,12 @@ impl Site {
         receipt.committed().await
     }
 
+    /// One session for all endpoints.
+    async fn uplink(&self) -> mpsc::UnboundedReceiver<Event> {
+        let all = ["a", "b", "off"].map(|name| endpoint(name).key).to_vec();
+        self.store.uplink(SessionKey(None), all).await.unwrap()
+    }
+
     /// What another process sees in the table.
     fn outbox(&self) -> i64 {
         let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
@@ -127,7 +133,7 @@ async fn relaxed_samples_are_committed_within_their_time() {
 #[tokio::test]
 async fn rows_fly_in_order_land_once_and_leave_the_table() {
     let site = site();
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     site.submit("a", 0..5).await.unwrap();
     let lane = ready(&mut events).await;
     assert_eq!(lane.endpoint.name.as_str(), "a");
@@ -145,7 +151,7 @@ async fn rows_fly_in_order_land_once_and_leave_the_table() {
     assert_eq!(site.outbox(), 2);
     let totals = site.totals().await;
     assert_eq!((totals.stored, totals.landed, totals.queued), (5, 3, 2));
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     let lane = ready(&mut events).await;
     assert_eq!(numbers(&rows(&site.store, &mut events, lane.id, 9).await.0), [3, 4]);
 }
@@ -153,7 +159,7 @@ async fn rows_fly_in_order_land_once_and_leave_the_table() {
 #[tokio::test]
 async fn a_buried_row_is_kept_with_its_reason() {
     let site = site();
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     site.submit("a", 0..2).await.unwrap();
     let lane = ready(&mut events).await;
     let (flying, _) = rows(&site.store, &mut events, lane.id, 1).await;
@@ -171,9 +177,9 @@ async fn ids_are_never_handed_out_twice_over_restarts() {
     let mut seen = 0..0;
     let mut site = site();
     for _ in 0..3 {
-        let mut events = site.store.uplink().await.unwrap();
+        let mut events = site.uplink().await;
         for _ in 0..2 {
-            site.store.ask(Command::Reserve(100)).await.unwrap();
+            site.store.ask(Command::Reserve { session: SessionKey(None), count: 100 }).await.unwrap();
             let Some(Event::Ids(ids)) = events.recv().await else { panic!("no ids") };
             assert!(ids.start >= seen.end && ids.end == ids.start + 100, "{ids:?} after {seen:?}");
             seen = ids;
@@ -235,7 +241,7 @@ async fn a_row_of_a_newer_format_stays_and_lets_the_others_pass() {
     drop(db);
     site.died.await.unwrap_err();
     let site = open_in(site.dir, true);
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     let lane = ready(&mut events).await;
     let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
     assert_eq!(numbers(&flying), [0, 2]);
@@ -258,11 +264,11 @@ async fn a_second_gateway_on_the_directory_is_refused() {
 #[tokio::test]
 async fn a_new_uplink_gets_what_the_old_one_had_in_the_air() {
     let site = site();
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     site.submit("a", 0..4).await.unwrap();
     let lane = ready(&mut events).await;
     rows(&site.store, &mut events, lane.id, 2).await;
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     let lane = ready(&mut events).await;
     assert_eq!(numbers(&rows(&site.store, &mut events, lane.id, 9).await.0), [0, 1, 2, 3]);
 }
@@ -270,7 +276,7 @@ async fn a_new_uplink_gets_what_the_old_one_had_in_the_air() {
 #[tokio::test]
 async fn a_failed_transaction_refuses_its_group_and_keeps_its_deletes() {
     let site = site();
-    let mut events = site.store.uplink().await.unwrap();
+    let mut events = site.uplink().await;
     site.submit("a", 0..2).await.unwrap();
     let lane = ready(&mut events).await;
     let (flying, _) = rows(&site.store, &mut events, lane.id, 1).await;
@@ -292,4 +298,25 @@ async fn a_failed_transaction_refuses_its_group_and_keeps_its_deletes() {
     let site = site.restart(true).await;
     let totals = site.totals().await;
     assert_eq!((totals.offered, totals.refused, totals.stored, totals.landed), (5, 2, 3, 1));
+}
+
+#[tokio::test]
+async fn each_session_hears_of_its_own_lanes_and_ids_only() {
+    let site = site();
+    let (a, b) = (endpoint("a").key, endpoint("b").key);
+    let (of_a, of_b) = (SessionKey(Some(a.clone())), SessionKey(Some(b.clone())));
+    let mut hears_a = site.store.uplink(of_a, vec![a.clone()]).await.unwrap();
+    let mut hears_b = site.store.uplink(of_b.clone(), vec![b.clone()]).await.unwrap();
+    site.submit("a", 0..1).await.unwrap();
+    site.submit("b", 1..2).await.unwrap();
+    let (lane_a, lane_b) = (ready(&mut hears_a).await, ready(&mut hears_b).await);
+    assert_eq!((&lane_a.endpoint, &lane_b.endpoint), (&a, &b));
+    site.store.ask(Command::Reserve { session: of_b, count: 10 }).await.unwrap();
+    let (flying, _) = rows(&site.store, &mut hears_a, lane_a.id, 9).await;
+    assert_eq!(numbers(&flying), [0]);
+    site.store.ask(Command::Landed(testing::landed(&lane_a, ids(&flying)))).await.unwrap();
+    assert!(matches!(hears_a.recv().await, Some(Event::Taken(_))));
+    assert!(matches!(hears_b.recv().await, Some(Event::Ids(ids)) if ids.end - ids.start == 10));
+    site.store.figures().await.unwrap();
+    assert!(hears_a.try_recv().is_err() && hears_b.try_recv().is_err());
 }

@@ -7,6 +7,7 @@
 
 mod answers;
 mod group;
+mod sessions;
 
 use super::{
     Class, Command, Event, LaneId, OpenError, Options, RowId,
@@ -25,7 +26,8 @@ use adapter_api::{
     clock::{self, Bell},
 };
 use rusqlite::Connection;
-use std::{sync::Arc, time::Duration};
+use sessions::Sessions;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
@@ -59,7 +61,7 @@ pub(super) struct Thread {
     gone_due: Option<Instant>,
     /// Offered and refused in a transaction that failed: counted with the next one.
     uncounted: u64,
-    uplink: Option<mpsc::UnboundedSender<Event>>,
+    sessions: Sessions,
     dead_letters: u64,
     fault: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -135,7 +137,7 @@ impl Thread {
             gone: Vec::new(),
             gone_due: None,
             uncounted: 0,
-            uplink: None,
+            sessions: Sessions::default(),
             dead_letters: u64::try_from(dead).unwrap_or_default(),
             fault: None,
             stop: None,
@@ -199,26 +201,31 @@ impl Thread {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Unit(submissions) => self.units.push(submissions),
-            Command::Uplink(events) => {
-                self.uplink = Some(events);
-                // Nothing of an earlier uplink is in the air any more.
-                self.lanes.reset();
-                let all: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
-                all.into_iter().for_each(|lane| self.announce(lane));
+            Command::Uplink { session, endpoints, events } => {
+                let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
+                self.sessions.attach(&session, endpoints, events);
+                let all = self.lanes.iter().map(|(lane, _)| lane);
+                let lanes: Vec<LaneId> =
+                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| l.id).collect();
+                for lane in lanes {
+                    // Nothing of an earlier life of this session is in the air any more.
+                    self.lanes.reset(lane);
+                    self.announce(lane);
+                }
             }
             Command::Next { lane, max_rows, max_bytes } => self.next(lane, max_rows, max_bytes),
             Command::Landed(landed) => {
                 failpoint::pass(Point::AfterConfirmation);
                 self.off_the_books(landed.lane(), landed.rows(), None);
-                self.tell(Event::Taken(landed.flight()));
+                self.sessions.tell(&landed.lane().endpoint, Event::Taken(landed.flight()));
             }
             Command::Bury(buried) => {
                 let reason: Arc<str> = buried.reason().into();
                 self.off_the_books(buried.lane(), &[buried.row()], Some(&reason));
-                self.tell(Event::Taken(buried.flight()));
+                self.sessions.tell(&buried.lane().endpoint, Event::Taken(buried.flight()));
             }
             Command::Release { lane, rows } => self.lanes.release(lane, &rows),
-            Command::Reserve(count) => self.reserve(count),
+            Command::Reserve { session, count } => self.reserve(&session, count),
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
                     tracing::error!(%error, owner, key, "a kept value could not be read");
@@ -240,13 +247,9 @@ impl Thread {
 
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
-        let claimed = self.lanes.claim(lane, max_rows);
-        let (mut rows, mut bytes, mut unread) = (Vec::with_capacity(claimed.len()), 0_usize, Vec::new());
-        for id in claimed {
-            if bytes >= max_bytes || !unread.is_empty() {
-                unread.push(id);
-                continue;
-            }
+        let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
+        while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
+            let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
             match outbox::read(&self.db, id) {
                 Ok(Some(row)) if super::item::is_readable(&row.item) => {
                     bytes = bytes.saturating_add(row.item.len());
@@ -269,7 +272,9 @@ impl Thread {
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);
-        self.tell(Event::Rows { lane, rows, more });
+        if let Some(info) = self.lanes.info(lane) {
+            self.sessions.tell(&info.endpoint, Event::Rows { lane, rows, more });
+        }
     }
 
     fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Arc<str>>) {
@@ -280,18 +285,10 @@ impl Thread {
         }
     }
 
-    fn tell(&self, event: Event) {
-        if let Some(uplink) = &self.uplink {
-            // An uplink that has ended needs no answer; its rows are still on disk.
-            let _gone = uplink.send(event);
-        }
-    }
-
     fn announce(&mut self, lane: LaneId) {
-        if self.uplink.is_some()
-            && let Some(info) = self.lanes.announce(lane)
-        {
-            self.tell(Event::Ready(info));
+        let carried = self.lanes.info(lane).is_some_and(|lane| self.sessions.carry(&lane.endpoint));
+        if carried && let Some(info) = self.lanes.announce(lane) {
+            self.sessions.tell(&info.endpoint.clone(), Event::Ready(info));
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Rng},
-    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path},
+    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
     endpoints::{Directory, EndpointKey},
     fault::Code,
     mutant::{self, Mutant},
@@ -70,6 +70,7 @@ pub(crate) struct Counts {
 
 /// One session.
 pub(crate) struct Engine {
+    session: SessionKey,
     dialect: Dialect,
     directory: Arc<Directory>,
     max_payload: usize,
@@ -91,6 +92,8 @@ pub(crate) struct Engine {
     /// The broker refused the filters that all endpoints share: they are asked for again then.
     common_due: Option<Instant>,
     common_backoff: Backoff,
+    /// The last answer about them was a refusal.
+    common_refused: bool,
     rng: Rng,
 }
 
@@ -98,6 +101,7 @@ impl Engine {
     /// The engine of a session that carries these endpoints.
     pub(crate) fn new(
         now: Instant,
+        session: SessionKey,
         dialect: Dialect,
         directory: Arc<Directory>,
         max_payload: usize,
@@ -105,12 +109,14 @@ impl Engine {
         rng: Rng,
     ) -> Self {
         Self {
+            session,
             dialect,
             directory,
             max_payload,
             confirm_timeout: pace.confirm_timeout,
             common_due: None,
             common_backoff: Backoff::new(pace.probe.0, pace.probe.1),
+            common_refused: false,
             rng: rng.clone(),
             outflow: Outflow::new(pace, rng),
             subscriptions: Subscriptions::default(),
@@ -167,9 +173,10 @@ impl Engine {
                 if answer.all_refused {
                     // Another connection would be refused no less: it is asked again on this one.
                     let pause = self.common_backoff.equal_jitter(&mut self.rng);
-                    self.common_due = Some(now + pause);
+                    (self.common_due, self.common_refused) = (Some(now + pause), true);
                 } else if answer.all_granted {
                     self.common_backoff.reset();
+                    self.common_refused = false;
                 }
             }
             mqtt::Event::Inbound(path, body) => self.handle_inbound(now, &path, &body),
@@ -307,7 +314,8 @@ impl Engine {
         let left: u64 = self.ids.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         if left < LOW {
             self.ids_asked = true;
-            self.outputs.push_back(Output::Store(Command::Reserve(BLOCK)));
+            self.outputs
+                .push_back(Output::Store(Command::Reserve { session: self.session.clone(), count: BLOCK }));
         }
     }
 
@@ -403,7 +411,7 @@ impl Engine {
 
     /// The broker refused the filters without which no endpoint can fly: for `status`.
     pub(crate) fn hears_nothing(&self) -> bool {
-        self.common_due.is_some() || self.common_backoff.tries() > 0
+        self.common_refused
     }
 
     /// Flights and questions under way, requests remembered, timers: none may grow without bound.

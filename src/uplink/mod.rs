@@ -12,8 +12,8 @@
 //! | `link`, `tls` | TCP and TLS |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
 //!
-//! A session key says which connection carries an endpoint. Both dialects so far carry all endpoints
-//! on one, so one session runs; several come with the first dialect that needs them.
+//! The dialect's session key says which connection carries an endpoint; each key has its own session
+//! with its own engine. Both dialects so far carry all endpoints on one.
 
 mod diagnosis;
 pub(crate) mod engine;
@@ -31,20 +31,24 @@ pub(crate) mod window;
 use crate::{
     backoff::Rng,
     config::UplinkConfig,
-    endpoints::{Directory, EndpointKey},
+    dialect::SessionKey,
+    endpoints::{Directory, Endpoint, EndpointKey},
     fault::{Code, Fault},
     store::{Closed, LaneId, Store},
 };
 use adapter_api::{CancellationToken, clock};
 use engine::{Counts, Engine};
-use outflow::Pace;
+use outflow::{NOT_MINE, Pace};
 use serde::{Deserialize, Serialize};
 use session::Session;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 /// How the uplink is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +63,15 @@ pub enum State {
     Up,
     /// Connected, and the platform refuses most of what flies.
     Degraded,
+}
+
+impl State {
+    /// The one that a person should look at.
+    fn worse(self, other: Self) -> Self {
+        let rank =
+            |state| [Self::None, Self::Up, Self::Degraded, Self::Connecting].iter().position(|s| *s == state);
+        if rank(other) > rank(self) { other } else { self }
+    }
 }
 
 /// A parked endpoint.
@@ -109,25 +122,57 @@ pub(crate) struct Question {
     pub(crate) answer: oneshot::Sender<(SessionStatus, Vec<&'static str>)>,
 }
 
+/// Why the uplink ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The store has.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// A session panicked; the journal says where.
+    #[error("a session panicked")]
+    Panicked,
+}
+
 /// A handle on the uplink, which outlives its restarts.
 #[derive(Debug, Clone, Default)]
-pub struct Uplink(Arc<Mutex<Option<mpsc::Sender<Question>>>>);
+pub struct Uplink(Arc<Mutex<Vec<mpsc::Sender<Question>>>>);
 
 impl Uplink {
-    /// The end a started uplink answers from.
-    pub(crate) fn attach(&self) -> mpsc::Receiver<Question> {
+    /// Forgets the sessions of an earlier start.
+    pub(crate) fn restart(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The end that a session answers from.
+    fn attach(&self) -> mpsc::Receiver<Question> {
         // A handful of people look at a time.
         let (tx, rx) = mpsc::channel(8);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tx);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         rx
     }
 
-    /// The session's status, and what these lanes are doing; `None` while the uplink is being restarted.
+    /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
+    /// being restarted.
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let questions = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let (answer, status) = oneshot::channel();
-        questions.send(Question { lanes, answer }).await.ok()?;
-        status.await.ok()
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Option<(SessionStatus, Vec<&'static str>)> = None;
+        for session in sessions {
+            let (answer, status) = oneshot::channel();
+            session.send(Question { lanes: lanes.clone(), answer }).await.ok()?;
+            let (status, phases) = status.await.ok()?;
+            match &mut all {
+                None => all = Some((status, phases)),
+                Some((sum, known)) => {
+                    sum.add(status);
+                    for (known, phase) in
+                        known.iter_mut().zip(phases).filter(|(known, _)| **known == NOT_MINE)
+                    {
+                        *known = phase;
+                    }
+                }
+            }
+        }
+        all
     }
 }
 
@@ -143,6 +188,26 @@ impl SessionStatus {
         });
         self.faults = faults.collect();
         self.parked = parked;
+    }
+
+    /// Adds another session: the worst state, the sums, the last error there is.
+    fn add(&mut self, other: Self) {
+        self.state = self.state.worse(other.state);
+        self.connections += other.connections;
+        self.last_error = self.last_error.take().or(other.last_error);
+        self.subscribing |= other.subscribing;
+        self.fault = self.fault.take().or(other.fault);
+        self.parked.extend(other.parked);
+        for fault in other.faults {
+            if self.faults.iter().all(|known| known.code != fault.code) {
+                self.faults.push(fault);
+            }
+        }
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.missed += other.missed;
+        self.stale_replies += other.stale_replies;
+        self.ignored += other.ignored;
     }
 
     fn count(&mut self, counts: Counts) {
@@ -165,14 +230,14 @@ impl From<(EndpointKey, String)> for Parked {
     }
 }
 
-/// Carries all endpoints until the daemon stops.
+/// Carries all endpoints until the daemon stops: a session for each key of the dialect.
 pub(crate) async fn run(
     config: UplinkConfig,
     directory: Arc<Directory>,
     store: Store,
-    questions: mpsc::Receiver<Question>,
+    handle: Uplink,
     shutdown: CancellationToken,
-) -> Result<(), Closed> {
+) -> Result<(), RunError> {
     let client_id = match &config.client_id {
         Some(id) => id.clone(),
         // Drawn once: the broker keeps the session of a client id over our restarts.
@@ -182,6 +247,36 @@ pub(crate) async fn run(
                 .into_owned()
         }
     };
+    let mut carried: BTreeMap<SessionKey, Vec<Endpoint>> = BTreeMap::new();
+    for endpoint in directory.iter() {
+        carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.as_ref().clone());
+    }
+    // Without endpoints the platform still sees the gateway.
+    if carried.is_empty() {
+        carried.insert(SessionKey(None), Vec::new());
+    }
+    handle.restart();
+    let mut sessions = JoinSet::new();
+    for (key, endpoints) in carried {
+        let session = open(key, endpoints, &config, &client_id, &store, &handle, &shutdown).await?;
+        sessions.spawn_local(session.run());
+    }
+    while let Some(ended) = sessions.join_next().await {
+        // One that panicked takes the others along: the unit is started again as a whole.
+        ended.map_err(|_| RunError::Panicked)??;
+    }
+    Ok(())
+}
+
+async fn open(
+    key: SessionKey,
+    endpoints: Vec<Endpoint>,
+    config: &UplinkConfig,
+    client_id: &str,
+    store: &Store,
+    handle: &Uplink,
+    shutdown: &CancellationToken,
+) -> Result<Session, Closed> {
     let pace = Pace {
         confirm_timeout: config.confirm_timeout,
         retry: (*config.retry.start(), *config.retry.end()),
@@ -189,22 +284,25 @@ pub(crate) async fn run(
         batch: config.dialect.batch(),
         replies: config.dialect.replies(),
     };
-    let events = store.uplink().await?;
-    let engine =
-        Engine::new(clock::now(), config.dialect.clone(), directory, config.max_payload, pace, Rng::new());
-    let status = SessionStatus { state: State::Connecting, ..SessionStatus::default() };
-    let session = Session {
-        config,
+    let client_id = match &key.0 {
+        None => client_id.to_owned(),
+        Some(endpoint) => format!("{client_id}-{}", endpoint.name),
+    };
+    let events = store.uplink(key.clone(), endpoints.iter().map(|e| e.key.clone()).collect()).await?;
+    let directory = Arc::new(Directory::new(endpoints));
+    let dialect = config.dialect.clone();
+    let engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
+    Ok(Session {
+        config: config.clone(),
         client_id,
         engine,
-        store,
+        store: store.clone(),
         events,
-        questions,
-        shutdown,
+        questions: handle.attach(),
+        shutdown: shutdown.clone(),
         rng: Rng::new(),
-        status,
+        status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
         told: BTreeMap::new(),
-    };
-    session.run().await
+    })
 }

@@ -8,12 +8,12 @@
 
 use crate::dialect::{Frame, Qos};
 use adapter_api::Instant;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rumqttc::mqttbytes::{
-    QoS,
+    self, QoS,
     v4::{
-        ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, Publish, SubAck,
-        Subscribe, SubscribeFilter, SubscribeReasonCode,
+        ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, PubComp, PubRec,
+        Publish, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode,
     },
 };
 use std::{
@@ -110,6 +110,8 @@ pub(crate) struct Connection<T> {
     connack_due: Option<Instant>,
     ping_queued: bool,
     ping_due: Option<Instant>,
+    /// Bytes of a packet that is passed over.
+    skip: usize,
 }
 
 /// What is told when the bytes up to here have left.
@@ -147,6 +149,7 @@ impl<T: Copy> Connection<T> {
             connack_due: Some(now + settings.confirm_timeout),
             ping_queued: false,
             ping_due: None,
+            skip: 0,
             settings,
         };
         connection.put(Mark::Progress, |out| connect.write(out).map_err(drop));
@@ -197,8 +200,31 @@ impl<T: Copy> Connection<T> {
         self.put(Mark::Progress, |out| Disconnect.write(out).map_err(drop));
     }
 
+    /// Bytes came in; whole packets are taken out of them.
+    pub(crate) fn handle_bytes(&mut self, now: Instant, inbox: &mut BytesMut) -> Result<(), Broken> {
+        loop {
+            let skipped = self.skip.min(inbox.len());
+            inbox.advance(skipped);
+            self.skip -= skipped;
+            if self.skip > 0 {
+                self.last_progress = now;
+                return Ok(());
+            }
+            match Packet::read(inbox, MAX_INCOMING) {
+                Ok(packet) => self.handle_packet(now, packet)?,
+                Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(()),
+                Err(mqttbytes::Error::PayloadSizeLimitExceeded(_)) => {
+                    if !self.pass_over(inbox)? {
+                        return Ok(());
+                    }
+                }
+                Err(_) => return Err(Broken::Protocol("a packet that cannot be read")),
+            }
+        }
+    }
+
     /// A packet came in.
-    pub(crate) fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
+    fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
         if !matches!(packet, Packet::PingResp) {
             // A broker that answers pings and nothing else makes no progress.
             self.last_progress = now;
@@ -210,6 +236,9 @@ impl<T: Copy> Connection<T> {
             Packet::SubAck(ack) => self.handle_suback(&ack),
             Packet::PingResp => self.ping_due = None,
             Packet::Publish(publish) => self.handle_publish(publish)?,
+            Packet::PubRel(release) => {
+                self.put(Mark::Progress, |out| PubComp::new(release.pkid).write(out).map_err(drop));
+            }
             Packet::UnsubAck(_) => {}
             _ => return Err(Broken::Protocol("a packet that only clients send")),
         }
@@ -261,14 +290,13 @@ impl<T: Copy> Connection<T> {
     }
 
     /// The next moment at which something is due.
-    pub(crate) fn poll_timeout(&self) -> Instant {
-        let mut next = self.last_written + self.settings.keep_alive;
-        if self.ping_queued || self.ping_due.is_some() {
-            next = self.last_written + self.settings.keep_alive * 10;
-        }
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        // A ping is due only where none is under way already.
+        let pings = self.connected && !self.ping_queued && self.ping_due.is_none();
+        let ping = pings.then(|| self.last_written + self.settings.keep_alive);
         let subscribes = self.subscribes.values().filter_map(|(_, due)| *due);
         let stalled = self.is_due().then(|| self.last_progress + self.settings.confirm_timeout);
-        subscribes.chain(self.connack_due).chain(self.ping_due).chain(stalled).fold(next, Instant::min)
+        subscribes.chain(self.connack_due).chain(self.ping_due).chain(stalled).chain(ping).min()
     }
 
     /// Pings, and finds out what did not come.
@@ -344,16 +372,57 @@ impl<T: Copy> Connection<T> {
     }
 
     fn handle_publish(&mut self, publish: Publish) -> Result<(), Broken> {
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce if publish.pkid != 0 => {
-                let ack = PubAck::new(publish.pkid);
-                self.put(Mark::Progress, |out| ack.write(out).map_err(drop));
-            }
-            _ => return Err(Broken::Protocol("a publish of QoS 2 or without packet id")),
-        }
+        self.acknowledge(publish.qos, publish.pkid)?;
         self.events.push_back(Event::Inbound(publish.topic, publish.payload.to_vec()));
         Ok(())
+    }
+
+    /// Whatever a persistent session holds is acknowledged, wanted or not: it would come again on every
+    /// connection, and one we cannot take would end each of them.
+    fn acknowledge(&mut self, qos: QoS, id: u16) -> Result<(), Broken> {
+        match qos {
+            QoS::AtMostOnce => {}
+            _ if id == 0 => return Err(Broken::Protocol("a publish without packet id")),
+            QoS::AtLeastOnce => {
+                self.put(Mark::Progress, |out| PubAck::new(id).write(out).map_err(drop));
+            }
+            QoS::ExactlyOnce => {
+                self.put(Mark::Progress, |out| PubRec::new(id).write(out).map_err(drop));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to pass over a publish that is larger than we take: acknowledged and not looked at.
+    /// Returns whether enough of it is there to do so.
+    fn pass_over(&mut self, bytes: &[u8]) -> Result<bool, Broken> {
+        let too_large = Broken::Protocol("a packet too large that is no publish");
+        let first = bytes.first().copied().unwrap_or_default();
+        if first >> 4 != 3 {
+            return Err(too_large);
+        }
+        // MQTT 3.1.1 §2.2.3: the remaining length, 7 bits a byte, least first.
+        let (mut length, mut header) = (0_usize, 1);
+        for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
+            length |= usize::from(byte & 0x7f) << (7 * index);
+            header += 1;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let two = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+        let Some(topic) = two(header) else { return Ok(false) };
+        let qos = match first >> 1 & 3 {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            2 => QoS::ExactlyOnce,
+            _ => return Err(Broken::Protocol("a publish of QoS 3")),
+        };
+        let Some(id) = two(header + 2 + usize::from(topic)) else { return Ok(false) };
+        self.acknowledge(qos, id)?;
+        self.skip = header + length;
+        self.events.push_back(Event::Inbound(String::new(), Vec::new()));
+        Ok(true)
     }
 
     /// The next packet id not in use; `None` with 65,535 in use.
@@ -383,6 +452,7 @@ impl<T: Copy> Connection<T> {
 mod tests {
     use super::*;
     use crate::dialect::Path;
+    use rumqttc::mqttbytes::v4::PubRel;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -465,7 +535,7 @@ mod tests {
     fn silence_is_no_failure_until_something_is_due() {
         let mut connection = connected();
         // Keep-alive: a ping after 60 s, nothing before.
-        assert_eq!(connection.poll_timeout(), at(60));
+        assert_eq!(connection.poll_timeout(), Some(at(60)));
         connection.handle_timeout(at(60)).unwrap();
         assert_eq!(write_all(&mut connection, at(60)), [Packet::PingReq]);
         connection.handle_packet(at(61), Packet::PingResp).unwrap();
@@ -473,7 +543,7 @@ mod tests {
         connection.publish(at(110), 7, frame(Qos::AtLeastOnce)).unwrap();
         write_all(&mut connection, at(110));
         connection.handle_timeout(at(139)).unwrap();
-        assert_eq!(connection.poll_timeout(), at(140));
+        assert_eq!(connection.poll_timeout(), Some(at(140)));
         assert_eq!(connection.handle_timeout(at(140)), Err(Broken::Missing("progress on the link")));
     }
 
@@ -530,10 +600,42 @@ mod tests {
         assert_eq!(events(&mut connection), [Event::Inbound("kp1/x".into(), b"body".to_vec())]);
         assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(9))]);
         publish.qos = QoS::ExactlyOnce;
-        assert!(matches!(
-            connection.handle_packet(at(1), Packet::Publish(publish)),
-            Err(Broken::Protocol(_))
-        ));
+        connection.handle_packet(at(1), Packet::Publish(publish)).unwrap();
+        connection.handle_packet(at(1), Packet::PubRel(PubRel::new(9))).unwrap();
+        let answers = [Packet::PubRec(PubRec::new(9)), Packet::PubComp(PubComp::new(9))];
+        assert_eq!(write_all(&mut connection, at(1)), answers);
+    }
+
+    #[test]
+    fn a_message_too_large_is_acknowledged_and_passed_over() {
+        let mut connection = connected();
+        let mut large = Publish::new("t", QoS::AtLeastOnce, vec![7; MAX_INCOMING + 5]);
+        large.pkid = 0x0102;
+        let mut small = Publish::new("t", QoS::AtMostOnce, b"x".to_vec());
+        small.pkid = 0;
+        let mut bytes = BytesMut::new();
+        large.write(&mut bytes).unwrap();
+        small.write(&mut bytes).unwrap();
+        // In pieces, as a socket brings it.
+        let mut inbox = BytesMut::new();
+        for piece in [1, 2, 3, 4, 5, 100_000, 900_000, usize::MAX] {
+            inbox.extend_from_slice(&bytes.split_to(piece.min(bytes.len())));
+            connection.handle_bytes(at(1), &mut inbox).unwrap();
+        }
+        assert!(inbox.is_empty());
+        let heard = [Event::Inbound(String::new(), Vec::new()), Event::Inbound("t".into(), b"x".to_vec())];
+        assert_eq!(events(&mut connection), heard);
+        assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(0x0102))]);
+    }
+
+    #[test]
+    fn nothing_is_due_twice_while_a_ping_is_under_way() {
+        let mut connection = connected();
+        connection.handle_timeout(at(60)).unwrap();
+        // Not yet written: only the stalled link is due.
+        assert_eq!(connection.poll_timeout(), Some(at(90)));
+        write_all(&mut connection, at(61));
+        assert_eq!(connection.poll_timeout(), Some(at(91)));
     }
 
     #[test]

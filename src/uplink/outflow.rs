@@ -106,6 +106,8 @@ pub struct Pace {
     pub replies: bool,
 }
 
+/// What a lane that another session carries is doing.
+pub(super) const NOT_MINE: &str = "unknown";
 /// A request that the broker took so long ago is no longer the link's matter: it leaves the window, or
 /// one endpoint that gets no answers would hold up all others until its deadline (I4).
 const LATE: Duration = Duration::from_secs(2);
@@ -530,7 +532,7 @@ impl Outflow {
         match refusal {
             Refusal::Item if rows > 1 => {
                 if mutant::is(Mutant::RefusalBuriesTheBatch) {
-                    self.bury(now, part, reason);
+                    self.bury(part, reason);
                     return false;
                 }
                 if let Some(lane) = self.lanes.get_mut(&lane_id) {
@@ -667,6 +669,13 @@ impl Outflow {
         lanes.iter().any(|id| self.lanes.get(id).is_some_and(|lane| lane.more))
     }
 
+    /// Whether the platform refuses most of what flew lately, this endpoint left aside.
+    fn are_others_refused(&self, now: Instant, endpoint: &EndpointKey) -> bool {
+        let lanes = &self.lanes;
+        let of = |lane| lanes.get(&lane).map(|lane| &lane.info.endpoint).filter(|other| *other != endpoint);
+        self.parking.are_most_parked(now, of)
+    }
+
     /// Publishes and bytes in the air.
     pub fn air(&self) -> Size {
         self.window.air()
@@ -681,7 +690,7 @@ impl Outflow {
     /// Lanes that are doing something, and what: for `queue`.
     pub fn phase_of(&self, lane: LaneId) -> &'static str {
         match self.lanes.get(&lane) {
-            None => "unknown",
+            None => NOT_MINE,
             Some(lane) if self.parking.is_parked(&lane.info.endpoint) => "parked",
             Some(lane) => match lane.phase {
                 Phase::Idle => "idle",
@@ -762,7 +771,7 @@ impl Outflow {
         }
     }
 
-    fn bury(&mut self, now: Instant, part: PartId, reason: &str) {
+    fn bury(&mut self, part: PartId, reason: &str) {
         let Some(flying) = self.flights.get_mut(&part.flight) else { return };
         let Some(at) = flying.parts.iter().position(|p| p.id == part) else { return };
         let refused = flying.parts.remove(at);
@@ -770,8 +779,6 @@ impl Outflow {
         let lane_id = flying.lane;
         self.end_deadline(&refused);
         let Some(lane) = self.lanes.get(&lane_id).map(|lane| lane.info.clone()) else { return };
-        // It was read and judged: the endpoint itself is welcome.
-        self.welcome(now, &lane.endpoint);
         for row in refused.rows {
             tracing::warn!(endpoint = %lane.endpoint, why = reason, "sample refused for good, kept as a dead letter");
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };

@@ -143,6 +143,33 @@ impl Parking {
         self.degraded
     }
 
+    /// Whether more than half of those lanes that flew in the last minute are parked, of those that
+    /// `endpoint_of` names. While none of them flies: whether somebody else is parked at all.
+    pub(super) fn are_most_parked<'a>(
+        &self,
+        now: Instant,
+        endpoint_of: impl Fn(LaneId) -> Option<&'a EndpointKey>,
+    ) -> bool {
+        let lately = self.flown.iter().filter(|(_, at)| now.since(**at) <= LATELY);
+        let endpoints: Vec<&EndpointKey> = lately.filter_map(|(lane, _)| endpoint_of(*lane)).collect();
+        if endpoints.is_empty() {
+            return self.parked.len() > 1;
+        }
+        endpoints.iter().filter(|endpoint| self.parked.contains_key(**endpoint)).count() * 2 > endpoints.len()
+    }
+
+    /// Whether the probes of a parked endpoint have grown as rare as they get.
+    pub(super) fn is_given_up(&self, endpoint: &EndpointKey) -> bool {
+        self.parked.get(endpoint).is_some_and(|parked| parked.backoff.is_longest())
+    }
+
+    /// The next probe comes after the shortest interval again.
+    pub(super) fn start_anew(&mut self, endpoint: &EndpointKey) {
+        if let Some(parked) = self.parked.get_mut(endpoint) {
+            parked.backoff.reset();
+        }
+    }
+
     /// Parked endpoints and why.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointKey, &str)> {
         self.parked.iter().map(|(endpoint, parked)| (endpoint, parked.why.as_str()))

@@ -6,7 +6,7 @@ use super::{
     diagnosis::{self, Phase},
     engine::{Engine, Output},
     link::{self, Link},
-    mqtt::{self, Broken, Connection, MAX_INCOMING},
+    mqtt::{self, Broken, Connection},
     outflow::PartId,
 };
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
 };
 use adapter_api::{CancellationToken, Instant, clock};
 use bytes::BytesMut;
-use rumqttc::mqttbytes::{self, v4::Packet};
 use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -181,7 +180,7 @@ impl Session {
                 say_goodbye(&mut writer, connection).await?;
                 return Err(Trouble::Shutdown);
             }
-            let due = [Some(connection.poll_timeout()), self.engine.poll_timeout(), leaving];
+            let due = [connection.poll_timeout(), self.engine.poll_timeout(), leaving];
             let due = due.into_iter().flatten().min();
             inbox.reserve(READ);
             let writing = unflushed || !connection.outgoing().is_empty();
@@ -191,7 +190,7 @@ impl Session {
                     if read? == 0 {
                         return Err(Trouble::Closed);
                     }
-                    take_packets(&mut inbox, connection)?;
+                    connection.handle_bytes(clock::now(), &mut inbox)?;
                 }
                 wrote = push(&mut writer, connection.outgoing()), if writing => {
                     unflushed = !connection.outgoing().is_empty();
@@ -224,10 +223,10 @@ impl Session {
             while let Some(event) = connection.poll_event() {
                 if event == mqtt::Event::Connected {
                     self.status.state = State::Up;
+                    self.up_since = Some(now);
                     self.status.connections += 1;
                     self.status.last_error = None;
                     self.status.fault = None;
-                    self.up_since = Some(now);
                     self.told.remove(&self.status.address);
                     tracing::info!(address = %self.status.address, "connected to the platform");
                 }
@@ -357,16 +356,6 @@ async fn say_goodbye(
         writer.shutdown().await
     };
     clock::timeout(FAREWELL / 4, bye).await.unwrap_or(Ok(()))
-}
-
-fn take_packets(inbox: &mut BytesMut, connection: &mut Connection<PartId>) -> Result<(), Broken> {
-    loop {
-        match Packet::read(inbox, MAX_INCOMING) {
-            Ok(packet) => connection.handle_packet(clock::now(), packet)?,
-            Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(()),
-            Err(_) => return Err(Broken::Protocol("a packet that cannot be read")),
-        }
-    }
 }
 
 async fn wait_until(due: Option<Instant>) {

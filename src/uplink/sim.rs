@@ -379,7 +379,7 @@ impl World {
                     false,
                 )
             }
-            Command::Reserve(count) => (Job::Reserve(count), true),
+            Command::Reserve { count, .. } => (Job::Reserve(count), true),
             _ => return Err("a question that is not the engine's".into()),
         };
         let after = self.rng.u64(..=self.plan.store_delay);
@@ -437,7 +437,7 @@ impl World {
             return Err(format!("{} samples were buried while everything was refused", stats.dead));
         }
         if plan.kind == Kind::Poison {
-            let own = |n: &Number| plan.is_poison(self.now, n.1) || plan.is_damaged(n.1) || plan.is_huge(n.1);
+            let own = |n: &Number| plan.is_poison(self.now, *n) || plan.is_damaged(n.1) || plan.is_huge(n.1);
             let wanted = (0..lanes)
                 .flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)))
                 .filter(own)
@@ -512,7 +512,15 @@ impl fmt::Display for Violation {
 fn engine(plan: &Plan, directory: &Arc<Directory>, now: Us, process: u32) -> Engine {
     let rng = Rng::with_seed(plan.seed ^ u64::from(process) << 32);
     let now = Instant::from_start(Duration::from_micros(now));
-    Engine::new(now, plan.dialect.clone(), directory.clone(), plan.max_payload, plan.pace.clone(), rng)
+    Engine::new(
+        now,
+        crate::dialect::SessionKey(None),
+        plan.dialect.clone(),
+        directory.clone(),
+        plan.max_payload,
+        plan.pace.clone(),
+        rng,
+    )
 }
 
 /// Rounded up, so that what is due then is due.

@@ -5,7 +5,7 @@
 use crate::{
     config::{Host, Target, Wanted},
     health::{Complaints, Subject},
-    link::{self, Answer, Link, Trouble},
+    link::{self, Answer, Link, Lookup, Trouble},
     outstanding::Outstanding,
     plan::{Block, Plan},
     schedule::{Schedule, Turn},
@@ -60,6 +60,7 @@ pub(crate) async fn run(shared: Arc<Shared>, host: Host, targets: watch::Receive
         attempts: 0,
         retry_at: None,
         outstanding: Outstanding::default(),
+        lookup: Lookup::default(),
     };
     bus.adopt();
     while bus.turn().await.is_continue() {}
@@ -77,6 +78,7 @@ struct Bus {
     attempts: u32,
     retry_at: Option<Instant>,
     outstanding: Outstanding,
+    lookup: Lookup,
 }
 
 /// A device and how it is read.
@@ -181,7 +183,7 @@ impl Bus {
         if let Some(link) = self.link.take() {
             return Some(link);
         }
-        let opened = Link::open(&self.host, self.shared.connect_timeout).await;
+        let opened = Link::open(&self.host, self.shared.connect_timeout, &mut self.lookup).await;
         let subject = Subject::Link(self.host.clone());
         match opened {
             Ok(link) => {
@@ -236,7 +238,8 @@ impl Bus {
     }
 
     async fn submit(&mut self, endpoint: &EndpointName, sample: Sample) {
-        match self.shared.intake.submit(endpoint, vec![sample], Urgency::Relaxed).await {
+        let urgency = if self.outstanding.is_nearly_full() { Urgency::Urgent } else { Urgency::Relaxed };
+        match self.shared.intake.submit(endpoint, vec![sample], urgency).await {
             Ok(receipt) => self.outstanding.add(endpoint.clone(), receipt),
             // Nothing to keep: a device without resources is not read.
             Err(SubmitError::Empty) => {}

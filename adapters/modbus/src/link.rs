@@ -8,8 +8,8 @@ use adapter_api::{
     Span,
     clock::{Elapsed, timeout},
 };
-use std::io;
-use tokio::net::TcpStream;
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin};
+use tokio::net::{TcpStream, lookup_host};
 use tokio_modbus::{
     Error, ExceptionCode, Request, Response, Slave,
     client::{Client, Context, tcp},
@@ -22,6 +22,13 @@ pub(crate) struct Link {
     /// Whether it has ever brought an answer: one that has may have been closed for idleness.
     pub(crate) proven: bool,
 }
+
+type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The name look-up of a connection: one at a time. A look-up cannot be stopped, and where DNS is down
+/// each takes a thread for longer than we wait; the next attempt waits for the same one.
+#[derive(Default)]
+pub(crate) struct Lookup(Option<Addresses>);
 
 /// What a device said to a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,10 +61,33 @@ impl Trouble {
     }
 }
 
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lookup").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Lookup {
+    async fn addresses(&mut self, host: &Host) -> io::Result<Vec<SocketAddr>> {
+        let host = host.clone();
+        let found = self.0.get_or_insert_with(|| {
+            let addresses = async move { Ok(lookup_host((host.name.as_str(), host.port)).await?.collect()) };
+            Box::pin(addresses) as Addresses
+        });
+        let found = found.await;
+        self.0 = None;
+        found
+    }
+}
+
 impl Link {
     /// Connects, or says in words for people why not.
-    pub(crate) async fn open(host: &Host, within: Span) -> Result<Self, String> {
-        let opened = timeout(within.duration(), TcpStream::connect((host.name.as_str(), host.port))).await;
+    pub(crate) async fn open(host: &Host, within: Span, lookup: &mut Lookup) -> Result<Self, String> {
+        let connect = async {
+            let found = lookup.addresses(host).await?;
+            TcpStream::connect(found.as_slice()).await
+        };
+        let opened = timeout(within.duration(), connect).await;
         let stream = match opened {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(words(&error)),

@@ -17,6 +17,12 @@ impl Outstanding {
         self.0.len() < AT_MOST
     }
 
+    /// Whether only one more may be outstanding: that one is urgent. Were it not, polling would stop
+    /// until the store's `commit_within` is over, and readings would never be taken.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.0.len() + 1 >= AT_MOST
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,13 +1,16 @@
 //! Answers to questions that change nothing of the queue: counters, kept values, figures.
 
 use super::Thread;
-use crate::store::{DeadLetter, Event, Figures, Last};
+use crate::{
+    dialect::SessionKey,
+    store::{DeadLetter, Event, Figures, Last},
+};
 use adapter_api::{EndpointName, Resource};
 use rusqlite::{OptionalExtension, params};
 
 impl Thread {
     /// Reserves counters on disk, in a transaction of their own.
-    pub(super) fn reserve(&mut self, count: u64) {
+    pub(super) fn reserve(&mut self, session: &SessionKey, count: u64) {
         let step = i64::try_from(count).unwrap_or(i64::MAX);
         let reserved = self.db.query_row(
             "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1 RETURNING next",
@@ -17,12 +20,12 @@ impl Thread {
         match reserved {
             Ok(next) => {
                 let next = u64::try_from(next).unwrap_or_default();
-                self.tell(Event::Ids(next.saturating_sub(count)..next));
+                self.sessions.answer(session, Event::Ids(next.saturating_sub(count)..next));
             }
             Err(error) => {
                 self.fault = Some(error.to_string());
                 tracing::error!(%error, "request ids could not be reserved; asked again when needed");
-                self.tell(Event::Ids(0..0));
+                self.sessions.answer(session, Event::Ids(0..0));
             }
         }
     }
@@ -42,12 +45,15 @@ impl Thread {
     pub(super) fn figures(&self) -> Figures {
         // Rows off the books and still on disk are neither landed nor gone yet.
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
-        Figures {
-            totals: self.ledger.totals(queued),
-            reasons: self.ledger.reasons(),
-            dead_letters: self.dead_letters,
-            fault: self.fault.clone(),
+        let mut totals = self.ledger.totals(queued);
+        let mut reasons = self.ledger.reasons();
+        if self.uncounted > 0 {
+            // Refused in a transaction that failed: in the table with the next one that does not.
+            totals.offered += self.uncounted;
+            totals.refused += self.uncounted;
+            *reasons.entry("refused(transaction_failed)".into()).or_default() += self.uncounted;
         }
+        Figures { totals, reasons, dead_letters: self.dead_letters, fault: self.fault.clone() }
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {

@@ -8,7 +8,11 @@ use crate::{
     store::{Class, LaneId, LaneInfo, RowId, ledger::Term, outbox},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
-use rusqlite::params;
+use rusqlite::{ErrorCode, params};
+use std::time::Duration;
+
+/// A locked database is tried again after this.
+const BUSY: Duration = Duration::from_millis(200);
 
 impl Thread {
     /// One transaction for the group and for what is gone; then the answers.
@@ -21,6 +25,12 @@ impl Thread {
             self.ledger.rolled_back();
         });
         match written {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                // Another program has the file locked. Nothing was begun: the group waits.
+                self.fault = Some("another program has the database locked".into());
+                self.group = group;
+                self.group_due = Some(now + BUSY);
+            }
             Ok(written) => {
                 if !group.is_empty() {
                     failpoint::pass(Point::AfterCommit);
@@ -30,7 +40,7 @@ impl Thread {
             }
             Err(error) => {
                 if self.fault.is_none() {
-                    tracing::error!(%error, "a transaction failed; it is tried again");
+                    tracing::error!(%error, "a transaction failed; its samples are refused, deletes are tried again");
                 }
                 self.fault = Some(error.to_string());
                 self.uncounted += group.iter().map(offered).sum::<u64>();

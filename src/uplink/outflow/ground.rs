@@ -48,10 +48,24 @@ impl Outflow {
     pub(super) fn refuse_single(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
         let Some(found) = self.lanes.get_mut(&lane) else { return };
         found.singles = found.singles.saturating_add(1);
-        if found.singles >= SINGLES || self.is_degraded(now) {
+        let (singles, endpoint) = (found.singles, found.info.endpoint.clone());
+        let probing = self.parking.is_parked(&endpoint) && singles > SINGLES;
+        let alone = probing && !self.are_others_refused(now, &endpoint);
+        if alone || probing && self.parking.is_given_up(&endpoint) {
+            // A probe that met the next bad row. One row each probe, at the shortest interval: a run of
+            // bad rows must not mute the endpoint for ever (I4). Where others are refused as well, the
+            // platform is the more likely cause, and a row is given up at the longest interval only.
+            if alone {
+                self.parking.start_anew(&endpoint);
+            }
+            self.park(now, &endpoint, reason);
+            self.bury(part, reason);
+        } else if singles >= SINGLES || self.is_degraded(now) {
             self.park_lane(now, part.flight, lane, reason);
         } else {
-            self.bury(now, part, reason);
+            // It was read and judged: the endpoint itself is welcome.
+            self.welcome(now, &endpoint);
+            self.bury(part, reason);
         }
     }
 

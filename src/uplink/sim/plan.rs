@@ -280,11 +280,17 @@ impl Plan {
         self.kind != Kind::Wild && self.mute.is_none()
     }
 
-    /// Whether the platform takes this sample for wrong, whatever else. Never three of a lane in a row;
-    /// with drops and rules in between that cannot be promised, so it ends with the other faults.
-    pub(super) fn is_poison(&self, now: Us, number: u64) -> bool {
+    /// Whether the platform takes this sample for wrong, whatever else: of the first endpoint now and
+    /// then five in a row. Together with other refusals it ends with the other faults. (Were every
+    /// endpoint's head wrong at once, nothing would be buried: that is a platform that refuses all.)
+    pub(super) fn is_poison(&self, now: Us, (endpoint, number): super::Number) -> bool {
         let ends = self.kind == Kind::Wild && now >= self.faults_until;
-        !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
+        !ends
+            && self.poison.is_some_and(|every| {
+                number % every == 4
+                    || number % (every * 2) == 5
+                    || endpoint == 0 && (5..9).contains(&(number % (every * 4)))
+            })
     }
 
     /// Whether its row cannot be read.
@@ -294,7 +300,7 @@ impl Plan {
 
     /// Whether it is over the payload limit alone.
     pub(super) fn is_huge(&self, number: u64) -> bool {
-        self.max_payload < 3_000 && number % 30 == 12 && !self.is_poison(0, number - 1)
+        self.max_payload < 3_000 && number % 30 == 12 && !self.is_poison(0, (1, number - 1))
     }
 
     /// Readings of a sample; without any, a plain topic with `{resource}` has nothing to say.

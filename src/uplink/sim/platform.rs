@@ -121,7 +121,7 @@ impl Platform {
         if let Some(rule) = rule {
             return rng.choice(&rule.codes).copied();
         }
-        let poison = parcel.samples.iter().any(|(_, number)| plan.is_poison(now, *number));
+        let poison = parcel.samples.iter().any(|number| plan.is_poison(now, *number));
         if poison { rng.choice([400, 413, 422]) } else { None }
     }
 

@@ -4,7 +4,8 @@ mod slave;
 
 use crate::{Config, Device, Modbus};
 use adapter_api::{
-    Board, Devices, EndpointName, Health, Offer, Presence, Quality, Reading, Refused, Submission, Value,
+    Board, Devices, EndpointName, Health, Offer, Presence, Quality, Reading, Refused, Submission, Urgency,
+    Value,
     clock::{now, sleep, timeout},
     testkit::{Answers, Field, Rig, contract, run, wait_for},
 };
@@ -366,6 +367,9 @@ fn at_most_eight_samples_per_connection_are_outstanding() {
         rig.store.hold_until_quiet().await;
         assert_eq!(rig.store.held.len(), 8);
         assert_eq!(slave.asked().len(), 8, "nothing is read that cannot be handed in");
+        // Polling must not wait for the store's own time: the sample that fills the room asks for a commit.
+        let urgent: Vec<bool> = rig.store.held.iter().map(|held| held.urgency == Urgency::Urgent).collect();
+        assert_eq!(urgent, [false, false, false, false, false, false, false, true]);
         rig.store.held.pop_front().unwrap().answer(Ok(()));
         rig.store.hold_until_quiet().await;
         assert_eq!(rig.store.held.len(), 8, "one receipt, one more sample");
