@@ -66,7 +66,11 @@ impl StartError {
         match self {
             Self::Store(error) => Some(error.fault()),
             Self::Control(error) => {
-                Some(Fault::new(Code::ControlSocket, error.to_string(), "gateway.control_socket"))
+                let code = match error {
+                    control::server::ListenError::InUse { .. } => Code::DatabaseLocked,
+                    control::server::ListenError::Io { .. } => Code::ControlSocket,
+                };
+                Some(Fault::new(code, error.to_string(), "gateway.control_socket"))
             }
             Self::Closed(_) | Self::Thread { .. } => None,
         }

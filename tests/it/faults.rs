@@ -25,7 +25,8 @@ fn a_start_that_cannot_be_says_why() {
     sql("CREATE TABLE theirs(x)");
     gateway.start();
     assert_agreed("database of another program", &gateway.last_words());
-    sql("PRAGMA user_version = 9000");
+    // "TDGT": ours.
+    sql("PRAGMA application_id = 1413760852; PRAGMA user_version = 9000");
     gateway.start();
     assert_agreed("database newer", &gateway.last_words());
     fs::write(&database, "no database at all, and long enough to be taken for one ".repeat(40)).unwrap();
