@@ -152,7 +152,10 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
     let mut daemon = match Daemon::start(&config).await {
         Ok(daemon) => daemon,
         Err(error) => {
-            tracing::error!(%error, "not started");
+            match error.fault() {
+                Some(fault) => fault.log_error("not started"),
+                None => tracing::error!(%error, "not started"),
+            }
             return Ok(ExitCode::from(if error.is_config() { EX_CONFIG } else { 1 }));
         }
     };

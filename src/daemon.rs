@@ -10,6 +10,7 @@ use crate::{
         view::{UnitView, View},
     },
     endpoints::Directory,
+    fault::{self, Code, Fault},
     shape::Shape,
     store::{self, Closed, Store},
     supervisor::{self, Unit},
@@ -50,7 +51,7 @@ pub enum StartError {
     #[error(transparent)]
     Closed(#[from] Closed),
     /// A thread could not be started.
-    #[error("no thread for {unit}: {source}")]
+    #[error("no thread for {unit}: {}", fault::words(source))]
     Thread {
         /// Whose.
         unit: String,
@@ -63,6 +64,21 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// For people, where there is more to say than the error itself.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Store(error) => Some(error.fault()),
+            Self::Control(error) => {
+                let code = match error {
+                    control::server::ListenError::InUse { .. } => Code::DatabaseLocked,
+                    control::server::ListenError::Io { .. } => Code::ControlSocket,
+                };
+                Some(Fault::new(code, error.to_string(), "gateway.control_socket"))
+            }
+            Self::Closed(_) | Self::Thread { .. } => None,
+        }
+    }
+
     /// Whether starting again would not help: a person has to change something.
     pub fn is_config(&self) -> bool {
         use store::OpenError::{Foreign, Newer};

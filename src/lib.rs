@@ -36,6 +36,7 @@
 //! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
+//! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
 //!
@@ -89,6 +90,7 @@ pub mod demo;
 pub mod dialect;
 pub mod endpoints;
 pub mod failpoint;
+pub mod fault;
 pub mod log;
 pub(crate) mod mutant;
 pub mod shape;

@@ -6,6 +6,7 @@
 //! and every adapter's and dialect's own `check`).
 
 use super::escape;
+use crate::fault::Code;
 use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 use toml::{
     Spanned,
@@ -26,6 +27,8 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
+    /// What kind of fault it is, where that has a code.
+    pub code: Option<Code>,
     /// As it was given to us.
     pub file: Arc<str>,
     /// From 1; 0 where the file could not even be read.
@@ -77,14 +80,18 @@ impl fmt::Display for Severity {
     }
 }
 
-/// `file:line:column: error: key: what`, and the hint on a line of its own.
+/// `file:line:column: error[TG-301]: key: what`, the code where there is one, and the hint on a line of its own.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", escape::shown(&self.file))?;
         if self.line > 0 {
             write!(f, "{}:{}:", self.line, self.column)?;
         }
-        write!(f, " {}: ", self.severity)?;
+        write!(f, " {}", self.severity)?;
+        if let Some(code) = self.code {
+            write!(f, "[{}]", code.id())?;
+        }
+        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
@@ -101,6 +108,7 @@ impl Findings {
     pub(super) fn unreadable(file: &Arc<str>, what: &str, hint: Option<&str>) -> Self {
         Self(vec![Finding {
             severity: Severity::Error,
+            code: Some(Code::FileUnreadable),
             file: file.clone(),
             line: 0,
             column: 0,
@@ -197,7 +205,7 @@ impl<'d> Notes<'d> {
         let at = span.map_or(self.text.len(), |s| s.start);
         let (line, _) = self.line_and_column(at);
         if !self.findings.iter().any(|f| f.line == line) {
-            self.push(Severity::Error, at, String::new(), what.to_owned(), None);
+            self.push(Severity::Error, Some(Code::NotToml), at, String::new(), what.to_owned(), None);
         }
     }
 
@@ -227,7 +235,23 @@ impl<'d> Notes<'d> {
         }
         let at = self.position(path, half);
         let key = self.shown(path);
-        self.push(severity, at, key, what, hint);
+        self.push(severity, None, at, key, what, hint);
+    }
+
+    /// An error of a kind that has a code, unless it only follows from one that is known.
+    pub(super) fn fault(
+        &mut self,
+        code: Code,
+        path: &KeyPath,
+        half: Half,
+        what: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        let before = self.findings.len();
+        self.add(Severity::Error, path, half, what.into(), hint);
+        if let Some(added) = self.findings.get_mut(before) {
+            added.code = Some(code);
+        }
     }
 
     /// Nothing follows from the absence of this key.
@@ -280,9 +304,26 @@ impl<'d> Notes<'d> {
         Ok(self.findings)
     }
 
-    fn push(&mut self, severity: Severity, at: usize, key: String, what: String, hint: Option<String>) {
+    fn push(
+        &mut self,
+        severity: Severity,
+        code: Option<Code>,
+        at: usize,
+        key: String,
+        what: String,
+        hint: Option<String>,
+    ) {
         let (line, column) = self.line_and_column(at);
-        self.findings.push(Finding { severity, file: self.file.clone(), line, column, key, what, hint });
+        self.findings.push(Finding {
+            severity,
+            code,
+            file: self.file.clone(),
+            line,
+            column,
+            key,
+            what,
+            hint,
+        });
     }
 
     /// Where a key stands; for one that is missing, the innermost table it would be in.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     dialect::Dialect,
     endpoints::{Endpoint, EndpointKey, Tenant},
+    fault::Code,
 };
 use adapter_api::{EndpointName, Issue, Place, Resource};
 use std::{
@@ -176,7 +177,8 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
         let Some((token, token_key)) = draft.token.clone() else { continue };
         if let Some(other) = owners.get(&token) {
             let what = format!("endpoints {other} and {} have the same token", draft.name);
-            notes.error_with(&token_key, what, "give each endpoint the token the platform issued for it");
+            let hint = "give each endpoint the token the platform issued for it";
+            notes.fault(Code::TokenTwice, &token_key, Half::Value, what, Some(hint.to_owned()));
         } else {
             owners.insert(token.clone(), draft.name.clone());
         }

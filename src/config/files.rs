@@ -1,7 +1,8 @@
 //! The files a configuration names: credentials, which are read here, and certificates, which are
 //! only looked at (the TLS client reads them at each connection).
 
-use super::check::{KeyPath, Notes};
+use super::check::{Half, KeyPath, Notes};
+use crate::fault::Code;
 use std::{
     fs::File,
     io::{self, ErrorKind, Read},
@@ -30,7 +31,13 @@ impl Base<'_> {
                 Some(text)
             }
             Err(why) => {
-                notes.error_with(key, self.about(path, why), CREATE);
+                notes.fault(
+                    Code::CredentialFile,
+                    key,
+                    Half::Value,
+                    self.about(path, why),
+                    Some(CREATE.to_owned()),
+                );
                 None
             }
         }
@@ -40,7 +47,13 @@ impl Base<'_> {
     pub(super) fn present(self, notes: &mut Notes<'_>, key: &KeyPath, path: &Path) -> PathBuf {
         if let Err(error) = open(&self.path(path)) {
             let hint = "name a PEM file that the gateway's user may read";
-            notes.error_with(key, self.about(path, why(&error)), hint);
+            notes.fault(
+                Code::NamedFile,
+                key,
+                Half::Value,
+                self.about(path, why(&error)),
+                Some(hint.to_owned()),
+            );
         }
         self.path(path)
     }

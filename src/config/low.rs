@@ -71,6 +71,7 @@ pub(super) struct Tls {
     pub(super) cert_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) server_name: Option<String>,
+    pub(super) alpn: Vec<String>,
 }
 
 /// `[endpoints.NAME]` without the table of its adapter kind.

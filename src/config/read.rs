@@ -7,6 +7,7 @@ use super::{
     check::{Half, KeyPath, Notes, Severity},
     suggest,
 };
+use crate::fault::Code;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use std::ops::Range;
@@ -177,7 +178,7 @@ pub(super) fn unknown_key<'k>(
         None if known.is_empty() => None,
         None => Some(format!("known here: {}", known.join(", "))),
     };
-    notes.add(Severity::Error, &table.key(key), Half::Key, "unknown key".to_owned(), hint);
+    notes.fault(Code::UnknownKey, &table.key(key), Half::Key, "unknown key", hint);
     notes.unread(table.key(key));
     // What was meant is here, then, if not as it should be.
     if let Some(near) = near.map(|near| table.key(near)).filter(|near| !notes.has(near)) {

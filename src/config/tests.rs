@@ -141,13 +141,19 @@ fn a_file_that_is_no_configuration_is_refused_clearly() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.toml");
     let shown = path.display().to_string();
-    assert_eq!(refusal(&path), format!("{shown}: error: there is no such file"));
-    assert_eq!(refusal(dir.path()), format!("{}: error: a directory, not a file", dir.path().display()));
+    assert_eq!(refusal(&path), format!("{shown}: error[TG-301]: there is no such file"));
+    assert_eq!(
+        refusal(dir.path()),
+        format!("{}: error[TG-301]: a directory, not a file", dir.path().display())
+    );
     fs::write(&path, b"[gateway]\nx = \"hunter2\xff\"\n").unwrap();
-    let said = "error: not UTF-8 text from here on; save the file as UTF-8";
+    let said = "error[TG-302]: not UTF-8 text from here on; save the file as UTF-8";
     assert_eq!(refusal(&path), format!("{shown}:2:13: {said}"));
     fs::write(&path, vec![b'#'; 10_000_000]).unwrap();
-    assert_eq!(refusal(&path), format!("{shown}: error: larger than 8 MiB, which no configuration is"));
+    assert_eq!(
+        refusal(&path),
+        format!("{shown}: error[TG-301]: larger than 8 MiB, which no configuration is")
+    );
 }
 
 #[test]

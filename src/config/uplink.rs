@@ -76,6 +76,8 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// The name the platform's certificate must carry, where it is not the address's host.
     pub server_name: Option<String>,
+    /// Protocols offered in the handshake (RFC 7301), for ports that serve several; none by default.
+    pub alpn: Vec<String>,
 }
 
 const KINDS: [&str; 3] = ["kaa", "plain", "none"];
@@ -229,7 +231,15 @@ fn tls(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Tls, base: Base<'_>) -> T
     if low.server_name.as_deref().is_some_and(|name| !is_host(name)) {
         notes.error(&at.key("server_name"), "not a host name");
     }
-    TlsConfig { ca_file, cert_file, key_file, server_name: low.server_name.clone() }
+    for (n, name) in low.alpn.iter().enumerate() {
+        // RFC 7301 §3.1: a name has 1 to 255 bytes. What people use is printable.
+        if !(1..=255).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            let hint = "write the name the platform documents, such as alpn = [\"mqtt\"]";
+            notes.error_with(&at.key("alpn").index(n), "not a protocol name", hint);
+        }
+    }
+    let (server_name, alpn) = (low.server_name.clone(), low.alpn.clone());
+    TlsConfig { ca_file, cert_file, key_file, server_name, alpn }
 }
 
 fn addresses(notes: &mut Notes<'_>, at: &KeyPath, urls: &[String], insecure: bool) -> Vec<Address> {

@@ -92,13 +92,15 @@ pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
     line(&mut out, "clock", &clock_text(at(answer, "clock")));
     let uplink = at(answer, "uplink");
-    line(
-        &mut out,
-        "uplink",
-        &join(&[text(uplink, "state"), text(uplink, "address"), text(uplink, "last_error")]),
-    );
+    let fault = at(uplink, "fault");
+    let error = if fault.is_null() { text(uplink, "last_error") } else { String::new() };
+    line(&mut out, "uplink", &join(&[text(uplink, "state"), text(uplink, "address"), error]));
+    for fault in std::iter::once(fault).chain(list(uplink, "faults")).filter(|fault| !fault.is_null()) {
+        fault_lines(&mut out, fault);
+    }
     for parked in list(uplink, "parked") {
-        line(&mut out, "  parked", &join(&[text(parked, "endpoint"), text(parked, "why")]));
+        let words = [text(parked, "endpoint"), text(parked, "code"), text(parked, "why")];
+        line(&mut out, "  parked", &join(&words));
     }
     let ledger = at(answer, "ledger");
     let terms =
@@ -125,6 +127,14 @@ pub fn status_text(answer: &Value) -> String {
         }
     }
     out
+}
+
+/// A fault in its four parts.
+fn fault_lines(out: &mut String, fault: &Value) {
+    line(out, &format!("FAULT {}", text(fault, "code")), &text(fault, "what"));
+    for (name, part) in [("  where", "where"), ("  cause", "cause"), ("  to do", "todo")] {
+        line(out, name, &text(fault, part));
+    }
 }
 
 /// `tidegate queue` for people.

@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The system refused.
-    #[error("control socket {}: {source}", path.display())]
+    #[error("control socket {}: {}", path.display(), crate::fault::words(source))]
     Io {
         /// The socket.
         path: PathBuf,

@@ -11,9 +11,10 @@ use super::{
     window::Size,
 };
 use crate::{
-    backoff::Rng,
+    backoff::{Backoff, Rng},
     dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
     endpoints::{Directory, EndpointKey},
+    fault::Code,
     mutant::{self, Mutant},
     store::{self, Command, StoredRow, item},
 };
@@ -35,6 +36,8 @@ const LOW: u64 = 8_192;
 const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 /// A session is renewed for want of replies at most this often.
 const RENEW_EVERY: Duration = Duration::from_secs(600);
+/// Why an endpoint is parked whose filters the broker refused.
+pub(super) const SUBSCRIPTION_REFUSED: &str = "the broker refused the subscription";
 /// Requests whose answers were given up are forgotten when there are so many.
 const REQUESTS: usize = 4_096;
 
@@ -47,7 +50,7 @@ pub(crate) enum Output {
     /// Subscribe; the answer carries this key.
     Subscribe(u64, Vec<Path>),
     /// Drop the connection and open a new one.
-    Renew(&'static str),
+    Renew(Code, &'static str),
 }
 
 /// What the engine has counted since the process started.
@@ -86,6 +89,12 @@ pub(crate) struct Engine {
     counts: Counts,
     last_reply: Instant,
     last_renewal: Option<Instant>,
+    /// The broker refused the filters that all endpoints share: they are asked for again then.
+    common_due: Option<Instant>,
+    common_backoff: Backoff,
+    /// The last answer about them was a refusal.
+    common_refused: bool,
+    rng: Rng,
 }
 
 impl Engine {
@@ -105,6 +114,10 @@ impl Engine {
             directory,
             max_payload,
             confirm_timeout: pace.confirm_timeout,
+            common_due: None,
+            common_backoff: Backoff::new(pace.probe.0, pace.probe.1),
+            common_refused: false,
+            rng: rng.clone(),
             outflow: Outflow::new(pace, rng),
             subscriptions: Subscriptions::default(),
             requests: HashMap::new(),
@@ -155,11 +168,15 @@ impl Engine {
                 let answer = self.subscriptions.handle_answer(key, &granted);
                 answer.opened.iter().for_each(|endpoint| self.outflow.handle_open(endpoint));
                 for endpoint in answer.refused {
-                    self.outflow.handle_closed(now, &endpoint, "the broker refused the subscription");
+                    self.outflow.handle_closed(now, &endpoint, SUBSCRIPTION_REFUSED);
                 }
                 if answer.all_refused {
-                    self.outputs
-                        .push_back(Output::Renew("the broker refused the subscription for all endpoints"));
+                    // Another connection would be refused no less: it is asked again on this one.
+                    let pause = self.common_backoff.equal_jitter(&mut self.rng);
+                    (self.common_due, self.common_refused) = (Some(now + pause), true);
+                } else if answer.all_granted {
+                    self.common_backoff.reset();
+                    self.common_refused = false;
                 }
             }
             mqtt::Event::Inbound(path, body) => self.handle_inbound(now, &path, &body),
@@ -170,6 +187,7 @@ impl Engine {
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
         self.outputs.retain(|output| matches!(output, Output::Store(_)));
         self.subscriptions = Subscriptions::default();
+        self.common_due = None;
         if !mutant::is(Mutant::FlightsKeptOverDisconnect) {
             self.requests.clear();
         }
@@ -179,19 +197,24 @@ impl Engine {
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ids_due = self.ids_due.filter(|due| *due > now);
+        if self.common_due.is_some_and(|due| due <= now) {
+            self.common_due = None;
+            self.subscriptions.ask_common_again(self.dialect.common_subscriptions());
+        }
         let missed = self.outflow.handle_timeout(now);
         self.counts.missed += u64::try_from(missed).unwrap_or_default();
         let mute = now.since(self.last_reply) >= self.confirm_timeout;
         let allowed = self.last_renewal.is_none_or(|last| now.since(last) >= RENEW_EVERY);
         if missed > 0 && mute && allowed {
             self.last_renewal = Some(now);
-            self.outputs.push_back(Output::Renew("no endpoint gets an answer of the platform"));
+            self.outputs
+                .push_back(Output::Renew(Code::NoReplies, "no endpoint gets an answer of the platform"));
         }
     }
 
     /// The next moment at which something is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.outflow.poll_timeout().into_iter().chain(self.ids_due).min()
+        self.outflow.poll_timeout().into_iter().chain(self.ids_due).chain(self.common_due).min()
     }
 
     /// What the session has to do next.
@@ -259,7 +282,10 @@ impl Engine {
                     self.last_reply = now;
                     self.counts.refused += 1;
                     if self.outflow.handle_refused(now, part, &refusal, &reason) {
-                        self.outputs.push_back(Output::Renew("the platform refused the session"));
+                        self.outputs.push_back(Output::Renew(
+                            Code::SessionRefused,
+                            "the platform refused the session",
+                        ));
                     }
                 }
                 _ => self.counts.stale_replies += 1,
@@ -381,6 +407,11 @@ impl Engine {
     /// Whether an endpoint's lanes may fly on this connection: for `status`.
     pub(crate) fn is_waiting_for_subscriptions(&self) -> bool {
         self.subscriptions.is_open_ended()
+    }
+
+    /// The broker refused the filters without which no endpoint can fly: for `status`.
+    pub(crate) fn hears_nothing(&self) -> bool {
+        self.common_refused
     }
 
     /// Flights and questions under way, requests remembered, timers: none may grow without bound.

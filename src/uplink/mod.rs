@@ -10,10 +10,12 @@
 //! | `mqtt` | one MQTT 3.1.1 connection (sans-IO) |
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
+//! | `diagnosis` | what a failed connection means (sans-IO) |
 //!
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
 //! with its own engine. Both dialects so far carry all endpoints on one.
 
+mod diagnosis;
 pub(crate) mod engine;
 mod link;
 pub(crate) mod mqtt;
@@ -31,6 +33,7 @@ use crate::{
     config::UplinkConfig,
     dialect::SessionKey,
     endpoints::{Directory, Endpoint, EndpointKey},
+    fault::{Code, Fault},
     store::{Closed, LaneId, Store},
 };
 use adapter_api::{CancellationToken, clock};
@@ -72,16 +75,18 @@ impl State {
 }
 
 /// A parked endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Parked {
     /// Whose lanes wait.
     pub endpoint: String,
     /// In the platform's words.
     pub why: String,
+    /// What it means; explained in `faults`.
+    pub code: Code,
 }
 
 /// A session as `status` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SessionStatus {
     /// How it is doing.
     pub state: State,
@@ -91,10 +96,14 @@ pub struct SessionStatus {
     pub connections: u64,
     /// Why the last connection ended or did not come up.
     pub last_error: Option<String>,
+    /// What is wrong now, for people.
+    pub fault: Option<Fault>,
     /// Some endpoints still wait for their subscription.
     pub subscribing: bool,
     /// Endpoints the platform refuses for now.
     pub parked: Vec<Parked>,
+    /// Why, for people: one of each kind.
+    pub faults: Vec<Fault>,
     /// Samples confirmed since the process started.
     pub delivered: u64,
     /// Batches the platform refused.
@@ -168,13 +177,32 @@ impl Uplink {
 }
 
 impl SessionStatus {
+    fn park(&mut self, parked: Vec<Parked>) {
+        let mut kinds = BTreeMap::<Code, (&Parked, usize)>::new();
+        for endpoint in &parked {
+            kinds.entry(endpoint.code).or_insert((endpoint, 0)).1 += 1;
+        }
+        let faults = kinds.into_iter().map(|(code, (first, count))| {
+            let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            Fault::new(code, first.why.as_str(), format!("endpoint {}{others}", first.endpoint))
+        });
+        self.faults = faults.collect();
+        self.parked = parked;
+    }
+
     /// Adds another session: the worst state, the sums, the last error there is.
     fn add(&mut self, other: Self) {
         self.state = self.state.worse(other.state);
         self.connections += other.connections;
         self.last_error = self.last_error.take().or(other.last_error);
         self.subscribing |= other.subscribing;
+        self.fault = self.fault.take().or(other.fault);
         self.parked.extend(other.parked);
+        for fault in other.faults {
+            if self.faults.iter().all(|known| known.code != fault.code) {
+                self.faults.push(fault);
+            }
+        }
         self.delivered += other.delivered;
         self.refused += other.refused;
         self.missed += other.missed;
@@ -193,7 +221,12 @@ impl SessionStatus {
 
 impl From<(EndpointKey, String)> for Parked {
     fn from((endpoint, why): (EndpointKey, String)) -> Self {
-        Self { endpoint: endpoint.to_string(), why }
+        let code = match why.as_str() {
+            engine::SUBSCRIPTION_REFUSED => Code::SubscriptionRefused,
+            outflow::NO_ANSWER => Code::NoReplies,
+            _ => Code::EndpointRefused,
+        };
+        Self { endpoint: endpoint.to_string(), why, code }
     }
 }
 
@@ -270,5 +303,6 @@ async fn open(
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
+        told: BTreeMap::new(),
     })
 }

@@ -59,13 +59,33 @@ pub(crate) enum Event<T> {
 pub(crate) enum Broken {
     /// The broker refused the login or the client.
     #[error("the broker refused the connection: {0}")]
-    Refused(&'static str),
+    Denied(Denied),
     /// It sent something that MQTT 3.1.1 does not allow here.
     #[error("the broker broke the protocol: {0}")]
     Protocol(&'static str),
     /// Something due did not come.
     #[error("no {0} within the time allowed")]
     Missing(&'static str),
+}
+
+/// What CONNACK refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    /// Return code 1.
+    #[error("it does not speak MQTT 3.1.1")]
+    Version,
+    /// Return code 2.
+    #[error("client id not allowed")]
+    ClientId,
+    /// Return code 3.
+    #[error("service unavailable")]
+    Unavailable,
+    /// Return code 4.
+    #[error("bad user name or password")]
+    Login,
+    /// Return code 5.
+    #[error("not authorized")]
+    NotAuthorized,
 }
 
 /// The state of one connection. `T` is the caller's tag on a publish.
@@ -324,11 +344,11 @@ impl<T: Copy> Connection<T> {
                 self.events.push_back(Event::Connected);
                 Ok(())
             }
-            ConnectReturnCode::RefusedProtocolVersion => Err(Broken::Refused("it does not speak MQTT 3.1.1")),
-            ConnectReturnCode::BadClientId => Err(Broken::Refused("client id not allowed")),
-            ConnectReturnCode::ServiceUnavailable => Err(Broken::Refused("service unavailable")),
-            ConnectReturnCode::BadUserNamePassword => Err(Broken::Refused("bad user name or password")),
-            ConnectReturnCode::NotAuthorized => Err(Broken::Refused("not authorized")),
+            ConnectReturnCode::RefusedProtocolVersion => Err(Broken::Denied(Denied::Version)),
+            ConnectReturnCode::BadClientId => Err(Broken::Denied(Denied::ClientId)),
+            ConnectReturnCode::ServiceUnavailable => Err(Broken::Denied(Denied::Unavailable)),
+            ConnectReturnCode::BadUserNamePassword => Err(Broken::Denied(Denied::Login)),
+            ConnectReturnCode::NotAuthorized => Err(Broken::Denied(Denied::NotAuthorized)),
         }
     }
 

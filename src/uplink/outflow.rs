@@ -111,6 +111,8 @@ pub(super) const NOT_MINE: &str = "unknown";
 /// A request that the broker took so long ago is no longer the link's matter: it leaves the window, or
 /// one endpoint that gets no answers would hold up all others until its deadline (I4).
 const LATE: Duration = Duration::from_secs(2);
+/// Why an endpoint is parked whose requests get no replies.
+pub(super) const NO_ANSWER: &str = "the platform does not answer for this endpoint";
 /// Missing replies in a row that park an endpoint.
 const MISSES: u32 = 5;
 /// Single rows refused in a row that park an endpoint instead of being buried.

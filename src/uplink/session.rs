@@ -3,8 +3,9 @@
 
 use super::{
     Question, SessionStatus, State,
+    diagnosis::{self, Phase},
     engine::{Engine, Output},
-    link::{self, Link, LinkError},
+    link::{self, Link},
     mqtt::{self, Broken, Connection},
     outflow::PartId,
 };
@@ -12,13 +13,14 @@ use crate::{
     backoff::{Backoff, Rng},
     config::{Address, UplinkConfig},
     failpoint::{self, Point},
+    fault::{Code, Fault},
     store::{Closed, Event, Store},
 };
 use adapter_api::{CancellationToken, Instant, clock};
 use bytes::BytesMut;
-use std::{future::Future, pin::pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::mpsc,
 };
 
@@ -30,6 +32,10 @@ const LASTING: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Room for one read of the socket.
 const READ: usize = 8 << 10;
+/// A fault that lasts is told again after this long.
+const REMIND: Duration = Duration::from_secs(3_600);
+/// After the connection broke while something was written: how long it is listened to for the reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Store events taken in one turn, so that the link gets its turn too.
 const EVENTS: usize = 256;
 
@@ -44,34 +50,44 @@ pub(super) struct Session {
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
-    /// When the broker let us in on the present connection.
+    /// Since when the broker has let us in.
     pub(super) up_since: Option<Instant>,
+    /// What was logged about each address since it last worked, and when.
+    pub(super) told: BTreeMap<String, (Fault, Instant)>,
 }
 
 /// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum End {
     /// The daemon stops.
-    #[error("the gateway stops")]
     Shutdown,
-    /// It could not be opened.
-    #[error("{0}")]
-    Link(#[from] LinkError),
-    /// It broke.
-    #[error("{0}")]
+    /// The store has ended.
+    Store(Closed),
+    /// Anything else: it is opened anew.
+    Fault(Fault),
+}
+
+impl From<Closed> for End {
+    fn from(closed: Closed) -> Self {
+        Self::Store(closed)
+    }
+}
+
+/// What went wrong on an open connection.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
     Broken(#[from] Broken),
-    /// The system says so.
-    #[error("connection lost: {0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The broker closed it.
     #[error("the broker closed the connection")]
     Closed,
-    /// The engine wants a new one.
-    #[error("{0}")]
-    Renew(&'static str),
-    /// The store has ended.
-    #[error("{0}")]
+    #[error("{1}")]
+    Renew(Code, &'static str),
+    #[error(transparent)]
     Store(#[from] Closed),
+    #[error("the gateway stops")]
+    Shutdown,
 }
 
 impl Session {
@@ -80,20 +96,23 @@ impl Session {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
         let mut address = 0;
         loop {
-            let target = self.config.addresses.get(address % self.config.addresses.len().max(1)).cloned();
-            let Some(target) = target else { return Ok(()) };
-            self.status.address = format!("{} port {}", target.host, target.port);
+            let all = self.config.addresses.len().max(1);
+            let Some(target) = self.config.addresses.get(address % all).cloned() else { return Ok(()) };
+            self.status.address = link::place(&target, None);
             self.up_since = None;
-            let end = self.connection(&target).await;
+            // All addresses in turn; in the next round the next one behind each name goes first.
+            let end = self.connection(&target, address / all).await;
             let now = clock::now();
             self.engine.handle_disconnected(now);
             self.status.state = State::Connecting;
-            self.report(&end);
             match end {
                 End::Shutdown => return self.leave(now).await,
                 End::Store(closed) => return Err(closed),
-                _ if self.up_since.is_some_and(|up| now.since(up) >= LASTING) => backoff.reset(),
-                _ => address += 1,
+                End::Fault(fault) => self.report(now, fault),
+            }
+            match self.up_since {
+                Some(since) if now.since(since) >= LASTING => backoff.reset(),
+                _ => address = address.wrapping_add(1),
             }
             let pause = backoff.full_jitter(&mut self.rng);
             if self.meanwhile(clock::sleep(pause)).await?.is_none() {
@@ -102,16 +121,18 @@ impl Session {
         }
     }
 
-    /// One connection from its opening to its end.
-    async fn connection(&mut self, target: &Address) -> End {
-        let (target, tls, limit) = (target.clone(), self.config.tls.clone(), self.config.confirm_timeout);
+    /// One connection from its opening to its end. `turn`: see [`link::open`].
+    async fn connection(&mut self, target: &Address, turn: usize) -> End {
+        let (to, tls, limit) = (target.clone(), self.config.tls.clone(), self.config.confirm_timeout);
         let clock = self.store.clock().clone();
-        let link = match self.meanwhile(async move { link::open(&clock, &target, &tls, limit).await }).await {
+        let link = async move { link::open(&clock, &to, &tls, limit, turn).await };
+        let link = match self.meanwhile(link).await {
             Ok(Some(Ok(link))) => link,
-            Ok(Some(Err(error))) => return error.into(),
+            Ok(Some(Err(fault))) => return End::Fault(fault),
             Ok(None) => return End::Shutdown,
             Err(closed) => return closed.into(),
         };
+        let place = link::place(target, Some(link.peer));
         let settings = mqtt::Settings {
             client_id: self.client_id.clone(),
             login: self.config.login.as_ref().map(|login| {
@@ -122,22 +143,33 @@ impl Session {
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);
-        let end = match self.converse(link, &mut connection).await {
+        let trouble = match self.converse(link, &mut connection).await {
             Ok(never) => match never {},
-            Err(end) => end,
+            Err(trouble) => trouble,
         };
         // Confirmations read before the end are real.
         while let Some(event) = connection.poll_event() {
             self.engine.handle_link(clock::now(), event);
         }
-        end
+        let phase = match self.up_since {
+            Some(_) => Phase::Use,
+            None => Phase::Login { own_certificate: self.config.tls.cert_file.is_some() && target.tls },
+        };
+        match trouble {
+            Trouble::Shutdown => End::Shutdown,
+            Trouble::Store(closed) => End::Store(closed),
+            Trouble::Broken(broken) => End::Fault(diagnosis::broken(&broken, &place)),
+            Trouble::Io(error) => End::Fault(diagnosis::io(&error, phase, &place)),
+            Trouble::Closed => End::Fault(diagnosis::closed(phase, &place)),
+            Trouble::Renew(code, why) => End::Fault(Fault::new(code, why, place)),
+        }
     }
 
     async fn converse(
         &mut self,
         link: Link,
         connection: &mut Connection<PartId>,
-    ) -> Result<std::convert::Infallible, End> {
+    ) -> Result<std::convert::Infallible, Trouble> {
         let (mut reader, mut writer) = tokio::io::split(link);
         let mut inbox = BytesMut::new();
         let mut unflushed = false;
@@ -148,7 +180,7 @@ impl Session {
             let air = self.engine.outflow().air().publishes;
             if leaving.is_some_and(|until| until <= now || air == 0) {
                 say_goodbye(&mut writer, connection).await?;
-                return Err(End::Shutdown);
+                return Err(Trouble::Shutdown);
             }
             let due = [connection.poll_timeout(), self.engine.poll_timeout(), leaving];
             let due = due.into_iter().flatten().min();
@@ -158,13 +190,17 @@ impl Session {
             tokio::select! {
                 read = reader.read_buf(&mut inbox) => {
                     if read? == 0 {
-                        return Err(End::Closed);
+                        return Err(Trouble::Closed);
                     }
                     connection.handle_bytes(clock::now(), &mut inbox)?;
                 }
                 wrote = push(&mut writer, connection.outgoing()), if writing => {
                     unflushed = !connection.outgoing().is_empty();
-                    connection.handle_written(clock::now(), wrote?);
+                    let wrote = match wrote {
+                        Ok(wrote) => wrote,
+                        Err(error) => return Err(last_words(&mut reader, error).await),
+                    };
+                    connection.handle_written(clock::now(), wrote);
                     if !unflushed && air > 0 {
                         failpoint::pass(Point::InFlight);
                     }
@@ -184,7 +220,7 @@ impl Session {
     }
 
     /// Moves what can move between the machines and the store.
-    async fn turn(&mut self, now: Instant, connection: &mut Connection<PartId>) -> Result<(), End> {
+    async fn turn(&mut self, now: Instant, connection: &mut Connection<PartId>) -> Result<(), Trouble> {
         loop {
             while let Some(event) = connection.poll_event() {
                 if event == mqtt::Event::Connected {
@@ -192,6 +228,8 @@ impl Session {
                     self.up_since = Some(now);
                     self.status.connections += 1;
                     self.status.last_error = None;
+                    self.status.fault = None;
+                    self.told.remove(&self.status.address);
                     tracing::info!(address = %self.status.address, "connected to the platform");
                 }
                 self.engine.handle_link(now, event);
@@ -206,7 +244,7 @@ impl Session {
                     }
                 }
                 Output::Subscribe(key, filters) => connection.subscribe(now, key, &filters),
-                Output::Renew(why) => return Err(End::Renew(why)),
+                Output::Renew(code, why) => return Err(Trouble::Renew(code, why)),
             }
         }
     }
@@ -255,21 +293,49 @@ impl Session {
         let mut status = self.status.clone();
         if status.state == State::Up && self.engine.outflow().is_degraded(clock::now()) {
             status.state = State::Degraded;
+            let what = "the platform refuses most of what is sent";
+            status.fault = Some(Fault::new(Code::EverythingRefused, what, status.address.as_str()));
+        }
+        if status.state == State::Up && self.engine.hears_nothing() {
+            status.state = State::Degraded;
+            let what = "the broker refuses the subscription for all endpoints";
+            status.fault = Some(Fault::new(Code::AllSubscriptionsRefused, what, status.address.as_str()));
         }
         status.subscribing = self.engine.is_waiting_for_subscriptions();
-        status.parked = self.engine.parked().into_iter().map(super::Parked::from).collect();
+        status.park(self.engine.parked().into_iter().map(super::Parked::from).collect());
         status.count(self.engine.counts());
         let lanes = question.lanes.iter().map(|lane| self.engine.outflow().phase_of(*lane)).collect();
         let _gone = question.answer.send((status, lanes));
     }
 
-    fn report(&mut self, end: &End) {
-        let error = end.to_string();
-        if matches!(end, End::Shutdown) || self.status.last_error.as_deref() == Some(error.as_str()) {
-            return;
+    /// Shows a fault in `status`, and in the journal: once, when it changes, and hourly.
+    fn report(&mut self, now: Instant, fault: Fault) {
+        let told = self.told.get(&self.status.address);
+        if told.is_none_or(|(last, at)| *last != fault || now.since(*at) >= REMIND) {
+            fault.log_warning("no connection to the platform; it is tried again for ever");
+            self.told.insert(self.status.address.clone(), (fault.clone(), now));
         }
-        tracing::warn!(address = %self.status.address, %error, "no connection to the platform; it is tried again for ever");
-        self.status.last_error = Some(error);
+        self.status.last_error = Some(fault.what.clone());
+        self.status.fault = Some(fault);
+    }
+}
+
+/// Writing failed. What the platform said before it hung up, such as a TLS alert, says more: it is read
+/// if it is there.
+async fn last_words(reader: &mut ReadHalf<Link>, error: std::io::Error) -> Trouble {
+    let mut unread = [0; 1024];
+    let listen = async {
+        loop {
+            match reader.read(&mut unread).await {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(reason) => return Some(reason),
+            }
+        }
+    };
+    match clock::timeout(LAST_WORDS, listen).await {
+        Ok(Some(reason)) if reason.get_ref().is_some() => reason.into(),
+        _ => error.into(),
     }
 }
 

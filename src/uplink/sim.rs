@@ -411,7 +411,7 @@ impl World {
                 Output::Store(command) => self.ask(command)?,
                 Output::Publish(part, frame) => self.publish(part, &frame)?,
                 Output::Subscribe(key, filters) => self.subscribe(key, &filters)?,
-                Output::Renew(why) => self.renew(why)?,
+                Output::Renew(_, why) => self.renew(why)?,
             }
         }
         Ok(())

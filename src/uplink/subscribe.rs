@@ -34,6 +34,8 @@ pub(super) struct Answer {
     pub(super) refused: Vec<EndpointKey>,
     /// A filter that all need was refused.
     pub(super) all_refused: bool,
+    /// It was granted.
+    pub(super) all_granted: bool,
 }
 
 impl Subscriptions {
@@ -57,6 +59,13 @@ impl Subscriptions {
     pub(super) fn ask_again(&mut self, endpoint: EndpointKey, filters: Vec<Path>) {
         if !filters.is_empty() {
             self.waiting.push_back((Some(endpoint), filters));
+        }
+    }
+
+    /// Asks once more for the filters that all endpoints share.
+    pub(super) fn ask_common_again(&mut self, common: Vec<Path>) {
+        if !common.is_empty() {
+            self.waiting.push_back((None, common));
         }
     }
 
@@ -92,7 +101,10 @@ impl Subscriptions {
             match (asker, all) {
                 (Some(endpoint), true) => answer.opened.push(endpoint),
                 (Some(endpoint), false) => answer.refused.push(endpoint),
-                (None, true) => answer.opened.append(&mut self.on_common),
+                (None, true) => {
+                    answer.opened.append(&mut self.on_common);
+                    answer.all_granted = true;
+                }
                 (None, false) => answer.all_refused = true,
             }
         }
@@ -150,7 +162,7 @@ mod tests {
         let answer = subscriptions.handle_answer(id, &[true, true, true, false, true]);
         assert_eq!(
             answer,
-            Answer { opened: vec![key(0)], refused: vec![key(1), key(2)], all_refused: false }
+            Answer { opened: vec![key(0)], refused: vec![key(1), key(2)], ..Answer::default() }
         );
         assert_eq!(subscriptions.handle_answer(id, &[true]), Answer::default(), "an answer counts once");
     }
@@ -160,6 +172,12 @@ mod tests {
         let mut subscriptions =
             Subscriptions::new(vec![Path::open("kp1/+")], vec![(key(0), vec![]), (key(1), vec![])]);
         let (id, _) = subscriptions.poll().unwrap();
-        assert_eq!(subscriptions.handle_answer(id, &[true]).opened.len(), 2);
+        let refused = subscriptions.handle_answer(id, &[false]);
+        assert_eq!(refused, Answer { all_refused: true, ..Answer::default() });
+        assert!(subscriptions.poll().is_none());
+        subscriptions.ask_common_again(vec![Path::open("kp1/+")]);
+        let (id, _) = subscriptions.poll().unwrap();
+        let answer = subscriptions.handle_answer(id, &[true]);
+        assert!(answer.opened.len() == 2 && answer.all_granted);
     }
 }

@@ -4,8 +4,10 @@
 //!
 //! Files are read for each connection, so that a renewed certificate is used without a restart.
 
-use super::link::LinkError;
-use crate::config::{Address, TlsConfig};
+use crate::{
+    config::{Address, TlsConfig},
+    fault::{Code, Fault},
+};
 use adapter_api::Clock;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -20,24 +22,29 @@ pub(super) fn configure(
     clock: &Clock,
     tls: &TlsConfig,
     address: &Address,
-) -> Result<(Arc<ClientConfig>, ServerName<'static>), LinkError> {
-    let name = tls.server_name.clone().unwrap_or_else(|| address.host.clone());
-    let name = ServerName::try_from(name.clone()).map_err(|_| LinkError::ServerName(name))?;
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), Fault> {
+    let (key, name) = match &tls.server_name {
+        Some(name) => ("uplink.tls.server_name", name),
+        None => ("uplink.urls", &address.host),
+    };
+    let what = || format!("{name} cannot be the name in a certificate");
+    let name = ServerName::try_from(name.clone()).map_err(|_| Fault::new(Code::WrongName, what(), key))?;
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_details(provider, Arc::new(Judging(clock.clone())))
         .with_safe_default_protocol_versions()
-        .map_err(LinkError::Tls)?
+        .map_err(|_| unusable("uplink.tls", "this build offers no version of TLS"))?
         .with_root_certificates(roots(tls)?);
-    let config = match (&tls.cert_file, &tls.key_file) {
+    let mut config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
-            let key =
+            let private =
                 PrivateKeyDer::from_pem_file(key).map_err(|_| unreadable("uplink.tls.key_file", key))?;
             builder
-                .with_client_auth_cert(certificates("uplink.tls.cert_file", cert)?, key)
-                .map_err(LinkError::Tls)?
+                .with_client_auth_cert(certificates("uplink.tls.cert_file", cert)?, private)
+                .map_err(|_| unusable("uplink.tls.cert_file", "the key does not belong to the certificate"))?
         }
         _ => builder.with_no_client_auth(),
     };
+    config.alpn_protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
     Ok((Arc::new(config), name))
 }
 
@@ -52,12 +59,12 @@ impl TimeProvider for Judging {
     }
 }
 
-fn roots(tls: &TlsConfig) -> Result<RootCertStore, LinkError> {
+fn roots(tls: &TlsConfig) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     match &tls.ca_file {
         Some(file) => {
             for certificate in certificates("uplink.tls.ca_file", file)? {
-                roots.add(certificate).map_err(LinkError::Tls)?;
+                roots.add(certificate).map_err(|_| unreadable("uplink.tls.ca_file", file))?;
             }
         }
         // A root that cannot be parsed is one less, as in every other program of the system.
@@ -65,10 +72,17 @@ fn roots(tls: &TlsConfig) -> Result<RootCertStore, LinkError> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    if roots.is_empty() { Err(LinkError::NoRoots) } else { Ok(roots) }
+    if roots.is_empty() {
+        return Err(Fault::new(
+            Code::NoAuthorities,
+            "there is no certificate authority to trust",
+            "uplink.tls.ca_file",
+        ));
+    }
+    Ok(roots)
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, LinkError> {
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let all = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
@@ -76,6 +90,10 @@ fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'st
     }
 }
 
-fn unreadable(key: &'static str, file: &Path) -> LinkError {
-    LinkError::File { key, path: file.to_owned() }
+fn unreadable(key: &'static str, file: &Path) -> Fault {
+    unusable(key, &format!("nothing usable in {}", file.display()))
+}
+
+fn unusable(key: &'static str, what: &str) -> Fault {
+    Fault::new(Code::TlsFiles, what, key)
 }

@@ -1,4 +1,4 @@
-//! A TCP relay that can cut all its connections, or hold back every byte.
+//! A TCP relay that can cut all its connections, hold back every byte, or lead elsewhere.
 
 use crate::site::free_port;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,6 +24,7 @@ pub(crate) struct Cutter {
 
 #[derive(Default)]
 struct Shared {
+    target: AtomicU16,
     over: AtomicBool,
     held: AtomicBool,
     cuts: AtomicUsize,
@@ -37,9 +38,10 @@ impl Cutter {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let shared = Arc::new(Shared::default());
+        shared.target.store(target, SeqCst);
         let accepting = thread::spawn({
             let shared = shared.clone();
-            move || accept_all(&listener, target, &shared)
+            move || accept_all(&listener, &shared)
         });
         Self { port, shared, accepting: Some(accepting) }
     }
@@ -66,6 +68,12 @@ impl Cutter {
         self.shared.held.store(held, SeqCst);
     }
 
+    /// Cuts all connections and leads new ones to this port.
+    pub(crate) fn lead_to(&self, target: u16) {
+        self.shared.target.store(target, SeqCst);
+        self.cut();
+    }
+
     /// How often connections were cut.
     pub(crate) fn cuts(&self) -> usize {
         self.shared.cuts.load(SeqCst)
@@ -83,14 +91,14 @@ impl Drop for Cutter {
     }
 }
 
-fn accept_all(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
+fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
     while !shared.over.load(SeqCst) {
         let Ok((near, _)) = listener.accept() else {
             thread::sleep(TICK);
             continue;
         };
         // Nobody listens there: the near side sees its connection end.
-        let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+        let Ok(far) = TcpStream::connect(("127.0.0.1", shared.target.load(SeqCst))) else { continue };
         near.set_nonblocking(false).unwrap();
         for stream in [&near, &far] {
             stream.set_nodelay(true).unwrap();

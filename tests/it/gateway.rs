@@ -94,6 +94,20 @@ impl Config {
         self
     }
 
+    /// These addresses of the platform in place of the one.
+    pub(crate) fn at(mut self, urls: &[&str]) -> Self {
+        let kept = self.uplink.lines().filter(|l| !l.starts_with("urls"));
+        self.uplink = kept.fold(String::new(), |uplink, line| uplink + line + "\n");
+        writeln!(self.uplink, "insecure = true\nurls = {urls:?}").unwrap();
+        self
+    }
+
+    /// A line for the last table so far.
+    pub(crate) fn line(mut self, line: &str) -> Self {
+        writeln!(self.tables, "{line}").unwrap();
+        self
+    }
+
     /// A login, and no certificate.
     pub(crate) fn login(mut self, username: &str, password_file: &Path) -> Self {
         self.tables = self
@@ -259,6 +273,27 @@ impl Gateway {
             self.assert_alive();
             self.ask(&["status"]).filter(&so)
         })
+    }
+
+    /// Waits until its uplink tells this fault, and shows it as people see it.
+    pub(crate) fn until_fault(&mut self, code: &str) -> String {
+        let told = |fault: &Value| fault["code"] == code;
+        self.until_status(&format!("it tells {code}"), |status| {
+            let others = status["uplink"]["faults"].as_array().map(Vec::as_slice).unwrap_or_default();
+            told(&status["uplink"]["fault"]) || others.iter().any(told)
+        });
+        let (text, good) = self.say(&["status"]);
+        assert!(good, "{text}");
+        let lines = text.lines().skip_while(|line| !line.starts_with(&format!("FAULT {code}")));
+        lines.take(4).fold(String::new(), |fault, line| fault + line + "\n")
+    }
+
+    /// Waits until it ends by itself; the last line of its journal, without the time.
+    pub(crate) fn last_words(&mut self) -> String {
+        self.ended("it ends by itself");
+        let log = fs::read_to_string(&self.log).unwrap();
+        let last = log.lines().last().unwrap_or_default();
+        last.split_once(' ').map_or(last, |(_, rest)| rest.trim_start()).to_owned() + "\n"
     }
 
     /// Waits until the uplink is up.

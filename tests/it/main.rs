@@ -5,7 +5,8 @@
 //! on lines that begin with `FIGURE`.
 //!
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
-//! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`.
+//! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
+//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew).
 #![cfg(feature = "test-hooks")]
 #![expect(
     clippy::unwrap_used,
@@ -13,20 +14,26 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::string_slice,
     clippy::disallowed_methods,
     reason = "tests: a failed step is a failed test, and they wait for other processes on the real clock"
 )]
 
+mod agreed;
 mod arrivals;
 mod cli;
 mod clock;
 mod crash;
 mod cutter;
+mod faults;
 mod gateway;
+mod links;
 mod outage;
+mod pacer;
 mod peers;
 mod peers_alone;
 mod pusher;
 mod road;
 mod site;
 mod stale;
+mod stub;

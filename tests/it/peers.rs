@@ -58,14 +58,25 @@ pub(crate) struct MuteBroker {
     log: JsonLines,
 }
 
+/// After it, the configuration says who may come in.
+const CLIENTS: &str = "# clients\n";
+/// Clients with a certificate, and no others.
+pub(crate) const WITH_CERTIFICATE: &str = "require_certificate true\nuse_identity_as_username true\n";
+
 impl Broker {
     /// Starts it on a free port. `persistent` sessions survive [`Broker::stop`], none a kill.
     pub(crate) fn start(site: &Site, persistent: bool) -> Self {
-        Self::start_for(site, persistent, "require_certificate true\nuse_identity_as_username true\n")
+        Self::start_for(site, persistent, WITH_CERTIFICATE)
     }
 
     /// Starts it for clients that log in with this name and password, and need no certificate.
     pub(crate) fn start_for_login(site: &Site, username: &str, password: &str) -> Self {
+        let file = Self::write_password(site, username, password);
+        Self::start_for(site, true, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+    }
+
+    /// Writes the file of the one login.
+    pub(crate) fn write_password(site: &Site, username: &str, password: &str) -> PathBuf {
         let file = site.path("passwords");
         let made = Command::new(program("mosquitto_passwd"))
             .args(["-b", "-c"])
@@ -73,7 +84,16 @@ impl Broker {
             .args([username, password])
             .status();
         assert!(made.unwrap().success(), "mosquitto_passwd");
-        Self::start_for(site, true, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+        file
+    }
+
+    /// Ends it, and starts it with other lines about its clients; its files are read anew.
+    pub(crate) fn restart_for(&mut self, clients: &str) {
+        self.stop();
+        let text = fs::read_to_string(&self.config).unwrap();
+        let kept = text.split_once(CLIENTS).map_or(text.as_str(), |(kept, _)| kept);
+        fs::write(&self.config, format!("{kept}{CLIENTS}{clients}")).unwrap();
+        self.start_again();
     }
 
     fn start_for(site: &Site, persistent: bool, clients: &str) -> Self {
@@ -82,10 +102,11 @@ impl Broker {
         let config = site.path("mosquitto.conf");
         let text = format!(
             "per_listener_settings false\nuser root\nlistener {port} 127.0.0.1\n\
-             cafile {}\ncertfile {}\nkeyfile {}\n{clients}\
+             cafile {}\ncertfile {}\nkeyfile {}\n\
              set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
              persistence {persistent}\npersistence_location {}/\nautosave_interval 0\n\
-             log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n",
+             log_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n\
+             {CLIENTS}{clients}",
             ca.display(),
             cert.display(),
             key.display(),

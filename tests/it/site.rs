@@ -62,11 +62,22 @@ impl Site {
 
     /// One that is good since the beginning of a year.
     pub(crate) fn identity_since(&self, name: &str, year: i32) -> Identity {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.identity_for(name, "localhost", |params| params.not_before = date_time_ymd(year, 1, 1))
+    }
+
+    /// A certificate for this host, changed before it is signed.
+    pub(crate) fn identity_for(
+        &self,
+        name: &str,
+        host: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = date_time_ymd(year, 1, 1);
+        params.not_before = date_time_ymd(1970, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.ca).unwrap();
         let identity = Identity {

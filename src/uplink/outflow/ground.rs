@@ -76,7 +76,7 @@ impl Outflow {
         lane.misses = lane.misses.saturating_add(1);
         // A probe that is not answered is one that failed.
         if lane.misses >= MISSES || self.parking.is_parked(&lane.info.endpoint) {
-            self.park_lane(now, part.flight, lane_id, "the platform does not answer for this endpoint");
+            self.park_lane(now, part.flight, lane_id, super::NO_ANSWER);
         } else {
             self.wait(now, lane_id, None);
             self.give_back(now, part.flight);
