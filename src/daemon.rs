@@ -77,6 +77,7 @@ impl Daemon {
             dir: config.gateway.state_dir.clone(),
             commit_within: config.store.commit_within,
             max_sample_bytes: config.store.max_sample_bytes,
+            limits: config.store.limits.clone(),
         };
         let (store, store_died) = store::open(&options, &directory, shape)?;
         let (uplink, handle) = start_uplink(config, &directory, &store)?;

@@ -4,6 +4,8 @@
 //! against 3.1 without. Ids are kept delta-coded, are rebuilt by one scan at start, and payloads are
 //! read when they fly. A row is in exactly one place: `queue`, `returned`, `claimed` or `kept`.
 
+pub(super) mod share;
+
 use super::{Class, LaneId, RowId};
 use crate::endpoints::EndpointKey;
 use std::collections::{HashMap, VecDeque};
@@ -40,6 +42,8 @@ struct Lane {
     claimed: Vec<RowId>,
     /// Rows of a newer format: left alone.
     kept: Vec<RowId>,
+    /// Of all these rows, about: what leaves is taken for average.
+    bytes: u64,
     /// The uplink knows that there is something.
     announced: bool,
 }
@@ -68,6 +72,7 @@ impl Lanes {
             queue: IdQueue::default(),
             claimed: Vec::new(),
             kept: Vec::new(),
+            bytes: 0,
             announced: false,
         });
     }
@@ -77,10 +82,11 @@ impl Lanes {
         self.newest.get(&(endpoint.clone(), class)).copied()
     }
 
-    /// Adds a committed row. Ids of a lane ascend.
-    pub fn push(&mut self, lane: LaneId, row: RowId) {
+    /// Adds a committed row of so many bytes. Ids of a lane ascend.
+    pub fn push(&mut self, lane: LaneId, row: RowId, bytes: u64) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.queue.push(row);
+            lane.bytes = lane.bytes.saturating_add(bytes);
             self.queued += 1;
         }
     }
@@ -103,6 +109,7 @@ impl Lanes {
     pub fn take(&mut self, lane: LaneId, rows: &[RowId]) -> Vec<RowId> {
         let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
         let taken: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
+        lane.weigh(taken.len());
         self.queued = self.queued.saturating_sub(count(taken.len()));
         taken
     }
@@ -137,6 +144,7 @@ impl Lanes {
         {
             rows.push(row);
         }
+        lane.weigh(rows.len());
         self.queued = self.queued.saturating_sub(count(rows.len()));
         rows
     }
@@ -169,7 +177,7 @@ impl Lanes {
 
     /// Every lane with the number of its rows, in flight ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&LaneInfo, usize)> {
-        self.lanes.values().map(|lane| (&lane.info, lane.waiting() + lane.claimed.len() + lane.kept.len()))
+        self.lanes.values().map(|lane| (&lane.info, lane.rows()))
     }
 
     /// Rows on the books.
@@ -181,6 +189,22 @@ impl Lanes {
 impl Lane {
     fn waiting(&self) -> usize {
         self.returned.len() + self.queue.len
+    }
+
+    fn rows(&self) -> usize {
+        self.waiting() + self.claimed.len() + self.kept.len()
+    }
+
+    /// After so many rows have left.
+    fn weigh(&mut self, left: usize) {
+        let (now, before) = (count(self.rows()), count(self.rows() + left));
+        let bytes = u128::from(self.bytes) * u128::from(now) / u128::from(before.max(1));
+        self.bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// An average row.
+    fn row_bytes(&self) -> u64 {
+        self.bytes / count(self.rows()).max(1)
     }
 }
 
@@ -240,7 +264,7 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.add(LaneInfo { id: LANE, endpoint, class: Class::Telemetry, seq: 0 });
         for row in rows {
-            lanes.push(LANE, RowId(*row));
+            lanes.push(LANE, RowId(*row), 10);
         }
         lanes
     }
@@ -285,11 +309,11 @@ mod tests {
     fn a_lane_is_announced_once_until_it_was_found_empty() {
         let mut lanes = lanes(&[1]);
         assert!(lanes.announce(LANE).is_some());
-        lanes.push(LANE, RowId(2));
+        lanes.push(LANE, RowId(2), 10);
         assert!(lanes.announce(LANE).is_none());
         lanes.claim(LANE, 9);
         assert!(!lanes.has_more(LANE));
-        lanes.push(LANE, RowId(3));
+        lanes.push(LANE, RowId(3), 10);
         assert!(lanes.announce(LANE).is_some());
     }
 }

@@ -30,6 +30,8 @@ pub enum Term {
     Dead,
     /// Deleted by hand.
     Discarded,
+    /// Dead letters that went to make room for younger ones. In no equation: they stay dead.
+    Forgotten,
 }
 
 /// Sums over tenants, classes and reasons; `queued` counted from the table.
@@ -65,7 +67,7 @@ pub struct Ledger {
 }
 
 impl Term {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Offered,
         Self::Refused,
         Self::Suppressed,
@@ -74,6 +76,7 @@ impl Term {
         Self::Dropped,
         Self::Dead,
         Self::Discarded,
+        Self::Forgotten,
     ];
 
     /// Its name in the table.
@@ -87,6 +90,7 @@ impl Term {
             Self::Dropped => "dropped",
             Self::Dead => "dead",
             Self::Discarded => "discarded",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -166,6 +170,7 @@ impl Ledger {
                 Term::Dropped => &mut totals.dropped,
                 Term::Dead => &mut totals.dead,
                 Term::Discarded => &mut totals.discarded,
+                Term::Forgotten => continue,
             };
             *total += samples;
         }

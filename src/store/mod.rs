@@ -9,6 +9,8 @@ pub mod lanes;
 mod latest;
 pub mod ledger;
 mod outbox;
+mod quota;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use adapter_api::{EndpointName, Intake, Resource, clock::Bell};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
+pub use quota::{Drops, Limits, WhenFull};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -108,6 +111,8 @@ pub struct Options {
     pub commit_within: Duration,
     /// Limit of one sample.
     pub max_sample_bytes: usize,
+    /// How much it may keep.
+    pub limits: Limits,
 }
 
 /// Why the store could not be opened.
@@ -162,6 +167,8 @@ pub struct Figures {
     pub reasons: BTreeMap<String, u64>,
     /// Dead letters.
     pub dead_letters: u64,
+    /// What was dropped since the start, by reason.
+    pub drops: BTreeMap<&'static str, Drops>,
     /// Why the last transaction failed, if it did.
     pub fault: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! The store as a whole, on a real database in a temporary directory.
 
+mod room;
+
 use super::*;
 use crate::{
     config::secret::EndpointToken,
@@ -25,6 +27,10 @@ fn endpoint(name: &str) -> Endpoint {
 }
 
 fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
+    open_with(dir, uplink, Limits::default())
+}
+
+fn open_with(dir: tempfile::TempDir, uplink: bool, limits: Limits) -> Site {
     let mut off = endpoint("off");
     off.enabled = false;
     let directory = Arc::new(Directory::new([endpoint("a"), endpoint("b"), off]));
@@ -33,6 +39,7 @@ fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
         dir: dir.path().to_owned(),
         commit_within: Duration::from_millis(50),
         max_sample_bytes: 1_000,
+        limits,
     };
     let (store, died) = open(&options, &directory, shape).unwrap();
     Site { dir, store, died }
@@ -248,8 +255,12 @@ async fn a_row_of_a_newer_format_stays_and_lets_the_others_pass() {
 #[tokio::test]
 async fn a_second_gateway_on_the_directory_is_refused() {
     let site = site();
-    let options =
-        Options { dir: site.dir.path().to_owned(), commit_within: Duration::ZERO, max_sample_bytes: 1 };
+    let options = Options {
+        dir: site.dir.path().to_owned(),
+        commit_within: Duration::ZERO,
+        max_sample_bytes: 1,
+        limits: Limits::default(),
+    };
     let directory = Arc::new(Directory::default());
     let refused = open(&options, &directory, Shape::new(directory.clone(), true));
     assert!(matches!(refused, Err(OpenError::Locked { .. })));

@@ -7,13 +7,14 @@
 
 mod answers;
 mod group;
+mod room;
 
 use super::{
     Class, Command, Event, LaneId, OpenError, Options, RowId,
-    lanes::{LaneInfo, Lanes},
+    lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
     ledger::Ledger,
-    outbox, schema,
+    outbox,
 };
 use crate::{
     endpoints::{Directory, EndpointKey, Tenant},
@@ -24,8 +25,9 @@ use adapter_api::{
     EndpointName, Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
+use room::Room;
 use rusqlite::Connection;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
     oneshot,
@@ -57,10 +59,10 @@ pub(super) struct Thread {
     commit_within: Duration,
     gone: Vec<Gone>,
     gone_due: Option<Instant>,
-    /// Offered and refused in a transaction that failed: counted with the next one.
-    uncounted: u64,
+    /// Offered and refused in a transaction that failed, and why: counted with the next one.
+    uncounted: BTreeMap<&'static str, u64>,
+    room: Room,
     uplink: Option<mpsc::UnboundedSender<Event>>,
-    dead_letters: u64,
     fault: Option<String>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -69,25 +71,49 @@ pub(super) struct Thread {
 struct Gone {
     lane: LaneInfo,
     row: RowId,
-    /// Set: it goes to the dead letters. Not set: it landed.
-    dead: Option<Arc<str>>,
+    /// About.
+    bytes: u64,
+    end: End,
+}
+
+/// What became of a row.
+#[derive(Clone)]
+enum End {
+    Landed,
+    /// It goes to the dead letters, for this reason.
+    Dead(Arc<str>),
+    /// For want of space or age.
+    Dropped(&'static str),
 }
 
 /// What a transaction did, to be told after COMMIT.
 #[derive(Default)]
 struct Written {
     /// Rows that are new on disk.
-    rows: Vec<(LaneId, RowId)>,
+    rows: Vec<(LaneId, RowId, u64)>,
+    /// Bytes that may still be written.
+    room: u64,
     /// Lanes that are new on disk.
     lanes: Vec<LaneInfo>,
     /// One result per submission of the group.
     results: Vec<Result<(), Refused>>,
     /// Leading entries of `gone` that are done with.
     gone: usize,
-    /// Dead letters that are new on disk.
-    dead: u64,
+    /// Dead letters that are new on disk, and their bytes.
+    dead: Sum,
+    /// Dead letters that had to go.
+    forgotten: Sum,
+    /// What was dropped: why, how many, and the range of their stamps.
+    drops: Vec<(&'static str, u64, outbox::Range)>,
     /// `latest` was written.
     latest: bool,
+}
+
+/// Rows and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    rows: u64,
+    bytes: u64,
 }
 
 impl Thread {
@@ -99,7 +125,7 @@ impl Thread {
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
-        let db = schema::open(&super::database(&options.dir))?;
+        let (db, room) = Room::open(options)?;
         let lanes = read_lanes(&db)?;
         let ledger = Ledger::load(&db)?;
         let totals = ledger.totals(lanes.queued());
@@ -107,7 +133,6 @@ impl Thread {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let dead: i64 = db.query_row("SELECT count(*) FROM dead", [], |row| row.get(0))?;
         let orphans = lanes
             .iter()
             .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
@@ -133,10 +158,11 @@ impl Thread {
             group_due: None,
             commit_within: options.commit_within,
             gone: Vec::new(),
-            gone_due: None,
-            uncounted: 0,
+            // The quota may be a smaller one than that of the last run.
+            gone_due: Some(clock::now()),
+            uncounted: BTreeMap::new(),
             uplink: None,
-            dead_letters: u64::try_from(dead).unwrap_or_default(),
+            room,
             fault: None,
             stop: None,
         })
@@ -152,7 +178,10 @@ impl Thread {
             }
             match self.due(now) {
                 Some(due) if due <= now => self.commit(now),
-                due if !more => self.bell.wait(due),
+                due if !more => match self.room.due() {
+                    Some(chore) if chore <= now => self.tidy(now),
+                    chore => self.bell.wait([due, chore].into_iter().flatten().min()),
+                },
                 _ => {}
             }
         }
@@ -209,12 +238,12 @@ impl Thread {
             Command::Next { lane, max_rows, max_bytes } => self.next(lane, max_rows, max_bytes),
             Command::Landed(landed) => {
                 failpoint::pass(Point::AfterConfirmation);
-                self.off_the_books(landed.lane(), landed.rows(), None);
+                self.off_the_books(landed.lane(), landed.rows(), &End::Landed);
                 self.tell(Event::Taken(landed.flight()));
             }
             Command::Bury(buried) => {
-                let reason: Arc<str> = buried.reason().into();
-                self.off_the_books(buried.lane(), &[buried.row()], Some(&reason));
+                let reason = outbox::short(buried.reason()).into();
+                self.off_the_books(buried.lane(), &[buried.row()], &End::Dead(reason));
                 self.tell(Event::Taken(buried.flight()));
             }
             Command::Release { lane, rows } => self.lanes.release(lane, &rows),
@@ -272,11 +301,20 @@ impl Thread {
         self.tell(Event::Rows { lane, rows, more });
     }
 
-    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Arc<str>>) {
+    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], end: &End) {
+        let bytes = self.lanes.row_bytes(lane.id);
         let taken = self.lanes.take(lane.id, rows);
-        self.gone.extend(taken.into_iter().map(|row| Gone { lane: lane.clone(), row, dead: dead.cloned() }));
+        self.leave(taken.into_iter().map(|row| Leaving { lane: lane.clone(), row, bytes }), end);
         if !self.gone.is_empty() && self.gone_due.is_none() {
             self.gone_due = Some(clock::now() + DELETE_WITHIN);
+        }
+    }
+
+    /// Rows that are off the books are deleted with one of the next transactions.
+    fn leave(&mut self, rows: impl IntoIterator<Item = Leaving>, end: &End) {
+        for Leaving { lane, row, bytes } in rows {
+            self.room.leaving = self.room.leaving.saturating_add(bytes);
+            self.gone.push(Gone { lane, row, bytes, end: end.clone() });
         }
     }
 
@@ -325,10 +363,11 @@ fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
         let Some(class) = Class::stored(row.get(3)?) else { continue };
         lanes.add(LaneInfo { id: LaneId(row.get(0)?), endpoint, class, seq: row.get(4)? });
     }
-    let mut select = db.prepare("SELECT id, lane FROM outbox ORDER BY id")?;
+    let mut select = db.prepare("SELECT id, lane, length(item) FROM outbox ORDER BY id")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?));
+        let bytes = outbox::row_bytes(usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default());
+        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?), bytes);
     }
     Ok(lanes)
 }

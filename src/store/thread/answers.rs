@@ -45,7 +45,8 @@ impl Thread {
         Figures {
             totals: self.ledger.totals(queued),
             reasons: self.ledger.reasons(),
-            dead_letters: self.dead_letters,
+            dead_letters: self.room.dead.rows,
+            drops: self.room.drops.clone(),
             fault: self.fault.clone(),
         }
     }
