@@ -149,6 +149,25 @@ impl Lanes {
         rows
     }
 
+    /// Forgets rows that are not on disk any more.
+    pub(super) fn retain(&mut self, mut there: impl FnMut(RowId) -> bool) {
+        self.queued = 0;
+        for lane in self.lanes.values_mut() {
+            let before = lane.rows();
+            let mut queue = std::mem::take(&mut lane.queue);
+            while let Some(row) = queue.pop() {
+                if there(row) {
+                    lane.queue.push(row);
+                }
+            }
+            lane.returned.retain(|row| there(*row));
+            lane.claimed.retain(|row| there(*row));
+            lane.kept.retain(|row| there(*row));
+            lane.weigh(before - lane.rows());
+            self.queued += count(lane.rows());
+        }
+    }
+
     /// Lanes with rows to hand out that the uplink was not told of since it last found them empty.
     pub fn announce(&mut self, lane: LaneId) -> Option<LaneInfo> {
         let lane = self.lanes.get_mut(&lane)?;

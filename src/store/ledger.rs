@@ -134,15 +134,12 @@ impl Ledger {
 
     /// Writes what the open transaction adds, inside it.
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut upsert = db.prepare_cached(
-            "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET samples = samples + excluded.samples",
-        )?;
-        for ((tenant, class, term, reason), samples) in &self.pending {
-            let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
-            upsert.execute(params![tenant.as_str(), class.number(), term.name(), reason, samples])?;
-        }
-        Ok(())
+        upsert(db, &self.pending)
+    }
+
+    /// Writes all that was committed, into an empty table.
+    pub(super) fn write_all(&self, db: &Connection) -> rusqlite::Result<()> {
+        upsert(db, &self.committed)
     }
 
     /// After COMMIT: what was added is on disk.
@@ -187,4 +184,16 @@ impl Ledger {
         }
         reasons
     }
+}
+
+fn upsert(db: &Connection, figures: &BTreeMap<Key, u64>) -> rusqlite::Result<()> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET samples = samples + excluded.samples",
+    )?;
+    for ((tenant, class, term, reason), samples) in figures {
+        let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
+        upsert.execute(params![tenant.as_str(), class.number(), term.name(), reason, samples])?;
+    }
+    Ok(())
 }

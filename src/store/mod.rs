@@ -10,6 +10,7 @@ mod latest;
 pub mod ledger;
 mod outbox;
 mod quota;
+mod recover;
 mod reserve;
 mod schema;
 #[cfg(test)]
@@ -148,6 +149,18 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is not even room to open it.
+    #[error("no room is left on the file system of {}", path.display())]
+    Full {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// Nothing can be written.
+    #[error("the file system of {} is read-only", path.display())]
+    ReadOnly {
+        /// The state directory.
+        path: PathBuf,
+    },
     /// SQLite refused.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -198,6 +211,30 @@ pub(crate) enum Command {
     Stop(oneshot::Sender<()>),
 }
 
+impl OpenError {
+    /// What it comes down to, where that is simpler than what was said.
+    fn sharpened(self, dir: &Path) -> Self {
+        use rusqlite::ErrorCode;
+        use std::io::ErrorKind;
+        let path = dir.to_owned();
+        let full = |dir| reserve::space(dir).is_some_and(|space| space.free < 64 << 10);
+        match &self {
+            Self::Directory { source, .. } => match source.kind() {
+                ErrorKind::StorageFull => Self::Full { path },
+                ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
+                _ => self,
+            },
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Self::Full { path },
+                Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if full(dir) => Self::Full { path },
+                _ => self,
+            },
+            _ => self,
+        }
+    }
+}
+
 impl Class {
     /// Its number in the tables.
     pub const fn number(self) -> i64 {
@@ -232,9 +269,18 @@ pub fn open(
     directory: &Directory,
     shape: Shape,
 ) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
+    start(options, directory, shape).map_err(|error| error.sharpened(&options.dir))
+}
+
+fn start(
+    options: &Options,
+    directory: &Directory,
+    shape: Shape,
+) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
     let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
     std::fs::create_dir_all(&options.dir).map_err(unusable)?;
     let lock = lock(&options.dir)?;
+    recover::resume(&options.dir).map_err(unusable)?;
     let bell = Arc::new(Bell::default());
     // The uplink has one question per lane under way at most and waits for room otherwise; the thread
     // never waits for the uplink, so this cannot lock up.

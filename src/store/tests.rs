@@ -1,5 +1,6 @@
 //! The store as a whole, on a real database in a temporary directory.
 
+mod damage;
 mod room;
 
 use super::*;

@@ -14,9 +14,10 @@ use super::{
     lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
     ledger::Ledger,
-    outbox,
+    outbox, recover,
 };
 use crate::{
+    backoff::Rng,
     endpoints::{Directory, EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Shape,
@@ -64,7 +65,18 @@ pub(super) struct Thread {
     room: Room,
     uplink: Option<mpsc::UnboundedSender<Event>>,
     fault: Option<String>,
+    /// The database is damaged.
+    damaged: bool,
     stop: Option<oneshot::Sender<()>>,
+}
+
+/// What is read at start.
+struct Books {
+    db: Connection,
+    room: Room,
+    lanes: Lanes,
+    ledger: Ledger,
+    latest: Latest,
 }
 
 /// A row that is off the books and still on disk.
@@ -116,6 +128,14 @@ struct Sum {
     bytes: u64,
 }
 
+impl Books {
+    fn open(options: &Options) -> Result<Self, OpenError> {
+        let (db, room) = Room::open(options)?;
+        let (lanes, ledger, latest) = (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db)?);
+        Ok(Self { db, room, lanes, ledger, latest })
+    }
+}
+
 impl Thread {
     /// Opens the database and reads what the books need.
     pub(super) fn open(
@@ -125,9 +145,13 @@ impl Thread {
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
-        let (db, room) = Room::open(options)?;
-        let lanes = read_lanes(&db)?;
-        let ledger = Ledger::load(&db)?;
+        let Books { db, room, lanes, ledger, latest } = match Books::open(options) {
+            Err(OpenError::Sqlite(error)) if recover::is_damage(&error) => {
+                recover::salvage(&options.dir, None, &mut Rng::new())?;
+                Books::open(options)?
+            }
+            opened => opened?,
+        };
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
@@ -144,7 +168,7 @@ impl Thread {
             );
         }
         Ok(Self {
-            latest: Latest::load(&db)?,
+            latest,
             latest_due: clock::now() + LATEST_EVERY,
             db,
             shape,
@@ -164,6 +188,7 @@ impl Thread {
             uplink: None,
             room,
             fault: None,
+            damaged: false,
             stop: None,
         })
     }
@@ -171,6 +196,9 @@ impl Thread {
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
         loop {
+            if self.damaged && !self.mend() {
+                return;
+            }
             let more = self.gather();
             let now = clock::now();
             if self.stop.is_some() && !more {
@@ -267,6 +295,25 @@ impl Thread {
         }
     }
 
+    /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
+    /// not, the process ends and the next start tries again.
+    fn mend(&mut self) -> bool {
+        let mended = self.room.mend(&mut self.db, &self.ledger);
+        match mended {
+            Ok((ledger, rows)) => {
+                self.ledger = ledger;
+                self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
+                (self.damaged, self.fault) = (false, None);
+                self.gone_due = Some(clock::now());
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the damaged database could not be salvaged");
+                false
+            }
+        }
+    }
+
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let claimed = self.lanes.claim(lane, max_rows);
@@ -291,6 +338,7 @@ impl Thread {
                 }
                 Err(error) => {
                     self.fault = Some(error.to_string());
+                    self.damaged |= recover::is_damage(&error);
                     tracing::error!(%error, row = id.0, "a row could not be read");
                     unread.push(id);
                 }

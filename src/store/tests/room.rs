@@ -19,20 +19,20 @@ fn large(n: i64) -> Sample {
 }
 
 impl Site {
-    async fn submit_large(&self, endpoint: &str, numbers: Range<i64>) -> Result<(), Refused> {
+    pub(super) async fn submit_large(&self, endpoint: &str, numbers: Range<i64>) -> Result<(), Refused> {
         let intake = self.store.intake().await.unwrap();
         let name = EndpointName::new(endpoint).unwrap();
         let receipt = intake.submit(&name, numbers.map(large).collect(), Urgency::Urgent).await.unwrap();
         receipt.committed().await
     }
 
-    async fn stop(self) -> tempfile::TempDir {
+    pub(super) async fn stop(self) -> tempfile::TempDir {
         self.store.stop().await.unwrap();
         self.died.await.unwrap_err();
         self.dir
     }
 
-    async fn reason(&self, reason: &str) -> u64 {
+    pub(super) async fn reason(&self, reason: &str) -> u64 {
         self.store.figures().await.unwrap().reasons.get(reason).copied().unwrap_or_default()
     }
 
@@ -189,4 +189,32 @@ async fn clock_until(so: impl Fn() -> bool) {
         assert!(adapter_api::clock::now() < deadline, "it did not come about");
         adapter_api::clock::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn rows_that_are_too_old_go_and_are_counted() {
+    let site = site();
+    site.submit("a", 0..10).await.unwrap();
+    let now = adapter_api::Clock::trusting().wall_us();
+    site.submit("a", now..now + 5).await.unwrap();
+    let limits = Limits { max_age: Some(Duration::from_secs(3_600)), ..Limits::default() };
+    let site = open_with(site.stop().await, true, limits);
+    while site.totals().await.queued > 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(site.reason("dropped(age)").await, 10);
+}
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_made_is_a_plain_fault() {
+    // On procfs nobody, root neither, can make a directory.
+    let options = Options {
+        dir: PathBuf::from("/proc/tidegate"),
+        commit_within: Duration::ZERO,
+        max_sample_bytes: 1,
+        limits: Limits::default(),
+    };
+    let directory = Arc::new(Directory::default());
+    let refused = open(&options, &directory, Shape::new(directory.clone(), true)).unwrap_err();
+    assert!(matches!(refused, OpenError::Directory { .. }), "{refused}");
 }

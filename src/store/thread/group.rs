@@ -5,7 +5,7 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Verdict,
-    store::{Class, LaneId, LaneInfo, RowId, ledger::Term, outbox},
+    store::{Class, LaneId, LaneInfo, RowId, ledger::Term, outbox, recover},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
 use rusqlite::{ErrorCode, params};
@@ -60,6 +60,7 @@ impl Thread {
             tracing::error!(%error, "a transaction failed; it is tried again");
         }
         self.fault = Some(error.to_string());
+        self.damaged |= recover::is_damage(error);
         let (refused, reason) = match self.room.is_full(error) {
             true => (Refused::Full, "disk_full"),
             false => (Refused::Failed, "transaction_failed"),

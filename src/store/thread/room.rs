@@ -4,9 +4,13 @@
 //! Not here: how much may be kept (`quota`), and which rows go (`lanes::share`).
 
 use super::{DELETES, End, Sum, Thread, Written};
+use crate::backoff::Rng;
 use crate::store::{
-    OpenError, Options, database, outbox,
+    OpenError, Options, database,
+    ledger::Ledger,
+    outbox,
     quota::{Drops, Level, Limits, Measure, WhenFull},
+    recover,
     reserve::{self, Reserve, Space},
     schema,
 };
@@ -76,12 +80,27 @@ impl Room {
             drops: BTreeMap::new(),
             full: false,
             vacuum_due: None,
-            age_due: options.limits.max_age.map(|_| now + AGE_EVERY),
+            age_due: options.limits.max_age.map(|_| now),
             offset_us: offset_us(now),
             disbelieved: now,
         };
         room.rebuild();
         Ok((db, room))
+    }
+
+    /// Replaces a damaged database. Returns the ledger and the ids of the rows that are left.
+    pub(super) fn mend(
+        &mut self,
+        db: &mut Connection,
+        ledger: &Ledger,
+    ) -> Result<(Ledger, Vec<i64>), OpenError> {
+        *db = Connection::open_in_memory()?;
+        recover::salvage(&self.dir, Some(ledger), &mut Rng::new())?;
+        self.reserve = Reserve::new(&self.dir);
+        *db = schema::open(&database(&self.dir))?;
+        let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
+        let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        Ok((Ledger::load(db)?, rows))
     }
 
     /// When there is something to tidy up.
