@@ -75,6 +75,12 @@ impl Config {
         Self { state_dir: site.path("state"), uplink, tables }
     }
 
+    /// Another state directory.
+    pub(crate) fn state_dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.state_dir);
+        self
+    }
+
     /// A key of `[uplink]` that holds text, such as a duration.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         writeln!(self.uplink, "{key} = {value:?}").unwrap();

@@ -5,7 +5,8 @@
 //! on lines that begin with `FIGURE`.
 //!
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
-//! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`.
+//! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
+//! `TIDEGATE_TEST_DISK` (a small file system).
 #![cfg(feature = "test-hooks")]
 #![expect(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@ mod arrivals;
 mod cli;
 mod crash;
 mod cutter;
+mod disk;
 mod gateway;
 mod outage;
 mod peers;
