@@ -166,22 +166,40 @@ fn a_disk_filled_by_another_program_does_not_stop_the_delivery() {
     assert!(waiting > 0 && platform.accepted() > 0, "rows are in the air: {waiting} queued");
     println!("FIGURE disk full of another's: {waiting} of {ROWS} rows queued when it was full");
     gateway.until_drained();
+    assert!(gateway.has_logged("the reserve was given up"));
 
-    // Once more, to the last byte, and a restart in that state.
-    disk.fill();
-    let taken = (1..=50).filter(|n| pusher.try_push("p1", &(ROWS + n).to_string())).count() as u64;
-    disk.fill();
+    // Restarted in that state, and filled once more.
     assert!(gateway.terminate().success());
     gateway.start();
     gateway.until_up();
+    disk.fill();
+    let mut pusher = Pusher::connect(port);
+    let mut taken = (1..=50).filter(|n| pusher.try_push("p1", &(ROWS + n).to_string())).count() as u64;
     gateway.until_drained();
+
+    // Filled while it was down: not even a journal can be begun without the reserve.
+    fs::remove_file(disk.ballast()).unwrap();
+    until("the reserve is whole", PATIENCE, || {
+        taken += u64::from(pusher.try_push("p1", &(ROWS + 50 + taken + 1).to_string()));
+        (disk.length("reserve") >= RESERVE).then_some(())
+    });
+    gateway.until_drained();
+    assert!(gateway.terminate().success());
+    disk.fill();
+    assert_eq!(disk.free(), 0);
+    gateway.start();
+    gateway.until_up();
+    let mut pusher = Pusher::connect(port);
+    taken += (1..=50).filter(|n| pusher.try_push("p1", &(2 * ROWS + n).to_string())).count() as u64;
+    gateway.until_drained();
+    assert_eq!(disk.length("reserve"), 0, "it was given up");
     let tight = gateway.ledger();
-    println!("FIGURE disk full of another's: {taken} of 50 samples taken while it was full; {tight:?}");
+    println!("FIGURE disk full of another's: {taken} samples taken after it was full; {tight:?}");
 
     fs::remove_file(disk.ballast()).unwrap();
-    let mut pusher = Pusher::connect(port);
     until("samples are taken again", PATIENCE, || {
-        pusher.try_push("p1", &(ROWS + 51).to_string()).then_some(())
+        let more = pusher.try_push("p1", &(3 * ROWS).to_string());
+        more.then_some(())
     });
     gateway.until_drained();
     disk.until_space_is_given_back();

@@ -172,6 +172,11 @@ impl Gateway {
         (String::from_utf8(text).unwrap(), output.status.success())
     }
 
+    /// Whether its journal has this text.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap_or_default().contains(text)
+    }
+
     /// A life.
     pub(crate) fn start(&mut self) {
         self.start_to_fail(None);

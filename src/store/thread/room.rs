@@ -31,6 +31,8 @@ const EMPTY_BYTES: u64 = 1 << 20;
 /// After the last commit, and between two steps.
 const VACUUM_AFTER: Duration = Duration::from_secs(1);
 const VACUUM_PAUSE: Duration = Duration::from_millis(10);
+/// What is left free when the reserve is built.
+const BESIDES: u64 = 1 << 20;
 /// With so little left, whatever SQLite calls the failure is a full disk.
 const NOTHING_LEFT: u64 = 128 << 10;
 
@@ -127,10 +129,9 @@ impl Room {
         }
     }
 
-    /// Makes the reserve whole again, when there is room besides.
+    /// Makes the reserve whole again, when there is room for a few commits besides.
     fn rebuild(&mut self) {
-        let Some(Space { total, .. }) = reserve::space(&self.dir) else { return };
-        self.reserve.build(self.limits.min_free.min(total / 16));
+        self.reserve.build(BESIDES);
     }
 
     fn measure(&self, db: &Connection) -> rusqlite::Result<Measure> {
@@ -140,10 +141,13 @@ impl Room {
         };
         // A file system that does not say has room.
         let space = reserve::space(&self.dir).unwrap_or(Space { free: u64::MAX / 4, total: 0 });
+        let file = pages("PRAGMA page_count")?;
+        // What is in the journal so far needs its place in the file, too.
+        let written = std::fs::metadata(database(&self.dir)).map_or(0, |found| found.len());
         Ok(Measure {
-            file: pages("PRAGMA page_count")?,
+            file,
             empty: pages("PRAGMA freelist_count")?,
-            free: space.free,
+            free: space.free.saturating_sub(file.saturating_sub(written)),
             total: space.total,
             reserve_lacks: self.reserve.lacks(),
         })
