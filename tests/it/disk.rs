@@ -20,7 +20,8 @@ use std::{
 
 /// In one submission.
 const BATCH: u64 = 5_000;
-const RESERVE: u64 = 8_000_000;
+/// The reserve on such a disk, at least: a quarter of it.
+const RESERVE: u64 = 6_000_000;
 
 /// The small file system, empty.
 struct Disk(PathBuf);
