@@ -28,7 +28,7 @@
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store |
-//! | [`store`] | durable before answered, deleted only with proof |
+//! | [`store`] | durable before answered, deleted only with proof, within its quota, salvaged when damaged |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
 //! | [`supervisor`] | units, each on its own thread, restarted with backoff |

@@ -6,26 +6,27 @@
 //! rows again, which is allowed.
 
 mod answers;
+mod books;
 mod group;
 mod room;
 
 use super::{
-    Class, Command, Event, LaneId, OpenError, Options, RowId,
+    Command, Event, LaneId, OpenError, Options, RowId,
     lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
     ledger::Ledger,
     outbox, recover,
 };
 use crate::{
-    backoff::Rng,
-    endpoints::{Directory, EndpointKey, Tenant},
+    endpoints::Directory,
     failpoint::{self, Point},
     shape::Shape,
 };
 use adapter_api::{
-    EndpointName, Instant, Offer, Refused, Submission, Urgency,
+    Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
+use books::Books;
 use room::Room;
 use rusqlite::Connection;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -68,15 +69,6 @@ pub(super) struct Thread {
     /// The database is damaged.
     damaged: bool,
     stop: Option<oneshot::Sender<()>>,
-}
-
-/// What is read at start.
-struct Books {
-    db: Connection,
-    room: Room,
-    lanes: Lanes,
-    ledger: Ledger,
-    latest: Latest,
 }
 
 /// A row that is off the books and still on disk.
@@ -128,14 +120,6 @@ struct Sum {
     bytes: u64,
 }
 
-impl Books {
-    fn open(options: &Options) -> Result<Self, OpenError> {
-        let (db, room) = Room::open(options)?;
-        let (lanes, ledger, latest) = (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db)?);
-        Ok(Self { db, room, lanes, ledger, latest })
-    }
-}
-
 impl Thread {
     /// Opens the database and reads what the books need.
     pub(super) fn open(
@@ -145,13 +129,7 @@ impl Thread {
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
-        let Books { db, room, lanes, ledger, latest } = match Books::open(options) {
-            Err(OpenError::Sqlite(error)) if recover::is_damage(&error) => {
-                recover::salvage(&options.dir, None, &mut Rng::new())?;
-                Books::open(options)?
-            }
-            opened => opened?,
-        };
+        let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
@@ -295,25 +273,6 @@ impl Thread {
         }
     }
 
-    /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
-    /// not, the process ends and the next start tries again.
-    fn mend(&mut self) -> bool {
-        let mended = self.room.mend(&mut self.db, &self.ledger);
-        match mended {
-            Ok((ledger, rows)) => {
-                self.ledger = ledger;
-                self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
-                (self.damaged, self.fault) = (false, None);
-                self.gone_due = Some(clock::now());
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the damaged database could not be salvaged");
-                false
-            }
-        }
-    }
-
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let claimed = self.lanes.claim(lane, max_rows);
@@ -399,25 +358,6 @@ impl Thread {
             reply(stop, ());
         }
     }
-}
-
-fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
-    let mut lanes = Lanes::default();
-    let mut select = db.prepare("SELECT id, tenant, endpoint, class, seq FROM lane")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let Ok(name) = EndpointName::new(&row.get::<_, String>(2)?) else { continue };
-        let endpoint = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(1)?), name };
-        let Some(class) = Class::stored(row.get(3)?) else { continue };
-        lanes.add(LaneInfo { id: LaneId(row.get(0)?), endpoint, class, seq: row.get(4)? });
-    }
-    let mut select = db.prepare("SELECT id, lane, length(item) FROM outbox ORDER BY id")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let bytes = outbox::row_bytes(usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default());
-        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?), bytes);
-    }
-    Ok(lanes)
 }
 
 fn offered(submission: &Submission) -> u64 {

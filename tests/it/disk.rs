@@ -16,6 +16,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     path::PathBuf,
+    process::Command,
 };
 
 /// In one submission.
@@ -63,6 +64,11 @@ impl Disk {
         for size in [1 << 16, 1 << 12, 1] {
             write_until_full(&mut ballast, &vec![7; size]);
         }
+    }
+
+    fn remount(&self, how: &str) {
+        let mount = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status();
+        assert!(mount.unwrap().success(), "{} cannot be mounted {how}", self.0.display());
     }
 
     /// The length of a file of the store; 0 if it is not there.
@@ -210,6 +216,24 @@ fn a_disk_filled_by_another_program_does_not_stop_the_delivery() {
     assert_eq!((ledger.landed, ledger.dropped), (arrivals.first.len() as u64, 0), "{ledger:?}");
     assert_eq!(ledger.stored, ROWS + taken + 1, "{ledger:?}");
     arrivals.assert_in_order();
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_read_only_file_system_is_said_plainly_and_a_start_later_works() {
+    let Some(disk) = Disk::find() else { return };
+    let site = Site::new();
+    let broker = Broker::start(&site, true);
+    let config = Config::kaa(&site, broker.port()).state_dir(&disk.state()).pushed(1, free_port());
+    let mut gateway = Gateway::new(&site, &config, 5);
+    disk.remount("ro");
+    gateway.start();
+    let ended = gateway.ended("it does not start");
+    disk.remount("rw");
+    assert!(!ended.success());
+    assert!(gateway.has_logged("is read-only"));
+    gateway.start();
+    gateway.until_up();
     assert!(gateway.terminate().success());
 }
 

@@ -214,7 +214,8 @@ impl Gateway {
         assert_eq!(status.signal(), Some(9), "ended by {status} instead of the fail point {point}");
     }
 
-    fn ended(&mut self, what: &str) -> ExitStatus {
+    /// Waits until it ends by itself, and how.
+    pub(crate) fn ended(&mut self, what: &str) -> ExitStatus {
         let child = self.child.as_mut().expect("it runs");
         let status = until(what, PATIENCE, || child.try_wait().unwrap());
         self.child = None;
