@@ -98,6 +98,7 @@ impl Daemon {
             commit_within: config.store.commit_within,
             max_sample_bytes: config.store.max_sample_bytes,
             boot_id: clock::boot_id(),
+            limits: config.store.limits.clone(),
         };
         // Before anything is seen outside: a second gateway must not push the first one off its broker.
         let socket = control::server::bind(&config.gateway.control_socket)?;

@@ -28,7 +28,7 @@
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store |
-//! | [`store`] | durable before answered, deleted only with proof |
+//! | [`store`] | durable before answered, deleted only with proof, within its quota, salvaged when damaged |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
 //! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |
@@ -49,7 +49,8 @@
 //! 2. `adapter_modbus::value`: registers become a `Reading`
 //! 3. `adapter_api::Intake::submit`: the `Sample` waits for room, not for the commit
 //! 4. `store::thread::Thread::gather`: taken in turn from the units' channels
-//! 5. `store::thread::Thread::commit`: `shape::Shape::admit`, `store::outbox::insert`, COMMIT (I1)
+//! 5. `store::thread::Thread::commit`: what has to go for it (I10), `shape::Shape::admit`,
+//!    `store::outbox::insert`, COMMIT (I1)
 //! 6. `adapter_api::Submission::answer`: now, and not before, the `Receipt` resolves
 //! 7. `store::lanes::Lanes::announce`: the lane is `Event::Ready`
 //! 8. `uplink::outflow::Outflow::poll_wish`: the lane's turn, if the window has room: `Command::Next`
@@ -73,13 +74,15 @@
 //! - **I8** One adapter's crash, stall or flood reaches no other; one bad device no other device.
 //!   `supervisor.rs`, each adapter's schedule.
 //! - **I9** An invalid file never replaces a valid configuration. `config/mod.rs`.
+//! - **I10** Disk use stays under the quota; every loss is counted and reported. `store/quota.rs`,
+//!   `store/lanes/share.rs`, `store/thread/room.rs`.
 //! - **I11** A secret is never printed. `config/secret.rs`, `dialect/path.rs`.
 //! - **I12** Only `clock.rs` reads a clock; tasks and threads have an owner; only `store/` touches
 //!   SQLite. `.clippy.toml`, `tests/tidy.rs`.
 //!
 //! I5 (an order is acknowledged only when it is in the inbox), I6 (`begin` is committed before an
-//! order touches a wire), I7 (only a verified image reaches an adapter) and I10 (disk use stays under
-//! the quota) come with orders, firmware and quotas.
+//! order touches a wire) and I7 (only a verified image reaches an adapter) come with orders and
+//! firmware.
 
 pub mod backoff;
 pub mod cli;

@@ -102,7 +102,7 @@ fn each_thing_is_touched_where_it_belongs() {
         // Wall time goes into stamps, and into no timer.
         (
             "wall_us()",
-            &["adapters/api/src/clock.rs", "src/trust/", "src/store/thread.rs", "src/control/view.rs"],
+            &["adapters/api/src/clock.rs", "src/trust/", "src/store/thread", "src/control/view.rs"],
         ),
         ("judging_us()", &["adapters/api/src/clock.rs", "src/uplink/tls.rs"]),
         ("thread::Builder", &["src/store/mod.rs", "src/supervisor.rs", "adapters/api/src/testkit.rs"]),

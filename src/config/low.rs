@@ -39,6 +39,18 @@ pub(super) struct Clock {
 pub(super) struct Store {
     pub(super) commit_within: Span,
     pub(super) max_sample_bytes: u64,
+    pub(super) max_bytes: u64,
+    pub(super) max_age: Option<Span>,
+    pub(super) min_free: u64,
+    pub(super) when_full: WhenFull,
+}
+
+/// What becomes of new samples when the store may not grow.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum WhenFull {
+    DropOldest,
+    Refuse,
 }
 
 /// `[uplink]`
@@ -100,7 +112,14 @@ impl Default for Clock {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { commit_within: Span::from_millis(200), max_sample_bytes: 65_536 }
+        Self {
+            commit_within: Span::from_millis(200),
+            max_sample_bytes: 65_536,
+            max_bytes: 1 << 30,
+            max_age: None,
+            min_free: 64 << 20,
+            when_full: WhenFull::DropOldest,
+        }
     }
 }
 

@@ -22,8 +22,10 @@ mod uplink;
 use crate::{
     endpoints::{Directory, Endpoint},
     shape::DeviceTime,
+    store::{Limits, WhenFull},
     trust::Choice,
 };
+use adapter_api::Span;
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
@@ -92,6 +94,8 @@ pub struct StoreConfig {
     pub commit_within: Duration,
     /// A larger sample is refused.
     pub max_sample_bytes: usize,
+    /// How much is kept, for how long, and what goes when there is more.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -232,7 +236,18 @@ fn store(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<StoreConfig> {
     }
     let largest = u64::try_from(adapter_api::UNIT_BYTES).unwrap_or(u64::MAX);
     let max_sample_bytes = range(notes, &at.key("max_sample_bytes"), low.max_sample_bytes, 256..=largest);
-    Some(StoreConfig { commit_within, max_sample_bytes })
+    range(notes, &at.key("max_bytes"), low.max_bytes, 1 << 20..=1 << 40);
+    range(notes, &at.key("min_free"), low.min_free, 0..=1 << 40);
+    let max_age = low.max_age.map(Span::duration);
+    if max_age.is_some_and(|age| age < Duration::from_secs(60)) {
+        notes.error(&at.key("max_age"), "out of range: expected at least \"1m\"");
+    }
+    let when_full = match low.when_full {
+        low::WhenFull::DropOldest => WhenFull::DropOldest,
+        low::WhenFull::Refuse => WhenFull::Refuse,
+    };
+    let limits = Limits { max_bytes: low.max_bytes, max_age, min_free: low.min_free, when_full };
+    Some(StoreConfig { commit_within, max_sample_bytes, limits })
 }
 
 /// A number within its limits.

@@ -66,6 +66,7 @@ impl View {
             "balance": figures.totals.balance(),
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
+            "drops": figures.drops,
             "store_fault": figures.fault,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))

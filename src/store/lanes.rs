@@ -4,6 +4,8 @@
 //! against 3.1 without. Ids are kept delta-coded, are rebuilt by one scan at start, and payloads are
 //! read when they fly. A row is in exactly one place: `queue`, `returned`, `claimed` or `kept`.
 
+pub(super) mod share;
+
 use super::{Class, LaneId, RowId};
 use crate::endpoints::EndpointKey;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -40,6 +42,8 @@ struct Lane {
     claimed: Vec<RowId>,
     /// Rows of a newer format: left alone.
     kept: Vec<RowId>,
+    /// Of all these rows, about: what leaves is taken for average.
+    bytes: u64,
     /// The uplink knows that there is something.
     announced: bool,
 }
@@ -68,6 +72,7 @@ impl Lanes {
             queue: IdQueue::default(),
             claimed: Vec::new(),
             kept: Vec::new(),
+            bytes: 0,
             announced: false,
         });
     }
@@ -77,10 +82,11 @@ impl Lanes {
         self.newest.get(&(endpoint.clone(), class)).copied()
     }
 
-    /// Adds a committed row. Ids of a lane ascend.
-    pub fn push(&mut self, lane: LaneId, row: RowId) {
+    /// Adds a committed row of so many bytes. Ids of a lane ascend.
+    pub fn push(&mut self, lane: LaneId, row: RowId, bytes: u64) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.queue.push(row);
+            lane.bytes = lane.bytes.saturating_add(bytes);
             self.queued += 1;
         }
     }
@@ -104,6 +110,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&lane) else { return Vec::new() };
         let rows: HashSet<RowId> = rows.iter().copied().collect();
         let taken: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
+        lane.weigh(taken.len());
         self.queued = self.queued.saturating_sub(count(taken.len()));
         taken
     }
@@ -139,8 +146,28 @@ impl Lanes {
         {
             rows.push(row);
         }
+        lane.weigh(rows.len());
         self.queued = self.queued.saturating_sub(count(rows.len()));
         rows
+    }
+
+    /// Forgets rows that are not on disk any more.
+    pub(super) fn retain(&mut self, mut there: impl FnMut(RowId) -> bool) {
+        self.queued = 0;
+        for lane in self.lanes.values_mut() {
+            let before = lane.rows();
+            let mut queue = std::mem::take(&mut lane.queue);
+            while let Some(row) = queue.pop() {
+                if there(row) {
+                    lane.queue.push(row);
+                }
+            }
+            lane.returned.retain(|row| there(*row));
+            lane.claimed.retain(|row| there(*row));
+            lane.kept.retain(|row| there(*row));
+            lane.weigh(before - lane.rows());
+            self.queued += count(lane.rows());
+        }
     }
 
     /// Lanes with rows to hand out that the uplink was not told of since it last found them empty.
@@ -183,7 +210,7 @@ impl Lanes {
 
     /// Every lane with the number of its rows, in flight ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&LaneInfo, usize)> {
-        self.lanes.values().map(|lane| (&lane.info, lane.waiting() + lane.claimed.len() + lane.kept.len()))
+        self.lanes.values().map(|lane| (&lane.info, lane.rows()))
     }
 
     /// Rows on the books.
@@ -195,6 +222,22 @@ impl Lanes {
 impl Lane {
     fn waiting(&self) -> usize {
         self.returned.len() + self.queue.len
+    }
+
+    fn rows(&self) -> usize {
+        self.waiting() + self.claimed.len() + self.kept.len()
+    }
+
+    /// After so many rows have left.
+    fn weigh(&mut self, left: usize) {
+        let (now, before) = (count(self.rows()), count(self.rows() + left));
+        let bytes = u128::from(self.bytes) * u128::from(now) / u128::from(before.max(1));
+        self.bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// An average row.
+    fn row_bytes(&self) -> u64 {
+        self.bytes / count(self.rows()).max(1)
     }
 }
 
@@ -254,7 +297,7 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.add(LaneInfo { id: LANE, endpoint, class: Class::Telemetry, seq: 0 });
         for row in rows {
-            lanes.push(LANE, RowId(*row));
+            lanes.push(LANE, RowId(*row), 10);
         }
         lanes
     }
@@ -299,11 +342,11 @@ mod tests {
     fn a_lane_is_announced_once_until_it_was_found_empty() {
         let mut lanes = lanes(&[1]);
         assert!(lanes.announce(LANE).is_some());
-        lanes.push(LANE, RowId(2));
+        lanes.push(LANE, RowId(2), 10);
         assert!(lanes.announce(LANE).is_none());
         lanes.claim(LANE, 9);
         assert!(!lanes.has_more(LANE));
-        lanes.push(LANE, RowId(3));
+        lanes.push(LANE, RowId(3), 10);
         assert!(lanes.announce(LANE).is_some());
     }
 }

@@ -30,6 +30,8 @@ pub enum Term {
     Dead,
     /// Deleted by hand.
     Discarded,
+    /// Dead letters that went to make room for younger ones. In no equation: they stay dead.
+    Forgotten,
 }
 
 /// Sums over tenants, classes and reasons; `queued` counted from the table.
@@ -65,7 +67,7 @@ pub struct Ledger {
 }
 
 impl Term {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Offered,
         Self::Refused,
         Self::Suppressed,
@@ -74,6 +76,7 @@ impl Term {
         Self::Dropped,
         Self::Dead,
         Self::Discarded,
+        Self::Forgotten,
     ];
 
     /// Its name in the table.
@@ -87,6 +90,7 @@ impl Term {
             Self::Dropped => "dropped",
             Self::Dead => "dead",
             Self::Discarded => "discarded",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -131,15 +135,12 @@ impl Ledger {
 
     /// Writes what the open transaction adds, inside it.
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut upsert = db.prepare_cached(
-            "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET samples = samples + excluded.samples",
-        )?;
-        for ((tenant, class, term, reason), samples) in &self.pending {
-            let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
-            upsert.execute(params![tenant.as_str(), class.number(), term.name(), reason, samples])?;
-        }
-        Ok(())
+        upsert(db, &self.pending)
+    }
+
+    /// Writes all that was committed, into an empty table.
+    pub(super) fn write_all(&self, db: &Connection) -> rusqlite::Result<()> {
+        upsert(db, &self.committed)
     }
 
     /// After COMMIT: what was added is on disk.
@@ -168,6 +169,7 @@ impl Ledger {
                 Term::Dropped => &mut totals.dropped,
                 Term::Dead => &mut totals.dead,
                 Term::Discarded => &mut totals.discarded,
+                Term::Forgotten => continue,
             };
             *total = total.saturating_add(*samples);
         }
@@ -185,4 +187,16 @@ impl Ledger {
         }
         reasons
     }
+}
+
+fn upsert(db: &Connection, figures: &BTreeMap<Key, u64>) -> rusqlite::Result<()> {
+    let mut upsert = db.prepare_cached(
+        "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET samples = samples + excluded.samples",
+    )?;
+    for ((tenant, class, term, reason), samples) in figures {
+        let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
+        upsert.execute(params![tenant.as_str(), class.number(), term.name(), reason, samples])?;
+    }
+    Ok(())
 }

@@ -10,6 +10,9 @@ pub mod lanes;
 mod latest;
 pub mod ledger;
 mod outbox;
+mod quota;
+mod recover;
+mod reserve;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
+pub use quota::{Drops, Limits, WhenFull};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -113,6 +117,8 @@ pub struct Options {
     pub max_sample_bytes: usize,
     /// What tells this boot from all others.
     pub boot_id: String,
+    /// How much it may keep.
+    pub limits: Limits,
 }
 
 /// Why the store could not be opened.
@@ -148,6 +154,18 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is not even room to open it.
+    #[error("no room is left on the file system of {}", path.display())]
+    Full {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// Nothing can be written.
+    #[error("the file system of {} is read-only", path.display())]
+    ReadOnly {
+        /// The state directory.
+        path: PathBuf,
+    },
     /// SQLite refused.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -168,6 +186,12 @@ impl OpenError {
             }
             Self::Locked { path } => {
                 (Code::DatabaseLocked, "another tidegate runs on this directory".into(), Some(path))
+            }
+            Self::Full { path } => {
+                (Code::DatabaseFault, "no room is left on the file system of the database".into(), Some(path))
+            }
+            Self::ReadOnly { path } => {
+                (Code::DirectoryReadOnly, "the state directory cannot be written".into(), Some(path))
             }
             Self::Directory { path, source } if source.kind() == K::ReadOnlyFilesystem => {
                 (Code::DirectoryReadOnly, "the state directory cannot be written".into(), Some(path))
@@ -204,6 +228,8 @@ pub struct Figures {
     pub reasons: BTreeMap<String, u64>,
     /// Dead letters.
     pub dead_letters: u64,
+    /// What was dropped since the start, by reason.
+    pub drops: BTreeMap<&'static str, Drops>,
     /// Why the last transaction failed, if it did.
     pub fault: Option<String>,
 }
@@ -236,6 +262,30 @@ pub(crate) enum Command {
     Time { offset_us: i64, answer: oneshot::Sender<bool> },
     EndHold,
     Stop(oneshot::Sender<()>),
+}
+
+impl OpenError {
+    /// What it comes down to, where that is simpler than what was said.
+    fn sharpened(self, dir: &Path) -> Self {
+        use rusqlite::ErrorCode;
+        use std::io::ErrorKind;
+        let path = dir.to_owned();
+        let full = |dir| reserve::space(dir).is_some_and(|space| space.free < 64 << 10);
+        match &self {
+            Self::Directory { source, .. } => match source.kind() {
+                ErrorKind::StorageFull => Self::Full { path },
+                ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
+                _ => self,
+            },
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Self::Full { path },
+                Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if full(dir) => Self::Full { path },
+                _ => self,
+            },
+            _ => self,
+        }
+    }
 }
 
 impl Class {
@@ -272,9 +322,18 @@ pub fn open(
     directory: &Directory,
     shape: Shape,
 ) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
+    start(options, directory, shape).map_err(|error| error.sharpened(&options.dir))
+}
+
+fn start(
+    options: &Options,
+    directory: &Directory,
+    shape: Shape,
+) -> Result<(Store, oneshot::Receiver<()>), OpenError> {
     let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
     std::fs::create_dir_all(&options.dir).map_err(unusable)?;
     let lock = lock(&options.dir)?;
+    recover::resume(&options.dir).map_err(unusable)?;
     let bell = Arc::new(Bell::default());
     // The uplink has one question per lane under way at most and waits for room otherwise; the thread
     // never waits for the uplink, so this cannot lock up.

@@ -14,13 +14,53 @@ pub(super) fn columns(at: Stamp) -> (i64, Option<i64>) {
     }
 }
 
-/// Writes one sample, inside the caller's transaction.
-pub(super) fn insert(db: &Connection, lane: LaneId, sample: &Sample) -> rusqlite::Result<RowId> {
+/// Longest reason of a dead letter, in bytes: it is the platform's text.
+const REASON: usize = 256;
+
+/// The bytes a row takes, about, with an item of so many.
+pub(super) fn row_bytes(item: usize) -> u64 {
+    u64::try_from(item).unwrap_or(u64::MAX).saturating_add(24)
+}
+
+/// A reason as it is kept.
+pub(super) fn short(reason: &str) -> &str {
+    (0..=REASON).rev().find_map(|end| reason.get(..end)).filter(|_| reason.len() > REASON).unwrap_or(reason)
+}
+
+/// The earliest and the latest wall time of some rows, µs since 1970.
+pub(super) type Range = Option<(i64, i64)>;
+
+/// Writes one sample, inside the caller's transaction. Returns its bytes, too.
+pub(super) fn insert(db: &Connection, lane: LaneId, sample: &Sample) -> rusqlite::Result<(RowId, u64)> {
     let (stamp, boot) = columns(sample.at);
+    let item = super::item::encode(sample);
     let mut insert =
         db.prepare_cached("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, ?3, ?4)")?;
-    insert.execute(params![lane.0, stamp, boot, super::item::encode(sample)])?;
-    Ok(RowId(db.last_insert_rowid()))
+    insert.execute(params![lane.0, stamp, boot, item])?;
+    Ok((RowId(db.last_insert_rowid()), row_bytes(item.len())))
+}
+
+/// A row's wall time; `None` where it has none, or is no more.
+pub(super) fn wall_us(db: &Connection, row: RowId) -> rusqlite::Result<Option<i64>> {
+    let mut select = db.prepare_cached("SELECT stamp FROM outbox WHERE id = ?1 AND boot IS NULL")?;
+    select.query_row([row.0], |r| r.get(0)).optional()
+}
+
+/// The earliest and the latest wall time of rows in id order.
+pub(super) fn range(db: &Connection, rows: &[RowId]) -> rusqlite::Result<Range> {
+    let mut select = db.prepare_cached(
+        "SELECT min(stamp), max(stamp) FROM outbox WHERE id BETWEEN ?1 AND ?2 AND boot IS NULL",
+    )?;
+    let mut range: Range = None;
+    for run in rows.chunk_by(|a, b| b.0 == a.0 + 1) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let found: (Option<i64>, Option<i64>) =
+            select.query_row([first.0, last.0], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        if let (Some(first), Some(last)) = found {
+            range = Some(range.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
+        }
+    }
+    Ok(range)
 }
 
 /// Reads one row.
@@ -55,4 +95,32 @@ pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -
         copy.execute(params![row.0, tenant, lane.endpoint.name.as_str(), lane.class.number(), reason])?;
     delete(db, &[row])?;
     Ok(copied > 0)
+}
+
+/// The dead letters, and their bytes.
+pub(super) fn dead(db: &Connection) -> rusqlite::Result<(i64, i64)> {
+    db.query_row(
+        "SELECT count(*), coalesce(sum(length(item) + length(endpoint) + length(reason)), 0) FROM dead",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+}
+
+/// Deletes the oldest dead letters until so many bytes of them are gone. Returns how many, and their bytes.
+pub(super) fn forget(db: &Connection, bytes: u64) -> rusqlite::Result<(u64, u64)> {
+    let mut select = db.prepare_cached(
+        "SELECT id, length(item) + length(endpoint) + length(reason) FROM dead ORDER BY id LIMIT 4096",
+    )?;
+    let mut letters = select.query([])?;
+    let (mut last, mut count, mut freed) = (i64::MIN, 0, 0);
+    while freed < bytes
+        && let Some(letter) = letters.next()?
+    {
+        last = letter.get(0)?;
+        count += 1;
+        freed += u64::try_from(letter.get::<_, i64>(1)?).unwrap_or_default();
+    }
+    drop(letters);
+    db.prepare_cached("DELETE FROM dead WHERE id <= ?1")?.execute([last])?;
+    Ok((count, freed))
 }

@@ -1,5 +1,7 @@
 //! The store as a whole, on a real database in a temporary directory.
 
+mod damage;
+mod room;
 mod time;
 
 use super::*;
@@ -27,10 +29,18 @@ fn endpoint(name: &str) -> Endpoint {
 }
 
 fn open_in(dir: tempfile::TempDir, uplink: bool) -> Site {
-    open_in_boot(dir, uplink, "boot-1")
+    open_with(dir, uplink, Limits::default())
 }
 
 fn open_in_boot(dir: tempfile::TempDir, uplink: bool, boot: &str) -> Site {
+    open_as(dir, uplink, boot, Limits::default())
+}
+
+fn open_with(dir: tempfile::TempDir, uplink: bool, limits: Limits) -> Site {
+    open_as(dir, uplink, "boot-1", limits)
+}
+
+fn open_as(dir: tempfile::TempDir, uplink: bool, boot: &str, limits: Limits) -> Site {
     let mut off = endpoint("off");
     off.enabled = false;
     let directory = Arc::new(Directory::new([endpoint("a"), endpoint("b"), off]));
@@ -40,6 +50,7 @@ fn open_in_boot(dir: tempfile::TempDir, uplink: bool, boot: &str) -> Site {
         commit_within: Duration::from_millis(50),
         max_sample_bytes: 1_000,
         boot_id: boot.into(),
+        limits,
     };
     let (store, died) = open(&options, &directory, shape).unwrap();
     Site { dir, store, died }
@@ -268,6 +279,7 @@ async fn a_second_gateway_on_the_directory_is_refused() {
         commit_within: Duration::ZERO,
         max_sample_bytes: 1,
         boot_id: "boot-1".into(),
+        limits: Limits::default(),
     };
     let directory = Arc::new(Directory::default());
     let refused = open(&options, &directory, Shape::new(directory.clone(), true));

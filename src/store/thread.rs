@@ -6,32 +6,36 @@
 //! rows again, which is allowed.
 
 mod answers;
+mod books;
 mod group;
+mod room;
 mod sessions;
 mod time;
 
 use super::{
-    Class, Command, Event, LaneId, OpenError, Options, RowId,
+    Command, Event, LaneId, OpenError, Options, RowId,
     boots::{Boots, Moment},
-    lanes::{LaneInfo, Lanes},
+    lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
     ledger::Ledger,
-    outbox, schema,
+    outbox, recover,
 };
 use crate::{
-    endpoints::{Directory, EndpointKey, Tenant},
+    endpoints::{Directory, EndpointKey},
     failpoint::{self, Point},
     shape::Shape,
     uplink::outflow::FlightId,
 };
 use adapter_api::{
-    Clock, EndpointName, Instant, Offer, Refused, Submission, Urgency,
+    Clock, Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
+use books::Books;
+use room::Room;
 use rusqlite::Connection;
 use sessions::Sessions;
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -66,15 +70,17 @@ pub(super) struct Thread {
     commit_within: Duration,
     gone: Vec<Gone>,
     gone_due: Option<Instant>,
-    /// Offered and refused in a transaction that failed: counted with the next one.
-    uncounted: u64,
+    /// Offered and refused in a transaction that failed, and why: counted with the next one.
+    uncounted: BTreeMap<&'static str, u64>,
+    room: Room,
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
-    dead_letters: u64,
     fault: Option<String>,
+    /// The database is damaged.
+    damaged: bool,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -82,33 +88,49 @@ pub(super) struct Thread {
 struct Gone {
     lane: LaneInfo,
     row: RowId,
-    /// Set: it goes to the dead letters. Not set: it landed.
-    dead: Option<Dead>,
+    /// About.
+    bytes: u64,
+    end: End,
 }
 
-/// A row on its way to the dead letters.
+/// What became of a row.
 #[derive(Clone)]
-struct Dead {
-    reason: Arc<str>,
-    /// Told when it is there.
-    flight: FlightId,
+enum End {
+    Landed,
+    /// It goes to the dead letters, for this reason; the flight is told when it is there.
+    Dead(Arc<str>, FlightId),
+    /// For want of space or age.
+    Dropped(&'static str),
 }
 
 /// What a transaction did, to be told after COMMIT.
 #[derive(Default)]
 struct Written {
     /// Rows that are new on disk.
-    rows: Vec<(LaneId, RowId)>,
+    rows: Vec<(LaneId, RowId, u64)>,
+    /// Bytes that may still be written.
+    room: u64,
     /// Lanes that are new on disk.
     lanes: Vec<LaneInfo>,
     /// One result per submission of the group.
     results: Vec<Result<(), Refused>>,
     /// Leading entries of `gone` that are done with.
     gone: usize,
-    /// Dead letters that are new on disk.
-    dead: u64,
+    /// Dead letters that are new on disk, and their bytes.
+    dead: Sum,
+    /// Dead letters that had to go.
+    forgotten: Sum,
+    /// What was dropped: why, how many, and the range of their stamps.
+    drops: Vec<(&'static str, u64, outbox::Range)>,
     /// `latest` was written.
     latest: bool,
+}
+
+/// Rows and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    rows: u64,
+    bytes: u64,
 }
 
 impl Thread {
@@ -120,15 +142,12 @@ impl Thread {
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, OpenError> {
-        let db = schema::open(&super::database(&options.dir))?;
-        let lanes = read_lanes(&db)?;
-        let ledger = Ledger::load(&db)?;
+        let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let dead: i64 = db.query_row("SELECT count(*) FROM dead", [], |row| row.get(0))?;
         let orphans = lanes
             .iter()
             .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
@@ -144,7 +163,7 @@ impl Thread {
             clock: Clock::untrusted(boots.present()),
             boots,
             timeless: BTreeSet::new(),
-            latest: Latest::load(&db)?,
+            latest,
             latest_due: clock::now() + LATEST_EVERY,
             db,
             shape,
@@ -158,11 +177,13 @@ impl Thread {
             group_due: None,
             commit_within: options.commit_within,
             gone: Vec::new(),
-            gone_due: None,
-            uncounted: 0,
+            // The quota may be a smaller one than that of the last run.
+            gone_due: Some(clock::now()),
+            uncounted: BTreeMap::new(),
             sessions: Sessions::default(),
-            dead_letters: u64::try_from(dead).unwrap_or_default(),
+            room,
             fault: None,
+            damaged: false,
             stop: None,
         })
     }
@@ -170,6 +191,9 @@ impl Thread {
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
         loop {
+            if self.damaged && !self.mend() {
+                return;
+            }
             let more = self.gather();
             let now = clock::now();
             if self.stop.is_some() && !more {
@@ -177,7 +201,10 @@ impl Thread {
             }
             match self.due(now) {
                 Some(due) if due <= now => self.commit(now),
-                due if !more => self.bell.wait(due),
+                due if !more => match self.room.due() {
+                    Some(chore) if chore <= now => self.tidy(now),
+                    chore => self.bell.wait([due, chore].into_iter().flatten().min()),
+                },
                 _ => {}
             }
         }
@@ -244,13 +271,14 @@ impl Thread {
             Command::Next { lane, max_rows, max_bytes } => self.next(lane, max_rows, max_bytes),
             Command::Landed(landed) => {
                 failpoint::pass(Point::AfterConfirmation);
-                self.off_the_books(landed.lane(), landed.rows(), None);
+                self.off_the_books(landed.lane(), landed.rows(), &End::Landed);
                 self.sessions.tell(&landed.lane().endpoint, Event::Taken(landed.flight()));
             }
             Command::Bury(buried) => {
                 // Told after COMMIT: what comes after it in its lane waits until it cannot come again.
-                let dead = Dead { reason: buried.reason().into(), flight: buried.flight() };
-                self.off_the_books(buried.lane(), &[buried.row()], Some(&dead));
+                let reason = outbox::short(buried.reason()).into();
+                let end = End::Dead(reason, buried.flight());
+                self.off_the_books(buried.lane(), &[buried.row()], &end);
                 self.gone_due = Some(clock::now());
             }
             Command::Release { lane, rows } => self.lanes.release(lane, &rows),
@@ -314,6 +342,7 @@ impl Thread {
                 }
                 Err(error) => {
                     self.fault = Some(error.to_string());
+                    self.damaged |= recover::is_damage(&error);
                     tracing::error!(%error, row = id.0, "a row could not be read");
                     unread.push(id);
                 }
@@ -331,11 +360,20 @@ impl Thread {
         }
     }
 
-    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], dead: Option<&Dead>) {
+    fn off_the_books(&mut self, lane: &LaneInfo, rows: &[RowId], end: &End) {
+        let bytes = self.lanes.row_bytes(lane.id);
         let taken = self.lanes.take(lane.id, rows);
-        self.gone.extend(taken.into_iter().map(|row| Gone { lane: lane.clone(), row, dead: dead.cloned() }));
+        self.leave(taken.into_iter().map(|row| Leaving { lane: lane.clone(), row, bytes }), end);
         if !self.gone.is_empty() && self.gone_due.is_none() {
             self.gone_due = Some(clock::now() + DELETE_WITHIN);
+        }
+    }
+
+    /// Rows that are off the books are deleted with one of the next transactions.
+    fn leave(&mut self, rows: impl IntoIterator<Item = Leaving>, end: &End) {
+        for Leaving { lane, row, bytes } in rows {
+            self.room.leaving = self.room.leaving.saturating_add(bytes);
+            self.gone.push(Gone { lane, row, bytes, end: end.clone() });
         }
     }
 
@@ -364,24 +402,6 @@ impl Thread {
             reply(stop, ());
         }
     }
-}
-
-fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
-    let mut lanes = Lanes::default();
-    let mut select = db.prepare("SELECT id, tenant, endpoint, class, seq FROM lane")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let Ok(name) = EndpointName::new(&row.get::<_, String>(2)?) else { continue };
-        let endpoint = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(1)?), name };
-        let Some(class) = Class::stored(row.get(3)?) else { continue };
-        lanes.add(LaneInfo { id: LaneId(row.get(0)?), endpoint, class, seq: row.get(4)? });
-    }
-    let mut select = db.prepare("SELECT id, lane FROM outbox ORDER BY id")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?));
-    }
-    Ok(lanes)
 }
 
 fn offered(submission: &Submission) -> u64 {

@@ -88,6 +88,12 @@ impl Config {
         self
     }
 
+    /// Another state directory.
+    pub(crate) fn state_dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.state_dir);
+        self
+    }
+
     /// A key of `[uplink]` that holds text, such as a duration.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         writeln!(self.uplink, "{key} = {value:?}").unwrap();
@@ -210,6 +216,11 @@ impl Gateway {
         (String::from_utf8(text).unwrap(), output.status.success())
     }
 
+    /// Whether its journal has this text.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap_or_default().contains(text)
+    }
+
     /// A life.
     pub(crate) fn start(&mut self) {
         self.start_to_fail(None);
@@ -247,7 +258,8 @@ impl Gateway {
         assert_eq!(status.signal(), Some(9), "ended by {status} instead of the fail point {point}");
     }
 
-    fn ended(&mut self, what: &str) -> ExitStatus {
+    /// Waits until it ends by itself, and how.
+    pub(crate) fn ended(&mut self, what: &str) -> ExitStatus {
         let child = self.child.as_mut().expect("it runs");
         let status = until(what, PATIENCE, || child.try_wait().unwrap());
         self.child = None;

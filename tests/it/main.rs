@@ -6,7 +6,8 @@
 //!
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
 //! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
-//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew).
+//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew),
+//! `TIDEGATE_TEST_DISK` (a small file system).
 #![cfg(feature = "test-hooks")]
 #![expect(
     clippy::unwrap_used,
@@ -25,6 +26,7 @@ mod cli;
 mod clock;
 mod crash;
 mod cutter;
+mod disk;
 mod faults;
 mod gateway;
 mod links;

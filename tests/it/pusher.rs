@@ -46,6 +46,11 @@ impl Pusher {
         assert_eq!(answer, format!("ok {what}"), "of {endpoint}");
     }
 
+    /// Pushes one number. Returns whether it was acknowledged; it may be refused.
+    pub(crate) fn try_push(&mut self, endpoint: &str, what: &str) -> bool {
+        self.ask(&format!("{endpoint} {what}")).unwrap() == format!("ok {what}")
+    }
+
     /// Pushes a sample with the member `poison`, which must be acknowledged like any other.
     pub(crate) fn poison(&mut self, endpoint: &str, number: u64) {
         let answer = self.ask(&format!("poison {endpoint} {number}")).unwrap();

@@ -53,13 +53,19 @@ impl Thread {
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
         let mut totals = self.ledger.totals(queued);
         let mut reasons = self.ledger.reasons();
-        if self.uncounted > 0 {
+        for (reason, samples) in &self.uncounted {
             // Refused in a transaction that failed: in the table with the next one that does not.
-            totals.offered += self.uncounted;
-            totals.refused += self.uncounted;
-            *reasons.entry("refused(transaction_failed)".into()).or_default() += self.uncounted;
+            totals.offered += samples;
+            totals.refused += samples;
+            *reasons.entry(format!("refused({reason})")).or_default() += samples;
         }
-        Figures { totals, reasons, dead_letters: self.dead_letters, fault: self.fault.clone() }
+        Figures {
+            totals,
+            reasons,
+            dead_letters: self.room.dead.rows,
+            drops: self.room.drops.clone(),
+            fault: self.fault.clone(),
+        }
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {

@@ -1,11 +1,11 @@
 //! What one transaction does: the group's samples in, what is gone out, the ledger; then the answers.
 
-use super::{DELETE_WITHIN, DELETES, Gone, LATEST_EVERY, Thread, Written, offered};
+use super::{DELETE_WITHIN, DELETES, End, Gone, LATEST_EVERY, Sum, Thread, Written, offered, room};
 use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Verdict,
-    store::{Class, Event, LaneId, LaneInfo, RowId, ledger::Term, outbox},
+    store::{Class, Event, LaneId, LaneInfo, RowId, ledger::Term, outbox, recover},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
 use rusqlite::{ErrorCode, params};
@@ -19,11 +19,14 @@ impl Thread {
     pub(super) fn commit(&mut self, now: Instant) {
         let group = std::mem::take(&mut self.group);
         self.group_due = None;
-        let written = self.transact(&group, now).inspect_err(|_| {
-            // What could not be rolled back is closed by SQLite itself.
-            let _already = self.db.execute_batch("ROLLBACK");
-            self.ledger.rolled_back();
-        });
+        let room = self.make_room(&group);
+        let mut written = self.attempt(&group, room, now);
+        if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
+            self.room.full = true;
+            if self.room.reserve.give_up() {
+                written = self.attempt(&group, room, now);
+            }
+        }
         match written {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 // Another program has the file locked. Nothing was begun: the group waits.
@@ -39,28 +42,56 @@ impl Thread {
                 self.settle(written, group, now);
             }
             Err(error) => {
-                if self.fault.is_none() {
-                    tracing::error!(%error, "a transaction failed; its samples are refused, deletes are tried again");
+                let alone = group.is_empty();
+                self.refuse(group, &error, now);
+                // What leaves must not wait for what cannot come in.
+                if !alone
+                    && !self.gone.is_empty()
+                    && let Ok(written) = self.attempt(&[], 0, now)
+                {
+                    self.settle(written, Vec::new(), now);
                 }
-                self.fault = Some(error.to_string());
-                self.uncounted += group.iter().map(offered).sum::<u64>();
-                group.into_iter().for_each(|submission| submission.answer(Err(Refused::Failed)));
-                // Deletes are kept and tried again; `latest` can wait.
-                self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
-                self.latest_due = now + LATEST_EVERY;
             }
         }
+        self.after_commit(now);
+    }
+
+    fn attempt(&mut self, group: &[Submission], room: u64, now: Instant) -> rusqlite::Result<Written> {
+        self.transact(group, room, now).inspect_err(|_| {
+            // What could not be rolled back is closed by SQLite itself.
+            let _already = self.db.execute_batch("ROLLBACK");
+            self.ledger.rolled_back();
+        })
+    }
+
+    /// After a transaction that failed.
+    fn refuse(&mut self, group: Vec<Submission>, error: &rusqlite::Error, now: Instant) {
+        if self.fault.is_none() {
+            tracing::error!(%error, "a transaction failed; it is tried again");
+        }
+        self.fault = Some(error.to_string());
+        self.damaged |= recover::is_damage(error);
+        let (refused, reason) = match self.room.is_full(error) {
+            true => (Refused::Full, "disk_full"),
+            false => (Refused::Failed, "transaction_failed"),
+        };
+        *self.uncounted.entry(reason).or_default() += group.iter().map(offered).sum::<u64>();
+        group.into_iter().for_each(|submission| submission.answer(Err(refused)));
+        // Deletes are kept and tried again; `latest` can wait.
+        self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
+        self.latest_due = now + LATEST_EVERY;
     }
 
     pub(super) fn settle(&mut self, written: Written, group: Vec<Submission>, now: Instant) {
         self.ledger.committed();
-        self.uncounted = 0;
-        self.dead_letters += written.dead;
+        self.uncounted.clear();
         for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
-            if let Some(dead) = gone.dead {
-                self.sessions.tell(&gone.lane.endpoint, Event::Taken(dead.flight));
+            self.room.leaving = self.room.leaving.saturating_sub(gone.bytes);
+            if let End::Dead(_, flight) = gone.end {
+                self.sessions.tell(&gone.lane.endpoint, Event::Taken(flight));
             }
         }
+        self.room.count(&written);
         self.gone_due = (!self.gone.is_empty()).then_some(now);
         if written.latest {
             self.latest.written();
@@ -79,30 +110,30 @@ impl Thread {
         for (submission, result) in group.into_iter().zip(written.results) {
             submission.answer(result);
         }
-        for (lane, row) in written.rows {
-            self.lanes.push(lane, row);
+        for (lane, row, bytes) in written.rows {
+            self.lanes.push(lane, row, bytes);
             self.announce(lane);
         }
     }
 
-    pub(super) fn transact(&mut self, group: &[Submission], now: Instant) -> rusqlite::Result<Written> {
-        let mut written = Written::default();
+    pub(super) fn transact(
+        &mut self,
+        group: &[Submission],
+        room: u64,
+        now: Instant,
+    ) -> rusqlite::Result<Written> {
+        let mut written = Written { room, ..Written::default() };
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        if self.uncounted > 0 {
-            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Offered, "", self.uncounted);
-            self.ledger.add(
-                &Tenant::default(),
-                Class::Telemetry,
-                Term::Refused,
-                "transaction_failed",
-                self.uncounted,
-            );
+        for (reason, samples) in &self.uncounted {
+            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Offered, "", *samples);
+            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Refused, reason, *samples);
         }
+        // First, for what comes takes the pages of what goes.
+        self.write_gone(&mut written)?;
         for submission in group {
             let result = self.write_submission(submission, &mut written)?;
             written.results.push(result);
         }
-        self.write_gone(&mut written)?;
         if self.latest.is_changed() && (self.latest_due <= now || self.stop.is_some()) {
             self.latest.write(&self.db)?;
             written.latest = true;
@@ -144,6 +175,12 @@ impl Thread {
             (Verdict::Keep(key), Offer::Samples(samples)) => (key, samples),
         };
         self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
+        let bytes = room::bytes(samples);
+        let Some(room) = written.room.checked_sub(bytes) else {
+            self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "full", count);
+            return Ok(Err(Refused::Full));
+        };
+        written.room = room;
         let (rows, lanes) = (written.rows.len(), written.lanes.len());
         self.db.prepare_cached("SAVEPOINT submission")?.execute([])?;
         match self.write_samples(&key, samples, written) {
@@ -152,8 +189,9 @@ impl Thread {
                 self.ledger.add(&key.tenant, Class::Telemetry, Term::Stored, "", count);
                 Ok(Ok(()))
             }
+            // Not about this submission: SQLite may have rolled back all of the transaction.
+            Err(error) if is_of_the_disk(&error) => Err(error),
             Err(error) => {
-                // Fails itself where SQLite has rolled back the whole transaction: then the group failed.
                 self.db.execute_batch("ROLLBACK TO submission; RELEASE submission")?;
                 written.rows.truncate(rows);
                 written.lanes.truncate(lanes);
@@ -189,45 +227,82 @@ impl Thread {
             }
         };
         for sample in samples {
-            written.rows.push((lane, outbox::insert(&self.db, lane, sample)?));
+            let (row, bytes) = outbox::insert(&self.db, lane, sample)?;
+            written.rows.push((lane, row, bytes));
         }
         Ok(())
     }
 
-    /// Deletes landed rows and buries dead ones, counting what really changed.
+    /// Deletes landed and dropped rows and buries dead ones (I2), counting what really changed.
     pub(super) fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
         written.gone = self.gone.len().min(DELETES);
         let Some(gone) = self.gone.get_mut(..written.gone) else { return Ok(()) };
         // In id order, which is cheap. The order in `gone` has no meaning.
         gone.sort_unstable_by_key(|gone| gone.row);
-        let mut landed: Vec<&Gone> = Vec::with_capacity(gone.len());
+        let mut leaving: Vec<&Gone> = Vec::with_capacity(gone.len());
         for gone in gone.iter() {
-            match &gone.dead {
-                None => landed.push(gone),
-                Some(dead) => {
-                    let buried = u64::from(outbox::bury(&self.db, &gone.lane, gone.row, &dead.reason)?);
-                    self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class, Term::Dead, "", buried);
-                    written.dead += buried;
+            let End::Dead(reason, _) = &gone.end else {
+                leaving.push(gone);
+                continue;
+            };
+            if outbox::bury(&self.db, &gone.lane, gone.row, reason)? {
+                self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class, Term::Dead, "", 1);
+                written.dead.rows += 1;
+                let text = reason.len() + gone.lane.endpoint.name.as_str().len();
+                written.dead.bytes += gone.bytes + u64::try_from(text).unwrap_or_default();
+            }
+        }
+        leaving.sort_by(|a, b| (a.account(), a.row).cmp(&(b.account(), b.row)));
+        for same in leaving.chunk_by(|a, b| a.account() == b.account()) {
+            let Some(first) = same.first() else { continue };
+            let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
+            let (tenant, class, dropped) = first.account();
+            let range = if dropped.is_some() { outbox::range(&self.db, &rows)? } else { None };
+            let deleted = u64::try_from(outbox::delete(&self.db, &rows)?).unwrap_or_default();
+            match dropped {
+                None => self.ledger.add(tenant, class, Term::Landed, "", deleted),
+                Some(reason) => {
+                    self.ledger.add(tenant, class, Term::Dropped, reason, deleted);
+                    written.drops.push((reason, deleted, range));
                 }
             }
         }
-        landed.sort_by(|a, b| {
-            (&a.lane.endpoint.tenant, a.lane.class, a.row).cmp(&(
-                &b.lane.endpoint.tenant,
-                b.lane.class,
-                b.row,
-            ))
-        });
-        for same in landed
-            .chunk_by(|a, b| a.lane.endpoint.tenant == b.lane.endpoint.tenant && a.lane.class == b.lane.class)
-        {
-            let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
-            let deleted = outbox::delete(&self.db, &rows)?;
-            if let Some(first) = same.first() {
-                let deleted = u64::try_from(deleted).unwrap_or_default();
-                self.ledger.add(&first.lane.endpoint.tenant, first.lane.class, Term::Landed, "", deleted);
-            }
+        self.write_forgotten(written)
+    }
+
+    /// Dead letters have a part of the quota; the oldest go.
+    fn write_forgotten(&mut self, written: &mut Written) -> rusqlite::Result<()> {
+        let bytes = self.room.dead.bytes.saturating_add(written.dead.bytes);
+        let excess = bytes.saturating_sub(self.room.limits.dead_bytes());
+        if excess > 0 {
+            let (rows, bytes) = outbox::forget(&self.db, excess)?;
+            written.forgotten = Sum { rows, bytes };
+            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Forgotten, "quota", rows);
         }
         Ok(())
     }
+}
+
+impl Gone {
+    /// Under which term of the ledger it goes, unless it is buried.
+    fn account(&self) -> (&Tenant, Class, Option<&'static str>) {
+        let dropped = match self.end {
+            End::Dropped(reason) => Some(reason),
+            End::Landed | End::Dead(..) => None,
+        };
+        (&self.lane.endpoint.tenant, self.lane.class, dropped)
+    }
+}
+
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+        )
+    )
 }

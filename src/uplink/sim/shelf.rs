@@ -88,7 +88,7 @@ impl Shelf {
             self.lanes.add(info.clone());
         }
         for (row, (lane, _)) in &self.rows {
-            self.lanes.push(self.infos[*lane].id, RowId(*row));
+            self.lanes.push(self.infos[*lane].id, RowId(*row), 1);
         }
     }
 
@@ -105,7 +105,7 @@ impl Shelf {
             self.rows.insert(self.last_row, (lane, self.numbers[lane]));
             self.numbers[lane] += 1;
             self.stored += 1;
-            self.lanes.push(self.infos[lane].id, RowId(self.last_row));
+            self.lanes.push(self.infos[lane].id, RowId(self.last_row), 1);
         }
         self.lanes.announce(self.infos[lane].id).map(Event::Ready)
     }

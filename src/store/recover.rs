@@ -1,0 +1,275 @@
+//! Salvage of a damaged database: a new file, and in it every row that can still be read.
+//!
+//! Rows are read around the damage, upwards to it and downwards to it. What was not found again is
+//! counted `dropped(corrupt)`, so that the ledger balances (I10). Counters are raised by one block:
+//! what the old file gave out last may have been unreadable. The old file is kept once.
+
+use super::{OpenError, database, ledger::Ledger, reserve, schema};
+use crate::backoff::Rng;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, params};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Counters are raised by so much.
+const BLOCK: i64 = 65_536;
+/// Ids leapt over at first where reading fails.
+const LEAP: i64 = 64;
+
+/// A table: its name, its columns, and by which of them it can be walked.
+struct Table(&'static str, &'static str, &'static [&'static str]);
+
+const ROWS: [Table; 2] = [
+    Table("outbox", "id, lane, stamp, boot, item", &["id"]),
+    Table("dead", "id, tenant, endpoint, class, stamp, boot, item, reason", &["id"]),
+];
+const SMALL: [Table; 6] = [
+    Table("lane", "id, tenant, endpoint, class, seq", &["id", "tenant, endpoint, class, seq"]),
+    Table("ledger", "tenant, class, term, reason, samples", &["tenant, class, term, reason"]),
+    Table("latest", "tenant, endpoint, resource, stamp, boot, item", &["tenant, endpoint, resource"]),
+    Table("keep", "owner, key, value", &["owner, key"]),
+    Table("ids", "name, next", &["name"]),
+    Table("boot", "id, uuid, wall_offset_us", &["id"]),
+];
+const UPSERT: &str = "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
+     ON CONFLICT DO UPDATE SET samples = samples + excluded.samples";
+
+/// Whether a failure means that the file is damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Finishes a salvage that was cut short when the new file was complete; forgets one that was not.
+pub(super) fn resume(dir: &Path) -> io::Result<()> {
+    let (old, new) = (database(dir), beside(dir, ".new"));
+    if old.exists() || !beside(dir, ".damaged").exists() {
+        remove(&new)?;
+        return remove(&beside(dir, ".new-journal"));
+    }
+    if new.exists() {
+        move_journal(dir)?;
+        std::fs::rename(new, old)?;
+    }
+    Ok(())
+}
+
+/// Puts a new database in the place of the damaged one, which nobody has open. `known` is the ledger
+/// as it was in memory: better than what is on a damaged disk.
+pub(super) fn salvage(dir: &Path, known: Option<&Ledger>, rng: &mut Rng) -> Result<(), OpenError> {
+    let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
+    tracing::error!("the database is damaged; what can be read is copied to a new one");
+    let path = beside(dir, ".new");
+    for left in [".new", ".new-journal"] {
+        remove(&beside(dir, left)).map_err(unusable)?;
+    }
+    let size = std::fs::metadata(database(dir)).map_or(0, |file| file.len());
+    if reserve::space(dir).is_some_and(|space| space.free < size.saturating_add(1 << 20)) {
+        reserve::Reserve::new(dir).give_up();
+        // An older damaged file is worth less than what is copied now.
+        remove(&beside(dir, ".damaged")).map_err(unusable)?;
+    }
+    let new = schema::open(&path)?;
+    // Without a journal beside it, the file can be renamed.
+    new.execute_batch("PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;")?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let old = Connection::open_with_flags(database(dir), flags)?;
+    let whole = copy(&old, &new)?;
+    if let Some(known) = known {
+        new.execute_batch("DELETE FROM ledger")?;
+        known.write_all(&new)?;
+    } else if !whole {
+        tracing::error!("the ledger was damaged, too; it begins anew with what was found");
+        new.execute_batch("DELETE FROM ledger")?;
+    }
+    let (found, lost) = settle_ledger(&new)?;
+    raise_counters(&old, &new, rng)?;
+    new.execute_batch("COMMIT")?;
+    new.close().map_err(|(_, error)| error)?;
+    // Closing copies the journal into the file, if it can.
+    drop(old);
+    swap(dir, size).map_err(unusable)?;
+    tracing::error!(found, lost, "salvaged; the damaged file is kept beside the new one, once");
+    Ok(())
+}
+
+/// Copies all that can be read. Returns whether the ledger is whole.
+fn copy(old: &Connection, new: &Connection) -> rusqlite::Result<bool> {
+    let mut whole = true;
+    for Table(name, columns, orders) in SMALL {
+        for order in orders {
+            for direction in ["", " DESC"] {
+                let order = order.replace(',', &format!("{direction},")) + direction;
+                let select = format!("SELECT {columns} FROM {name} ORDER BY {order}");
+                let complete = copy_run(old, new, &select, &[], name, columns)?.1;
+                whole &= complete || name != "ledger";
+                if complete {
+                    break;
+                }
+            }
+        }
+    }
+    for Table(name, columns, _) in ROWS {
+        copy_around(old, new, name, columns)?;
+    }
+    // A row without its lane belongs to nobody.
+    new.execute_batch("DELETE FROM outbox WHERE lane NOT IN (SELECT id FROM lane)")?;
+    Ok(whole)
+}
+
+/// Upwards with leaps over what cannot be read, then downwards into what was leapt over.
+fn copy_around(old: &Connection, new: &Connection, name: &str, columns: &str) -> rusqlite::Result<()> {
+    let up = format!("SELECT {columns} FROM {name} WHERE id >= ?1 ORDER BY id");
+    let down = format!("SELECT {columns} FROM {name} WHERE id > ?1 AND id < ?2 ORDER BY id DESC");
+    let (mut from, mut leap, mut gaps) = (1_i64, LEAP, Vec::new());
+    loop {
+        let (last, complete) = copy_run(old, new, &up, &[&from], name, columns)?;
+        if complete {
+            break;
+        }
+        if let Some(last) = last {
+            (from, leap) = (last.saturating_add(1), LEAP);
+        }
+        let next = from.saturating_add(leap);
+        gaps.push((from.saturating_sub(1), next));
+        if next == i64::MAX {
+            break;
+        }
+        (from, leap) = (next, leap.saturating_mul(2));
+    }
+    for (low, high) in gaps {
+        copy_run(old, new, &down, &[&low, &high], name, columns)?;
+    }
+    Ok(())
+}
+
+/// Copies rows until one cannot be read. Returns the first column of the last one, if it is a number,
+/// and whether it was the end.
+fn copy_run(
+    old: &Connection,
+    new: &Connection,
+    select: &str,
+    bounds: &[&dyn ToSql],
+    name: &str,
+    columns: &str,
+) -> rusqlite::Result<(Option<i64>, bool)> {
+    // Without its schema nothing of the old file can be asked for.
+    let Ok(mut select) = old.prepare_cached(select) else { return Ok((None, false)) };
+    let places: Vec<String> = (1..=columns.split(',').count()).map(|n| format!("?{n}")).collect();
+    let insert = format!("INSERT OR IGNORE INTO {name}({columns}) VALUES ({})", places.join(", "));
+    let mut insert = new.prepare_cached(&insert)?;
+    let mut last = None;
+    let Ok(mut rows) = select.query(bounds) else { return Ok((None, false)) };
+    loop {
+        match rows.next() {
+            Ok(None) => return Ok((last, true)),
+            Err(_) => return Ok((last, false)),
+            Ok(Some(row)) => {
+                let Ok(values) = values(row, places.len()) else { return Ok((last, false)) };
+                if let Some(rusqlite::types::Value::Integer(id)) = values.first() {
+                    last = Some(*id);
+                }
+                match insert.execute(rusqlite::params_from_iter(values)) {
+                    Err(error) if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) => {
+                        return Err(error);
+                    }
+                    // Not of the type it was written with: damage that looks like a row.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<rusqlite::types::Value>> {
+    (0..columns).map(|column| row.get(column)).collect()
+}
+
+/// Counts what is missing as dropped. Returns how many rows were found and how many were lost.
+fn settle_ledger(new: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let mut select = new.prepare(
+        "SELECT tenant, class, sum(expected), sum(found) FROM (
+             SELECT tenant, class, CASE WHEN term = 'stored' THEN samples
+                 WHEN term IN ('landed', 'dropped', 'dead', 'discarded') THEN -samples ELSE 0 END AS expected, 0 AS found
+             FROM ledger
+             UNION ALL SELECT lane.tenant, lane.class, 0, 1 FROM outbox JOIN lane ON lane.id = outbox.lane)
+         GROUP BY tenant, class",
+    )?;
+    let accounts: Vec<(String, i64, i64, i64)> = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let (mut all_found, mut all_lost) = (0, 0);
+    for (tenant, class, expected, found) in accounts {
+        all_found += found;
+        let lost = expected - found;
+        if lost > 0 {
+            all_lost += lost;
+            new.execute(UPSERT, params![tenant, class, "dropped", "corrupt", lost])?;
+        } else if lost < 0 {
+            // The ledger itself was lost: what was found had been stored.
+            for term in ["offered", "stored"] {
+                new.execute(UPSERT, params![tenant, class, term, "", -lost])?;
+            }
+        }
+    }
+    Ok((all_found, all_lost))
+}
+
+/// Numbers are never given out twice: one block up, or anywhere if they cannot be read.
+fn raise_counters(old: &Connection, new: &Connection, rng: &mut Rng) -> rusqlite::Result<()> {
+    let raised = new.execute("UPDATE ids SET next = next + ?1", [BLOCK])?;
+    if raised == 0 {
+        new.execute("INSERT INTO ids(name, next) VALUES ('request', ?1)", [rng.i64(1..1 << 30)])?;
+    }
+    for name in ["outbox", "boot"] {
+        let read = |db: &Connection| {
+            let seq = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
+            db.query_row(seq, [name], |row| row.get::<_, i64>(0))
+        };
+        let known = match read(old) {
+            Ok(seq) => seq,
+            Err(rusqlite::Error::QueryReturnedNoRows) => 0,
+            Err(_) => rng.i64(1 << 40..1 << 41),
+        };
+        let found = read(new).unwrap_or_default();
+        new.execute("DELETE FROM sqlite_sequence WHERE name = ?1", [name])?;
+        let seq = known.max(found).saturating_add(BLOCK);
+        new.execute("INSERT INTO sqlite_sequence(name, seq) VALUES (?1, ?2)", params![name, seq])?;
+    }
+    Ok(())
+}
+
+/// In this order: `resume` finishes it wherever it is cut.
+fn swap(dir: &Path, size: u64) -> io::Result<()> {
+    std::fs::rename(database(dir), beside(dir, ".damaged"))?;
+    move_journal(dir)?;
+    std::fs::rename(beside(dir, ".new"), database(dir))?;
+    if reserve::space(dir).is_some_and(|space| space.free < size) {
+        tracing::warn!("there is no room to keep the damaged file");
+        remove(&beside(dir, ".damaged"))?;
+    }
+    Ok(())
+}
+
+/// The journal of the damaged file must not be taken for one of the new file.
+fn move_journal(dir: &Path) -> io::Result<()> {
+    remove(&beside(dir, "-shm"))?;
+    match std::fs::rename(beside(dir, "-wal"), beside(dir, ".damaged-wal")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn beside(dir: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(database(dir));
+    name.push(ending);
+    name.into()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! The reserve: a file of allocated bytes, given up when the disk is full. And how full the disk is.
+//!
+//! SQLite can neither delete nor checkpoint on a full disk: both write to the journal first. What the
+//! reserve held is then enough for deletes and one checkpoint, and they give more space back.
+
+use rustix::{fs, io::Errno};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// Twice the journal's size: once for the journal, once for what a checkpoint appends.
+const BYTES: u64 = 8 << 20;
+
+/// The reserve of a state directory.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    dir: PathBuf,
+    bytes: u64,
+    held: bool,
+}
+
+/// The file system of a directory.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Space {
+    /// Bytes that may still be written.
+    pub(super) free: u64,
+    /// Bytes it has.
+    pub(super) total: u64,
+}
+
+impl Reserve {
+    /// The reserve as it was left.
+    pub(super) fn new(dir: &Path) -> Self {
+        let path = dir.join("reserve");
+        // On a small file system it would be the better part of it.
+        let bytes = space(dir).map_or(BYTES, |space| BYTES.min(space.total / 4));
+        let held = std::fs::metadata(&path).is_ok_and(|file| file.len() >= bytes);
+        Self { path, dir: dir.to_owned(), bytes, held }
+    }
+
+    /// Bytes that are missing of it.
+    pub(super) fn lacks(&self) -> u64 {
+        if self.held { 0 } else { self.bytes }
+    }
+
+    /// Gives its bytes to the file system. Returns whether there were any.
+    pub(super) fn give_up(&mut self) -> bool {
+        let held = std::mem::take(&mut self.held);
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => {
+                tracing::warn!(bytes = self.bytes, "the file system is full; the reserve was given up");
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::error!(%error, "the reserve could not be given up");
+                self.held = held;
+                false
+            }
+        }
+    }
+
+    /// Allocates it, if so many bytes are free besides it.
+    pub(super) fn build(&mut self, besides: u64) {
+        let room = space(&self.dir).is_some_and(|space| space.free >= self.bytes.saturating_add(besides));
+        if self.held || !room {
+            return;
+        }
+        match allocate(&self.path, self.bytes) {
+            Ok(()) => self.held = true,
+            Err(error) => {
+                tracing::warn!(%error, "the reserve could not be allocated");
+                // Half a reserve is none; what is left of it is removed with the next try.
+                let _absent = std::fs::remove_file(&self.path);
+            }
+        }
+    }
+}
+
+/// How full the file system of a directory is; `None` if it does not say.
+pub(super) fn space(dir: &Path) -> Option<Space> {
+    let found = fs::statvfs(dir).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+}
+
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    match fs::fallocate(&file, fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(()),
+        // A file system that cannot: then by writing.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_all(&mut file, bytes),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_all(file: &mut File, bytes: u64) -> io::Result<()> {
+    let block = [0_u8; 4_096];
+    for _ in 0..bytes / 4_096 {
+        file.write_all(&block)?;
+    }
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn the_reserve_is_allocated_given_up_once_and_built_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path());
+        assert_eq!(reserve.lacks(), BYTES);
+        reserve.build(0);
+        assert_eq!(reserve.lacks(), 0);
+        let file = std::fs::metadata(dir.path().join("reserve")).unwrap();
+        assert!(file.blocks() * 512 >= BYTES, "its blocks are really there");
+        assert_eq!(Reserve::new(dir.path()).lacks(), 0, "found by the next start");
+        assert!(reserve.give_up());
+        assert!(!reserve.give_up());
+        reserve.build(u64::MAX);
+        assert_eq!(reserve.lacks(), BYTES, "not while there is no room besides");
+        reserve.build(0);
+        assert_eq!(reserve.lacks(), 0);
+    }
+}

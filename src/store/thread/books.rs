@@ -1,0 +1,84 @@
+//! The books: what of the database is in memory, read at start and after a salvage.
+
+use super::{Thread, room::Room};
+use crate::{
+    backoff::Rng,
+    endpoints::{EndpointKey, Tenant},
+    store::{
+        Class, LaneId, OpenError, Options, RowId,
+        lanes::{LaneInfo, Lanes},
+        latest::Latest,
+        ledger::Ledger,
+        outbox, recover,
+    },
+};
+use adapter_api::{EndpointName, clock};
+use rusqlite::Connection;
+
+/// What is read at start.
+pub(super) struct Books {
+    pub(super) db: Connection,
+    pub(super) room: Room,
+    pub(super) lanes: Lanes,
+    pub(super) ledger: Ledger,
+    pub(super) latest: Latest,
+}
+
+impl Books {
+    /// Opens the database and reads them; a damaged one is salvaged first.
+    pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
+        match Self::read(options) {
+            Err(OpenError::Sqlite(error)) if recover::is_damage(&error) => {
+                recover::salvage(&options.dir, None, &mut Rng::new())?;
+                Self::read(options)
+            }
+            opened => opened,
+        }
+    }
+
+    fn read(options: &Options) -> Result<Self, OpenError> {
+        let (db, room) = Room::open(options)?;
+        let (lanes, ledger, latest) = (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db)?);
+        Ok(Self { db, room, lanes, ledger, latest })
+    }
+}
+
+impl Thread {
+    /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
+    /// not, the process ends and the next start tries again.
+    pub(super) fn mend(&mut self) -> bool {
+        let mended = self.room.mend(&mut self.db, &self.ledger);
+        match mended {
+            Ok((ledger, rows)) => {
+                self.ledger = ledger;
+                self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
+                (self.damaged, self.fault) = (false, None);
+                self.gone_due = Some(clock::now());
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the damaged database could not be salvaged");
+                false
+            }
+        }
+    }
+}
+
+fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
+    let mut lanes = Lanes::default();
+    let mut select = db.prepare("SELECT id, tenant, endpoint, class, seq FROM lane")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let Ok(name) = EndpointName::new(&row.get::<_, String>(2)?) else { continue };
+        let endpoint = EndpointKey { tenant: Tenant::stored(&row.get::<_, String>(1)?), name };
+        let Some(class) = Class::stored(row.get(3)?) else { continue };
+        lanes.add(LaneInfo { id: LaneId(row.get(0)?), endpoint, class, seq: row.get(4)? });
+    }
+    let mut select = db.prepare("SELECT id, lane, length(item) FROM outbox ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let bytes = outbox::row_bytes(usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default());
+        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?), bytes);
+    }
+    Ok(lanes)
+}
