@@ -366,8 +366,7 @@ fn a_certificate_is_not_yet_valid_until_the_time_is_known_and_then_for_all_boots
     gateway.gateway.start();
     let first = gateway.ahead;
     gateway.push(10);
-    let refused =
-        |status: &serde_json::Value| status["uplink"]["last_error"].to_string().contains("not valid yet");
+    let refused = |status: &serde_json::Value| status["uplink"]["fault"]["code"] == "TG-122";
     gateway.gateway.until_status("the certificate is of the future", refused);
     gateway.learn();
     gateway.gateway.until_up();
