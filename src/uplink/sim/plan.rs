@@ -281,8 +281,8 @@ impl Plan {
     }
 
     /// Whether the platform takes this sample for wrong, whatever else. Never three of a lane in a row
-    /// (`outflow/tests.rs` has those: they are given up one a probe, which takes hours); with drops and
-    /// rules in between that cannot be promised, so it ends with the other faults.
+    /// (those are given up one a probe, which takes hours); with drops and rules in between that cannot be
+    /// promised, so it ends with the other faults.
     pub(super) fn is_poison(&self, now: Us, (_, number): super::Number) -> bool {
         let ends = self.kind == Kind::Wild && now >= self.faults_until;
         !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
