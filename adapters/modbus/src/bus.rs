@@ -315,15 +315,13 @@ impl Group {
             };
             let resource = wanted.resource.clone();
             let from = usize::from(wanted.want.start.saturating_sub(block.start));
-            let value = match answer {
-                Answer::Bits(bits) => bits.get(from).copied().map(Into::into),
-                Answer::Words(words) => words.get(from..).and_then(|words| wanted.form.decode(words)),
-                Answer::Refused(code) => {
-                    *place = Some(Reading::bad(resource, link::name(*code)));
-                    continue;
+            *place = match answer {
+                Answer::Bits(bits) => bits.get(from).map(|bit| Reading::measured(resource, *bit)),
+                Answer::Words(words) => {
+                    words.get(from..).and_then(|words| wanted.form.decode(resource, words))
                 }
+                Answer::Refused(code) => Some(Reading::bad(resource, link::name(*code))),
             };
-            *place = value.map(|value| Reading::measured(resource, value));
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Serde takes whatever has the right shape; [`resolve`] says the rest, so that a misspelt order is
 //! reported at its key with a hint and not as a parse error.
 
-use crate::{
-    plan::Want,
-    point::{Point, Table},
-    value::{Form, Kind, Order},
-};
+mod register;
+
+pub use register::Register;
+
+use crate::{plan::Want, value::Form};
 use adapter_api::{EndpointName, Issue, Place, Resource, Span};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
@@ -35,32 +35,13 @@ pub struct Device {
     /// Its unit identifier: 0 to 247, or 255.
     #[serde(default = "default_unit")]
     pub unit: i64,
+    /// The number of its first register, 0 or 1; 0 if not given, but then `40001` is not read.
+    pub base: Option<i64>,
     /// How often its resources are read, unless they say otherwise.
     #[serde(default = "default_period")]
     pub period: Span,
     /// What is read.
     pub resources: BTreeMap<Resource, Register>,
-}
-
-/// One resource of a device.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Register {
-    /// Where it begins: `"holding:0"`.
-    pub register: String,
-    /// Its type; may be left out for coils, discrete inputs and where `bit` is given.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// The order of its bytes, `"ABCD"` if not given.
-    pub order: Option<String>,
-    /// Which bit of the register, 0 the least significant.
-    pub bit: Option<i64>,
-    /// Factor.
-    pub scale: Option<f64>,
-    /// Summand, after the factor.
-    pub offset: Option<f64>,
-    /// How often it is read.
-    pub period: Option<Span>,
 }
 
 /// Where a TCP connection goes.
@@ -192,10 +173,14 @@ pub(crate) fn resolve(
     if device.resources.is_empty() {
         found.add(&["resources"], "there is nothing to read", "name at least one resource and its register");
     }
+    let base = device.base.and_then(|base| u16::try_from(base).ok().filter(|base| *base <= 1));
+    if device.base.is_some() && base.is_none() {
+        found.add(&["base"], "registers are counted from 0 or from 1", "write `base = 0` or `base = 1`");
+    }
     let mut resources = Vec::with_capacity(device.resources.len());
     for (resource, register) in &device.resources {
         let period = register.period.unwrap_or(device.period).duration();
-        if let Some((want, form)) = found.register(resource.as_str(), register) {
+        if let Some((want, form)) = found.register(resource.as_str(), register, base) {
             resources.push(Wanted { resource: resource.clone(), want, form, period });
         }
     }
@@ -227,97 +212,6 @@ impl Findings {
     fn not_zero(&mut self, path: &[&str], span: Span) {
         if span.is_zero() {
             self.add(path, "must be longer than zero", r#"write for example "1s""#);
-        }
-    }
-
-    /// Everything of one resource; `None` if something is wrong with it.
-    fn register(&mut self, name: &str, register: &Register) -> Option<(Want, Form)> {
-        let before = self.issues.len();
-        let at = |key: &'static str| ["resources", name, key];
-        if let Some(period) = register.period {
-            self.not_zero(&at("period"), period);
-        }
-        let point = match register.register.parse::<Point>() {
-            Ok(point) => Some(point),
-            Err(error) => {
-                self.add(&at("register"), error.to_string(), error.hint());
-                None
-            }
-        };
-        let kind = self.kind(name, register, point.map(|point| point.table));
-        let order = match &register.order {
-            None => Some(Order::default()),
-            Some(text) => self.one_of(&at("order"), text, &Order::NAMES, "order of bytes"),
-        };
-        if let (Some(point), Some(kind)) = (point, kind) {
-            self.fits(name, point, kind);
-            self.bits(name, register, point.table, kind);
-        }
-        for (key, number) in [("scale", register.scale), ("offset", register.offset)] {
-            if number.is_some_and(|n| !n.is_finite() || (key == "scale" && n == 0.0)) {
-                self.add(&at(key), "not usable as a number here", "a finite number; a scale not zero");
-            } else if number.is_some() && kind == Some(Kind::Bool) {
-                self.add(&at(key), "a truth value has none", "leave it out");
-            }
-        }
-        let (Point { table, address: start }, kind, order) = (point?, kind?, order?);
-        let bit = register.bit.and_then(|bit| u8::try_from(bit).ok()).unwrap_or_default();
-        let (scale, offset) = (register.scale.unwrap_or(1.0), register.offset.unwrap_or(0.0));
-        let form = Form { kind, order, bit, scale, offset };
-        (self.issues.len() == before).then_some((Want { table, start, length: kind.length() }, form))
-    }
-
-    fn kind(&mut self, name: &str, register: &Register, table: Option<Table>) -> Option<Kind> {
-        let at = ["resources", name, "type"];
-        match (&register.kind, table) {
-            (Some(text), _) => self.one_of(&at, text, &Kind::NAMES, "type"),
-            (None, Some(table)) if table.is_bits() => Some(Kind::Bool),
-            (None, _) if register.bit.is_some() => Some(Kind::Bool),
-            (None, Some(_)) => {
-                self.add(&["resources", name], "the type is missing", listed("type", &Kind::NAMES));
-                None
-            }
-            // The register itself could not be read; that is enough for one go.
-            (None, None) => None,
-        }
-    }
-
-    fn fits(&mut self, name: &str, point: Point, kind: Kind) {
-        if u32::from(point.address) + u32::from(kind.length()) > 65_536 {
-            self.add(
-                &["resources", name, "register"],
-                format!("a value of {} registers at {point} ends behind register 65535", kind.length()),
-                "check the address and the type",
-            );
-        }
-    }
-
-    /// What goes together with single bits.
-    fn bits(&mut self, name: &str, register: &Register, table: Table, kind: Kind) {
-        let at = |key: &'static str| ["resources", name, key];
-        if table.is_bits() {
-            if kind != Kind::Bool {
-                let why = format!("an entry of the table {} is one bit", table.name());
-                self.add(&at("type"), why, r#"leave it out, or write "bool""#);
-            }
-            for (key, given) in [("bit", register.bit.is_some()), ("order", register.order.is_some())] {
-                if given {
-                    self.add(&at(key), "a single bit has none", "leave it out");
-                }
-            }
-        } else if kind == Kind::Bool {
-            match register.bit {
-                None => {
-                    let hint = "add `bit = 0` (the least significant) to `bit = 15`";
-                    self.add(&["resources", name], "it is not said which bit of the register", hint);
-                }
-                Some(0..=15) => {}
-                Some(_) => {
-                    self.add(&at("bit"), "a register has the bits 0 to 15", "0 is the least significant");
-                }
-            }
-        } else if register.bit.is_some() {
-            self.add(&at("bit"), "only a truth value has a bit", r#"write `type = "bool"`, or leave it out"#);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What `check` says to wrong configurations, key by key.
 
 use super::*;
+use crate::value::{Half, Kind, Part};
 
 fn config(text: &str) -> Config {
     toml::from_str(text).unwrap()
@@ -31,10 +32,11 @@ fn a_wrong_register_is_reported_at_its_key() {
     for (register, key, words) in [
         ("register = 'holding:65536', type = 'u16'", &["register"][..], "65535"),
         ("register = 'holding:65535', type = 'u32'", &["register"], "behind register 65535"),
-        ("register = '40001', type = 'u16'", &["register"], "not a register"),
+        ("register = '40001', type = 'u16'", &["register"], "begin with 0 or with 1"),
+        ("register = '50001', type = 'u16'", &["register"], "not a register"),
         ("register = 'hold:1'", &["register"], "table"),
         ("register = 'holding:0'", &[], "type is missing"),
-        ("register = 'holding:0', type = 'u24'", &["type"], "no such type"),
+        ("register = 'holding:0', type = 'u12'", &["type"], "no such type"),
         ("register = 'holding:0', type = 'U16'", &["type"], "no such type"),
         ("register = 'holding:0', type = 'u32', order = 'ACBD'", &["order"], "no such order"),
         ("register = 'holding:0', type = 'bool'", &[], "which bit"),
@@ -44,7 +46,30 @@ fn a_wrong_register_is_reported_at_its_key() {
         ("register = 'coil:0', type = 'u16'", &["type"], "one bit"),
         ("register = 'coil:0', bit = 0", &["bit"], "single bit"),
         ("register = 'discrete:0', order = 'ABCD'", &["order"], "single bit"),
-        ("register = 'coil:0', scale = 2", &["scale"], "truth value"),
+        ("register = 'coil:0', bits = '0-1'", &["bits"], "single bit"),
+        ("register = 'coil:0', scale = 2", &["scale"], "only a number"),
+        ("register = 'holding:0', bit = 1, bits = '0-1'", &["bits"], "at once"),
+        ("register = 'holding:0', type = 'u16', bits = '4-16'", &["bits"], "0 to 15"),
+        ("register = 'holding:0', type = 'u16', bits = '7-4'", &["bits"], "0 to 15"),
+        ("register = 'holding:0', type = 'u16', bits = 'a'", &["bits"], "0 to 15"),
+        ("register = 'holding:0', type = 'f32', bits = '0-3'", &["bits"], "whole number"),
+        ("register = 'holding:0', type = 'u16', byte = 'high'", &["byte"], "single bytes"),
+        ("register = 'holding:0', type = 'u8', byte = 'upper'", &["byte"], "two bytes"),
+        ("register = 'holding:0', type = 'string'", &[], "how long"),
+        ("register = 'holding:0', type = 'string', length = 126", &["length"], "1 to 125"),
+        ("register = 'holding:65535', type = 'raw', length = 2", &["register"], "behind register 65535"),
+        ("register = 'holding:0', type = 'u32', length = 2", &["length"], "its type"),
+        ("register = 'holding:0', type = 'string', length = 2, scale = 2", &["scale"], "only a number"),
+        (
+            "register = 'holding:0', type = 'string', length = 2, sentinels = [0]",
+            &["sentinels"],
+            "only a number",
+        ),
+        ("register = 'holding:0', type = 'u16', sentinels = [0.5]", &["sentinels"], "never this"),
+        ("register = 'holding:0', type = 'u16', enum = { x = 'a' }", &["enum", "x"], "whole number"),
+        ("register = 'holding:0', type = 'f32', enum = { 1 = 'a' }", &["enum"], "whole numbers"),
+        ("register = 'holding:0', type = 'u16', enum = { 1 = 'a' }, scale = 2", &["scale"], "not scaled"),
+        ("register = 'holding:0', type = 'u16', decimals = 16", &["decimals"], "0 to 15"),
         ("register = 'input:0', type = 'u16', scale = 0", &["scale"], "number"),
         ("register = 'input:0', type = 'u16', scale = nan", &["scale"], "number"),
         ("register = 'input:0', type = 'u16', offset = inf", &["offset"], "number"),
@@ -65,6 +90,7 @@ fn a_wrong_device_is_reported_at_its_key() {
         check("", &format!("host = '{host}'\n{rest}"), &["host"], "not an address");
     }
     check("host = 'a'", &format!("period = '0ms'\n{rest}"), &["period"], "zero");
+    check("host = 'a'", &format!("base = 2\n{rest}"), &["base"], "from 0 or from 1");
     check("host = 'a'", "resources = {}", &["resources"], "nothing to read");
     // A wrong host of the adapter is its own fault only.
     assert_eq!(resolved("host = 'a b'", rest), Err(Vec::new()));
@@ -103,7 +129,7 @@ fn what_is_left_out_has_a_default() {
         .collect();
     assert_eq!(
         seen,
-        [("alarm", 9, 1, Kind::Bool, 5), ("pump", 65_535, 1, Kind::Bool, 1), ("u", 7, 2, Kind::F32, 1)]
+        [("alarm", 9, 1, Kind::Bool, 5), ("pump", 65_535, 1, Kind::Bool, 1), ("u", 7, 2, Kind::Single, 1)]
     );
     assert!(resolved("host = 'a'", "unit = 255\nresources.u = { register = 'coil:1' }").is_ok());
     assert!(resolved("host = 'a'", "unit = 0\nresources.u = { register = 'coil:1' }").is_ok());
@@ -122,4 +148,28 @@ fn hosts_are_read_as_people_write_them() {
     ] {
         assert_eq!(text.parse::<Host>().unwrap().to_string(), shown, "{text}");
     }
+}
+
+#[test]
+fn numbers_of_manuals_are_read_where_the_base_is_said() {
+    for (base, start) in [(0, 13), (1, 12)] {
+        let device = format!("base = {base}\nresources.u = {{ register = '40013', type = 'u16' }}");
+        assert_eq!(resolved("host = 'a'", &device).unwrap().resources[0].want.start, start);
+    }
+}
+
+#[test]
+fn a_register_says_all_that_can_be_said_of_it() {
+    let target = resolved(
+        "host = 'a'",
+        "resources.mode = { register = 'holding:1', type = 'u16', bits = '4-7', enum = { 0 = 'off', 0x1 = 'on' } }\n\
+         resources.name = { register = 'holding:0x10', type = 'string', length = 8, byte = 'low' }\n\
+         resources.level = { register = 'input:2', type = 'i16', sentinels = [0x7fff, -32768], scale = 0.1, decimals = 1 }",
+    )
+    .unwrap();
+    let forms: Vec<_> = target.resources.iter().map(|w| &w.form).collect();
+    assert_eq!((forms[0].scale.decimals, forms[0].sentinels.len()), (Some(1), 2));
+    assert_eq!((forms[1].part, forms[1].names.len()), (Some(Part { low: 4, width: 4 }), 2));
+    assert_eq!((forms[2].half, forms[2].length), (Some(Half::Low), 8));
+    assert_eq!(target.resources[2].want.start, 16);
 }

@@ -22,6 +22,7 @@ mod tests;
 mod value;
 
 pub use config::{Config, Device, Register};
+pub use value::Sentinel;
 
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
 use bus::{Shared, Targets};

@@ -1,9 +1,10 @@
-//! How a register is written in the configuration: `holding:0`. Sans-IO.
+//! How a register is written in the configuration: `holding:0`, `holding:0x1f` or `40001`. Sans-IO.
 //!
-//! Addresses are those of the PDU, from 0. The five- and six-digit numbers of manuals (`40001`) are
-//! not read, since half of the manuals that use them count from 0; they get a hint instead.
+//! Which number the first register has is the device's `base`. Without one it is 0, as in the PDU; the
+//! five- and six-digit numbers of manuals are read only where it is given, since half of the manuals
+//! that use them count from 0.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 /// The four tables of the Modbus data model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,17 +29,23 @@ pub(crate) struct Point {
 }
 
 /// Why this is no register.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PointError {
     /// Not `table:number`.
     #[error("not a register")]
-    Form {
-        /// The same register as we write it, where the text is a manual's number.
-        meant: Option<Point>,
+    Form,
+    /// A manual's number, and nobody said whether it counts from 0 or from 1.
+    #[error("it is not said whether the numbers of this device begin with 0 or with 1")]
+    Base {
+        /// The register if they begin with 1.
+        meant: Point,
     },
     /// No such table.
     #[error("there is no table of this name")]
     Table,
+    /// A number below the base.
+    #[error("with base = 1 there is no register 0")]
+    Zero,
     /// The address does not fit 16 bits.
     #[error("registers end at 65535")]
     Beyond,
@@ -70,35 +77,53 @@ impl Table {
 
 impl PointError {
     /// What to write instead.
-    pub(crate) fn hint(&self) -> String {
+    pub(crate) fn hint(self) -> String {
         match self {
-            Self::Form { meant: Some(point) } => {
-                format!(r#"write it as "{point}"; check in the manual whether its numbers start at 1"#)
+            Self::Form | Self::Table => {
+                r#"write it as "holding:0", "input:0x0c", "coil:3" or "discrete:7""#.to_owned()
             }
-            Self::Form { meant: None } | Self::Table => {
-                r#"write it as "holding:0", "input:12", "coil:3" or "discrete:7", counted from 0"#.to_owned()
+            Self::Base { meant } => {
+                format!(r#"add `base = 1` if this is "{meant}", `base = 0` if it is the one behind it"#)
             }
-            Self::Beyond => "addresses are counted from 0, without the 4xxxx of manuals".to_owned(),
+            Self::Zero => "its registers begin with 1, as `base` says".to_owned(),
+            Self::Beyond => "addresses are 16 bits, without the 4xxxx of manuals".to_owned(),
         }
     }
 }
 
-impl FromStr for Point {
-    type Err = PointError;
-
-    fn from_str(text: &str) -> Result<Self, PointError> {
-        let Some((table, address)) = text.split_once(':') else {
-            return Err(PointError::Form { meant: from_manual(text) });
+impl Point {
+    /// The register of a device whose first one has the number `base`.
+    pub(crate) fn read(text: &str, base: Option<u16>) -> Result<Self, PointError> {
+        let (table, number) = match text.split_once(':') {
+            Some((table, number)) => {
+                let named = Table::NAMES.iter().find(|(name, _)| *name == table);
+                (named.ok_or(PointError::Table)?.1, number_of(number)?)
+            }
+            None => {
+                let (table, number) = from_manual(text).ok_or(PointError::Form)?;
+                if base.is_none() {
+                    let meant = at(table, number, 1).map_err(|_| PointError::Form)?;
+                    return Err(PointError::Base { meant });
+                }
+                (table, number)
+            }
         };
-        let named = Table::NAMES.iter().find(|(name, _)| *name == table);
-        let (_, table) = *named.ok_or(PointError::Table)?;
-        if address.is_empty() || !address.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(PointError::Form { meant: None });
-        }
-        // Only digits are left, so what does not parse is too large.
-        let address = address.parse().map_err(|_| PointError::Beyond)?;
-        Ok(Self { table, address })
+        at(table, number, base.unwrap_or(0))
     }
+}
+
+fn at(table: Table, number: u32, base: u16) -> Result<Point, PointError> {
+    let address = number.checked_sub(u32::from(base)).ok_or(PointError::Zero)?;
+    Ok(Point { table, address: u16::try_from(address).map_err(|_| PointError::Beyond)? })
+}
+
+fn number_of(text: &str) -> Result<u32, PointError> {
+    let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+    if digits.is_empty() || !digits.bytes().all(|b| char::from(b).is_digit(radix)) {
+        return Err(PointError::Form);
+    }
+    // Only digits are left, so what does not parse is too large.
+    u32::from_str_radix(digits, radix).map_err(|_| PointError::Beyond)
 }
 
 impl fmt::Display for Point {
@@ -107,8 +132,8 @@ impl fmt::Display for Point {
     }
 }
 
-/// `40001` or `400001` as a point: a digit for the table, then the number from 1.
-fn from_manual(text: &str) -> Option<Point> {
+/// `40013` or `400013`: a digit for the table, then the number.
+fn from_manual(text: &str) -> Option<(Table, u32)> {
     if !matches!(text.len(), 5 | 6) || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -120,8 +145,7 @@ fn from_manual(text: &str) -> Option<Point> {
         "4" => Table::Holding,
         _ => return None,
     };
-    let number: u32 = number.parse().ok()?;
-    Some(Point { table, address: u16::try_from(number.checked_sub(1)?).ok()? })
+    Some((table, number.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -130,54 +154,56 @@ mod tests {
 
     #[test]
     fn registers_are_read_as_written() {
-        for (text, table, address) in [
-            ("holding:0", Table::Holding, 0),
-            ("input:12", Table::Input, 12),
-            ("coil:3", Table::Coil, 3),
-            ("discrete:65535", Table::Discrete, 65_535),
-            ("holding:007", Table::Holding, 7),
+        for (text, base, table, address) in [
+            ("holding:0", None, Table::Holding, 0),
+            ("input:12", Some(0), Table::Input, 12),
+            ("input:12", Some(1), Table::Input, 11),
+            ("coil:3", None, Table::Coil, 3),
+            ("discrete:65535", None, Table::Discrete, 65_535),
+            ("discrete:65536", Some(1), Table::Discrete, 65_535),
+            ("holding:007", None, Table::Holding, 7),
+            ("holding:0x0c", None, Table::Holding, 12),
+            ("holding:0xFFFF", None, Table::Holding, 65_535),
+            ("40001", Some(1), Table::Holding, 0),
+            ("40001", Some(0), Table::Holding, 1),
+            ("40000", Some(0), Table::Holding, 0),
+            ("400001", Some(1), Table::Holding, 0),
+            ("465536", Some(1), Table::Holding, 65_535),
+            ("30013", Some(1), Table::Input, 12),
+            ("00004", Some(1), Table::Coil, 3),
+            ("10008", Some(1), Table::Discrete, 7),
         ] {
-            assert_eq!(text.parse(), Ok(Point { table, address }), "{text}");
+            assert_eq!(Point::read(text, base), Ok(Point { table, address }), "{text} {base:?}");
         }
-        assert_eq!("input:12".parse::<Point>().unwrap().to_string(), "input:12");
+        assert_eq!(Point::read("input:12", None).unwrap().to_string(), "input:12");
     }
 
     #[test]
     fn what_is_no_register_says_why() {
-        let form = PointError::Form { meant: None };
-        for (text, error) in [
-            ("", form.clone()),
-            ("holding", form.clone()),
-            ("holding:", form.clone()),
-            ("holding:-1", form.clone()),
-            ("holding:+1", form.clone()),
-            ("holding: 1", form.clone()),
-            ("holding:0x10", form.clone()),
-            ("Holding:1", PointError::Table),
-            ("register:1", PointError::Table),
-            ("holding:65536", PointError::Beyond),
-            ("holding:99999999999999999999999", PointError::Beyond),
+        for (text, base, error) in [
+            ("", None, PointError::Form),
+            ("holding", None, PointError::Form),
+            ("holding:", None, PointError::Form),
+            ("holding:-1", None, PointError::Form),
+            ("holding:+1", None, PointError::Form),
+            ("holding: 1", None, PointError::Form),
+            ("holding:1f", None, PointError::Form),
+            ("holding:0x", None, PointError::Form),
+            ("0x0000", None, PointError::Form),
+            ("20001", Some(1), PointError::Form),
+            ("4001", Some(1), PointError::Form),
+            ("Holding:1", None, PointError::Table),
+            ("register:1", None, PointError::Table),
+            ("holding:65536", None, PointError::Beyond),
+            ("holding:0x10000", None, PointError::Beyond),
+            ("465537", Some(1), PointError::Beyond),
+            ("holding:99999999999999999999999", None, PointError::Beyond),
+            ("holding:0", Some(1), PointError::Zero),
+            ("40000", Some(1), PointError::Zero),
         ] {
-            assert_eq!(text.parse::<Point>(), Err(error), "{text}");
+            assert_eq!(Point::read(text, base), Err(error), "{text} {base:?}");
         }
-    }
-
-    #[test]
-    fn a_manuals_number_gets_a_hint() {
-        for (text, hint) in [
-            ("40001", Some("holding:0")),
-            ("400001", Some("holding:0")),
-            ("465536", Some("holding:65535")),
-            ("30013", Some("input:12")),
-            ("00004", Some("coil:3")),
-            ("10008", Some("discrete:7")),
-            ("40000", None),
-            ("465537", None),
-            ("20001", None),
-            ("4001", None),
-        ] {
-            let Err(PointError::Form { meant }) = text.parse::<Point>() else { panic!("{text}") };
-            assert_eq!(meant.map(|p| p.to_string()).as_deref(), hint, "{text}");
-        }
+        let error = Point::read("40013", None).unwrap_err();
+        assert!(error.hint().contains(r#"`base = 1` if this is "holding:12""#), "{}", error.hint());
     }
 }

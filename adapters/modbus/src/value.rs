@@ -1,274 +1,309 @@
-//! From registers to values: types, orders of bytes, scale and offset. Sans-IO.
+//! From registers to readings: types, orders, parts of registers, sentinels, scale, names. Sans-IO.
 //!
-//! Integers stay integers unless they are scaled. A scaled value is rounded to the decimals that
-//! raw value, scale and offset can produce, so that 2301 x 0.1 is 230.1.
+//! ```text
+//! registers -> Order: bytes -> Kind: raw number -> part of it -> sentinel? -> name? or Scale -> Reading
+//! ```
+//! Integers stay integers unless they are scaled.
 
-use adapter_api::{Finite, Value};
+mod order;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use order::Order;
+pub(crate) use scale::Scale;
+
+use adapter_api::{Quality, Reading, Resource, Value};
+use std::collections::BTreeMap;
 
 /// What the registers of a value mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One register without a sign.
-    U16,
-    /// One register with a sign.
-    I16,
-    /// Two registers without a sign.
-    U32,
-    /// Two registers with a sign.
-    I32,
-    /// Two registers, IEEE 754.
-    F32,
     /// A coil, a discrete input, or one bit of a register.
     Bool,
+    /// A whole number of so many bits: 8, 16, 24, 32, 48 or 64.
+    Whole {
+        /// How many.
+        bits: u8,
+        /// In two's complement.
+        signed: bool,
+    },
+    /// Decimal digits of four bits each: 4, 8 or 16 of them.
+    Bcd {
+        /// How many.
+        digits: u8,
+    },
+    /// IEEE 754, two registers.
+    Single,
+    /// IEEE 754, four registers.
+    Double,
+    /// Characters.
+    Text,
+    /// Bytes as they are.
+    Raw,
 }
 
-/// In which order the bytes of a value arrive; `A` is its most significant byte.
-///
-/// A value of one register has `AB` or, with [`Order::Badc`] and [`Order::Dcba`], `BA`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Order {
-    /// Big-endian, as the standard has it.
-    #[default]
-    Abcd,
-    /// The registers are swapped.
-    Cdab,
-    /// The bytes inside each register are swapped.
-    Badc,
-    /// Little-endian.
-    Dcba,
+/// Which byte of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// The more significant one.
+    High,
+    /// The less significant one.
+    Low,
+}
+
+/// Some neighbouring bits of a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The lowest of them, 0 the least significant of the number.
+    pub low: u8,
+    /// How many, at least one.
+    pub width: u8,
 }
 
 /// How a value is made out of its registers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Form {
     /// Its type.
     pub kind: Kind,
     /// Its order.
     pub order: Order,
-    /// Which bit of the register, 0 the least significant; for [`Kind::Bool`] only.
-    pub bit: u8,
-    /// Factor, applied first.
-    pub scale: f64,
-    /// Summand.
-    pub offset: f64,
+    /// How many entries of its table it takes.
+    pub length: u16,
+    /// For 8 bits, and for texts of one character in each register.
+    pub half: Option<Half>,
+    /// For whole numbers; for [`Kind::Bool`] in a register, one bit of it.
+    pub part: Option<Part>,
+    /// Raw numbers by which the device says that there is no value.
+    pub sentinels: Vec<Sentinel>,
+    /// Names of raw numbers.
+    pub names: BTreeMap<i64, String>,
+    /// From raw number to quantity.
+    pub scale: Scale,
+}
+
+/// A raw number that is none, as it was configured.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(untagged)]
+pub enum Sentinel {
+    /// For whole numbers: `0x7fff`, or the same with its sign.
+    Whole(i64),
+    /// For floats.
+    Float(f64),
+}
+
+/// A raw number, before scale and names.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Raw {
+    Signed(i64),
+    Unsigned(u64),
+    Single(f32),
+    Double(f64),
 }
 
 impl Kind {
     /// All types and their names in the configuration.
-    pub(crate) const NAMES: [(&'static str, Self); 6] = [
-        ("u16", Self::U16),
-        ("i16", Self::I16),
-        ("u32", Self::U32),
-        ("i32", Self::I32),
-        ("f32", Self::F32),
+    pub(crate) const NAMES: [(&'static str, Self); 20] = [
         ("bool", Self::Bool),
+        ("u8", whole(8, false)),
+        ("i8", whole(8, true)),
+        ("u16", whole(16, false)),
+        ("i16", whole(16, true)),
+        ("u24", whole(24, false)),
+        ("i24", whole(24, true)),
+        ("u32", whole(32, false)),
+        ("i32", whole(32, true)),
+        ("u48", whole(48, false)),
+        ("i48", whole(48, true)),
+        ("u64", whole(64, false)),
+        ("i64", whole(64, true)),
+        ("bcd16", Self::Bcd { digits: 4 }),
+        ("bcd32", Self::Bcd { digits: 8 }),
+        ("bcd64", Self::Bcd { digits: 16 }),
+        ("f32", Self::Single),
+        ("f64", Self::Double),
+        ("string", Self::Text),
+        ("raw", Self::Raw),
     ];
 
-    /// How many entries of its table it takes.
-    pub(crate) fn length(self) -> u16 {
+    /// How many entries of its table it takes; `None` where the configuration has to say it.
+    pub(crate) fn length(self) -> Option<u16> {
         match self {
-            Self::U16 | Self::I16 | Self::Bool => 1,
-            Self::U32 | Self::I32 | Self::F32 => 2,
+            Self::Bool => Some(1),
+            Self::Whole { bits, .. } => Some(u16::from(bits).div_ceil(16)),
+            Self::Bcd { digits } => Some(u16::from(digits) / 4),
+            Self::Single => Some(2),
+            Self::Double => Some(4),
+            Self::Text | Self::Raw => None,
         }
+    }
+
+    /// Whether scale, offset and sentinels make sense.
+    pub(crate) fn is_number(self) -> bool {
+        !matches!(self, Self::Bool | Self::Text | Self::Raw)
     }
 }
 
-impl Order {
-    /// All orders and their names in the configuration.
-    pub(crate) const NAMES: [(&'static str, Self); 4] =
-        [("ABCD", Self::Abcd), ("CDAB", Self::Cdab), ("BADC", Self::Badc), ("DCBA", Self::Dcba)];
-
-    fn one(self, word: u16) -> u16 {
-        match self {
-            Self::Abcd | Self::Cdab => word,
-            Self::Badc | Self::Dcba => word.swap_bytes(),
-        }
-    }
-
-    fn two(self, first: u16, second: u16) -> [u8; 4] {
-        let ([a, b], [c, d]) = match self {
-            Self::Abcd | Self::Badc => (self.one(first).to_be_bytes(), self.one(second).to_be_bytes()),
-            Self::Cdab | Self::Dcba => (self.one(second).to_be_bytes(), self.one(first).to_be_bytes()),
-        };
-        [a, b, c, d]
-    }
+const fn whole(bits: u8, signed: bool) -> Kind {
+    Kind::Whole { bits, signed }
 }
 
 impl Form {
-    /// The value of registers as they were received; `None` if there are too few of them.
-    pub(crate) fn decode(&self, words: &[u16]) -> Option<Value> {
-        let first = *words.first()?;
-        if self.kind.length() == 1 {
-            let word = self.order.one(first);
-            return Some(match self.kind {
-                Kind::I16 => self.integer(i64::from(word.cast_signed())),
-                Kind::Bool => Value::Bool(word.checked_shr(u32::from(self.bit)).is_some_and(|w| w & 1 == 1)),
-                _ => self.integer(i64::from(word)),
-            });
-        }
-        let bytes = self.order.two(first, *words.get(1)?);
+    /// The reading of registers as they were received; `None` if there are too few of them.
+    pub(crate) fn decode(&self, resource: Resource, words: &[u16]) -> Option<Reading> {
+        let bytes = self.order.bytes(words.get(..usize::from(self.length))?);
         Some(match self.kind {
-            Kind::I32 => self.integer(i64::from(i32::from_be_bytes(bytes))),
-            Kind::F32 => self.float(f32::from_be_bytes(bytes)),
-            _ => self.integer(i64::from(u32::from_be_bytes(bytes))),
+            Kind::Text => self.text(resource, &bytes),
+            Kind::Raw => Reading::measured(resource, Value::Bytes(bytes)),
+            Kind::Bool => Reading::measured(resource, self.bits(number(&bytes), 16) & 1 == 1),
+            Kind::Whole { bits, signed } => {
+                let of_word = if bits == 8 && self.half == Some(Half::High) { 8 } else { 0 };
+                let whole = number(&bytes) >> of_word;
+                let width = self.part.map_or(bits, |part| part.width);
+                let whole = self.bits(whole, bits);
+                let raw = if signed { Raw::Signed(with_sign(whole, width)) } else { Raw::Unsigned(whole) };
+                self.reading(resource, raw)
+            }
+            Kind::Bcd { digits } => match from_bcd(number(&bytes), digits) {
+                Some(raw) => self.reading(resource, Raw::Unsigned(raw)),
+                None => Reading::bad(resource, format!("not decimal digits: 0x{}", hex(&bytes))),
+            },
+            Kind::Single => {
+                let bits = u32::try_from(number(&bytes)).unwrap_or_default();
+                self.reading(resource, Raw::Single(f32::from_bits(bits)))
+            }
+            Kind::Double => self.reading(resource, Raw::Double(f64::from_bits(number(&bytes)))),
         })
     }
 
-    fn is_plain(&self) -> bool {
-        // Compared exactly: they come from a configuration, not from a computation.
-        self.scale.total_cmp(&1.0).is_eq() && (self.offset == 0.0)
+    /// The part that is asked for of a number of so many bits.
+    fn bits(&self, whole: u64, bits: u8) -> u64 {
+        let Part { low, width } = self.part.unwrap_or(Part { low: 0, width: bits });
+        whole.checked_shr(u32::from(low)).unwrap_or_default() & mask(width)
     }
 
-    fn integer(&self, raw: i64) -> Value {
-        if self.is_plain() {
-            return Value::from(raw);
+    fn reading(&self, resource: Resource, raw: Raw) -> Reading {
+        if self.sentinels.iter().any(|sentinel| self.is(raw, *sentinel)) {
+            return Reading::bad(resource, format!("the device says it has no value ({raw})"));
         }
-        // At most 32 bits are ever passed, so the way over i32 or u32 is exact.
-        let float = i32::try_from(raw).map(f64::from).or_else(|_| u32::try_from(raw).map(f64::from));
-        float.map_or(Value::None, |raw| self.scaled(raw))
-    }
-
-    fn float(&self, raw: f32) -> Value {
-        match Value::from_f32(raw) {
-            Value::Float(raw) if !self.is_plain() => self.scaled(Finite::value(raw)),
-            plain => plain,
+        if !self.names.is_empty() {
+            return self.named(resource, raw);
         }
+        Reading::measured(
+            resource,
+            match raw {
+                Raw::Signed(raw) => self.scale.signed(raw),
+                Raw::Unsigned(raw) => self.scale.unsigned(raw),
+                Raw::Single(raw) => self.scale.single(raw),
+                Raw::Double(raw) => self.scale.double(raw),
+            },
+        )
     }
 
-    fn scaled(&self, raw: f64) -> Value {
-        let value = raw * self.scale + self.offset;
-        let digits = (decimals(raw) + decimals(self.scale)).max(decimals(self.offset));
-        Value::from(rounded(value, digits))
-    }
-}
-
-/// Digits behind the point of the shortest decimal.
-fn decimals(value: f64) -> usize {
-    value.to_string().split_once('.').map_or(0, |(_, fraction)| fraction.len())
-}
-
-/// The `f64` nearest to the decimal that the exact computation gives. The error of one product and
-/// one sum is far below half a unit of the last digit as long as the digits fit a double.
-fn rounded(value: f64, digits: usize) -> f64 {
-    // More digits than a double holds say nothing: 1/3 as a scale is no decimal fraction.
-    if digits > 15 || !value.is_finite() {
-        return value;
-    }
-    // The sum turns -0 into 0.
-    format!("{value:.digits$}").parse().map_or(value, |rounded: f64| rounded + 0.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn form(kind: Kind, order: Order) -> Form {
-        Form { kind, order, bit: 0, scale: 1.0, offset: 0.0 }
-    }
-
-    /// The registers a device with this order sends.
-    fn sent(order: Order, [a, b, c, d]: [u8; 4]) -> [u16; 2] {
-        let [p, q, r, s] = match order {
-            Order::Abcd => [a, b, c, d],
-            Order::Cdab => [c, d, a, b],
-            Order::Badc => [b, a, d, c],
-            Order::Dcba => [d, c, b, a],
+    fn is(&self, raw: Raw, sentinel: Sentinel) -> bool {
+        let width = match (self.part, self.kind) {
+            (Some(part), _) => part.width,
+            (None, Kind::Whole { bits, .. }) => bits,
+            (None, _) => 64,
         };
-        [u16::from_be_bytes([p, q]), u16::from_be_bytes([r, s])]
+        match (raw, sentinel) {
+            // 0xffff and -1 are the same 16 bits.
+            (Raw::Signed(raw), Sentinel::Whole(none)) => (raw ^ none).cast_unsigned() & mask(width) == 0,
+            (Raw::Unsigned(raw), Sentinel::Whole(none)) => (raw ^ none.cast_unsigned()) & mask(width) == 0,
+            (Raw::Single(raw), none) => {
+                none.float().total_cmp(&f64::from(raw)).is_eq() || as_single(none, raw)
+            }
+            (Raw::Double(raw), none) => none.float().total_cmp(&raw).is_eq(),
+            (Raw::Signed(_) | Raw::Unsigned(_), Sentinel::Float(_)) => false,
+        }
     }
 
-    #[test]
-    fn the_four_orders_are_those_of_the_reference() {
-        for (order, words) in [
-            (Order::Abcd, [0x42F6, 0xE979]),
-            (Order::Cdab, [0xE979, 0x42F6]),
-            (Order::Badc, [0xF642, 0x79E9]),
-            (Order::Dcba, [0x79E9, 0xF642]),
-        ] {
-            assert_eq!(form(Kind::F32, order).decode(&words), Some(Value::from(123.456)), "{order:?}");
+    fn named(&self, resource: Resource, raw: Raw) -> Reading {
+        let whole = match raw {
+            Raw::Signed(raw) => Some(raw),
+            Raw::Unsigned(raw) => i64::try_from(raw).ok(),
+            Raw::Single(_) | Raw::Double(_) => None,
+        };
+        match whole.and_then(|whole| self.names.get(&whole)) {
+            Some(name) => Reading::measured(resource, name.as_str()),
+            // Text as well, so that the resource does not change its type on the platform.
+            None => Reading {
+                resource,
+                value: Value::Text(raw.to_string()),
+                quality: Quality::Uncertain("a number without a name in `enum`".to_owned()),
+            },
         }
-        for (order, words) in [
-            (Order::Abcd, [0x4996, 0x02D2]),
-            (Order::Cdab, [0x02D2, 0x4996]),
-            (Order::Badc, [0x9649, 0xD202]),
-            (Order::Dcba, [0xD202, 0x9649]),
-        ] {
-            for kind in [Kind::U32, Kind::I32] {
-                assert_eq!(form(kind, order).decode(&words), Some(Value::Int(1_234_567_890)), "{order:?}");
+    }
+
+    /// Up to the first NUL, without the blanks a device pads with.
+    fn text(&self, resource: Resource, bytes: &[u8]) -> Reading {
+        let skip = usize::from(self.half == Some(Half::Low));
+        let step = if self.half.is_some() { 2 } else { 1 };
+        let bytes: Vec<u8> =
+            bytes.iter().skip(skip).step_by(step).copied().take_while(|byte| *byte != 0).collect();
+        match String::from_utf8(bytes) {
+            Ok(text) => Reading::measured(resource, text.trim_end_matches(' ')),
+            Err(error) => {
+                let latin: String = error.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+                Reading {
+                    resource,
+                    value: Value::from(latin.trim_end_matches(' ')),
+                    quality: Quality::Uncertain("not UTF-8, read as ISO 8859-1".to_owned()),
+                }
             }
         }
     }
+}
 
-    #[test]
-    fn signs_and_bits_are_kept() {
-        for (kind, words, value) in [
-            (Kind::U16, vec![0xFFFF], Value::Int(65_535)),
-            (Kind::I16, vec![0xFFFF], Value::Int(-1)),
-            (Kind::I16, vec![0x8000], Value::Int(-32_768)),
-            (Kind::U32, vec![0xFFFF, 0xFFFF], Value::Int(4_294_967_295)),
-            (Kind::I32, vec![0xFFFF, 0xFFFF], Value::Int(-1)),
-            (Kind::F32, vec![0x7FC0, 0], Value::None),
-            (Kind::F32, vec![0x7F80, 0], Value::None),
-        ] {
-            assert_eq!(form(kind, Order::Abcd).decode(&words), Some(value), "{kind:?} {words:x?}");
+impl Sentinel {
+    #[expect(clippy::cast_precision_loss, reason = "written as a whole number for a float")]
+    fn float(self) -> f64 {
+        match self {
+            Self::Whole(whole) => whole as f64,
+            Self::Float(float) => float,
         }
-        for bit in 0..16 {
-            let form = Form { bit, ..form(Kind::Bool, Order::Abcd) };
-            assert_eq!(form.decode(&[1 << bit]), Some(Value::Bool(true)));
-            assert_eq!(form.decode(&[!(1 << bit)]), Some(Value::Bool(false)));
-        }
-        assert_eq!(form(Kind::U16, Order::Dcba).decode(&[0x1234]), Some(Value::Int(0x3412)));
-        assert_eq!(form(Kind::U32, Order::Abcd).decode(&[1]), None);
-        assert_eq!(form(Kind::U16, Order::Abcd).decode(&[]), None);
     }
+}
 
-    #[test]
-    fn a_scaled_value_is_the_decimal_one_expects() {
-        for (raw, scale, offset, value) in [
-            (2_301, 0.1, 0.0, 230.1),
-            (3, 0.1, 0.0, 0.3),
-            (3, 0.1, -0.3, 0.0),
-            (1_999, 0.01, -20.0, -0.01),
-            (7, 1.0, 0.5, 7.5),
-            (7, 2.0, 0.0, 14.0),
-            (0, -1.0, 0.0, 0.0),
-            (65_535, 1e-7, 0.0, 0.006_553_5),
-            (9, 1.0 / 3.0, 0.0, 3.0),
-        ] {
-            let form = Form { scale, offset, ..form(Kind::U16, Order::Abcd) };
-            let decoded = form.decode(&[raw]);
-            assert_eq!(decoded, Some(Value::from(value)), "{raw} * {scale} + {offset}");
-            let Some(Value::Float(float)) = decoded else { panic!("a scaled value is a float") };
-            assert!(float.value() != 0.0 || float.value().is_sign_positive(), "no negative zero");
-        }
-        let form = Form { scale: 0.1, ..form(Kind::F32, Order::Abcd) };
-        let [a, b, c, d] = 230.1_f32.to_be_bytes();
-        let words = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
-        assert_eq!(form.decode(&words), Some(Value::from(23.01)));
-    }
+/// Whether a decimal like -999.9 is the single-precision number that is nearest to it.
+#[expect(clippy::cast_possible_truncation, reason = "the nearest single is what is asked for")]
+fn as_single(none: Sentinel, raw: f32) -> bool {
+    (none.float() as f32).total_cmp(&raw).is_eq()
+}
 
-    fn orders() -> impl Strategy<Value = Order> {
-        proptest::sample::select(Order::NAMES.map(|(_, order)| order).to_vec())
-    }
+/// The last eight bytes as a number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
 
-    proptest! {
-        #[test]
-        fn whatever_a_device_sends_arrives(raw: u32, order in orders()) {
-            let words = sent(order, raw.to_be_bytes());
-            prop_assert_eq!(form(Kind::U32, order).decode(&words), Some(Value::Int(i64::from(raw))));
-            let signed = i64::from(raw.cast_signed());
-            prop_assert_eq!(form(Kind::I32, order).decode(&words), Some(Value::Int(signed)));
-            prop_assert_eq!(form(Kind::F32, order).decode(&words), Some(Value::from_f32(f32::from_bits(raw))));
-        }
+fn mask(width: u8) -> u64 {
+    u64::MAX.checked_shr(64_u32.saturating_sub(u32::from(width))).unwrap_or_default()
+}
 
-        #[test]
-        fn a_decimal_scale_gives_the_nearest_decimal(raw: i16, digits in 0_usize..7) {
-            let scale: f64 = format!("1e-{digits}").parse().unwrap();
-            let exact: f64 = format!("{raw}e-{digits}").parse().unwrap();
-            let form = Form { scale, offset: 0.5 - 0.5, ..form(Kind::I16, Order::Abcd) };
-            let expected = if digits == 0 { Value::Int(i64::from(raw)) } else { Value::from(exact) };
-            prop_assert_eq!(form.decode(&[raw.cast_unsigned()]), Some(expected));
+/// Two's complement of so many bits.
+fn with_sign(whole: u64, width: u8) -> i64 {
+    let unused = 64_u32.saturating_sub(u32::from(width)).min(63);
+    (whole << unused).cast_signed() >> unused
+}
+
+fn from_bcd(number: u64, digits: u8) -> Option<u64> {
+    (0..u32::from(digits)).rev().try_fold(0_u64, |value, at| {
+        let digit = number >> (4 * at) & 0xf;
+        (digit < 10).then(|| value * 10 + digit)
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl std::fmt::Display for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signed(raw) => raw.fmt(f),
+            Self::Unsigned(raw) => raw.fmt(f),
+            Self::Single(raw) => raw.fmt(f),
+            Self::Double(raw) => raw.fmt(f),
         }
     }
 }
