@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  devices        adapters/* (one crate each)                     this crate                          platform
-//!  Modbus TCP --- modbus --+                        +--------------------------------+
+//!  Modbus ------- modbus --+                        +--------------------------------+
 //!  (line test) -- test ----+-- intake.submit -----> | shape/   rules (sans-IO)       |
 //!                          |   one bounded channel  | store/   one thread owns SQLite|
 //!                          |   per unit             |   group -> COMMIT -> answer    |
@@ -24,7 +24,7 @@
 //! | where | responsible for |
 //! |---|---|
 //! | `adapters/api` | the contract: samples, intake and receipt, presence, health; `clock`; the contract test kit |
-//! | `adapters/modbus` | Modbus TCP: what is read when, in which blocks, with which types |
+//! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store |

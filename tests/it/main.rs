@@ -30,6 +30,7 @@ mod disk;
 mod faults;
 mod gateway;
 mod links;
+mod modbus;
 mod outage;
 mod pacer;
 mod peers;

@@ -3,12 +3,15 @@
 //! Not here: when who is due ([`crate::schedule`]) and which requests that takes ([`crate::plan`]).
 
 use crate::{
-    config::{Host, Target, Wanted},
+    config::{Target, Wanted},
     health::{Complaints, Subject},
-    link::{self, Answer, Link, Lookup, Trouble},
+    line::{Line, Quarantine},
+    link::{Link, Trouble},
     outstanding::Outstanding,
+    pdu::Answer,
     plan::{Block, Plan},
     schedule::{Schedule, Turn},
+    wire::{Lookup, Wire},
 };
 use adapter_api::{
     CancellationToken, Clock, EndpointName, Instant, Intake, Presence, Reading, Refused, Reporter, Sample,
@@ -39,7 +42,7 @@ pub(crate) type Targets = BTreeMap<EndpointName, Arc<Target>>;
 /// What all connections of an adapter share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) timeout: Span,
+    pub(crate) line: Line,
     pub(crate) connect_timeout: Span,
     pub(crate) intake: Intake,
     pub(crate) report: Reporter,
@@ -49,10 +52,10 @@ pub(crate) struct Shared {
 }
 
 /// Runs until the shutdown, or until the sender of its targets is dropped.
-pub(crate) async fn run(shared: Arc<Shared>, host: Host, targets: watch::Receiver<Arc<Targets>>) {
+pub(crate) async fn run(shared: Arc<Shared>, wire: Wire, targets: watch::Receiver<Arc<Targets>>) {
     let mut bus = Bus {
         shared,
-        host,
+        wire,
         targets,
         devices: BTreeMap::new(),
         schedule: Schedule::default(),
@@ -61,6 +64,7 @@ pub(crate) async fn run(shared: Arc<Shared>, host: Host, targets: watch::Receive
         retry_at: None,
         outstanding: Outstanding::default(),
         lookup: Lookup::default(),
+        quarantine: Quarantine::default(),
     };
     bus.adopt();
     while bus.turn().await.is_continue() {}
@@ -69,7 +73,7 @@ pub(crate) async fn run(shared: Arc<Shared>, host: Host, targets: watch::Receive
 
 struct Bus {
     shared: Arc<Shared>,
-    host: Host,
+    wire: Wire,
     targets: watch::Receiver<Arc<Targets>>,
     devices: BTreeMap<EndpointName, Polled>,
     schedule: Schedule,
@@ -79,6 +83,7 @@ struct Bus {
     retry_at: Option<Instant>,
     outstanding: Outstanding,
     lookup: Lookup,
+    quarantine: Quarantine,
 }
 
 /// A device and how it is read.
@@ -140,6 +145,9 @@ impl Bus {
             let groups = groups(target);
             let periods: Vec<Duration> = groups.keys().copied().collect();
             self.schedule.handle_device(now(), endpoint, &periods);
+            if let Some(until) = self.quarantine.until(target.unit, now()) {
+                self.schedule.hold(endpoint, until);
+            }
             let groups = groups.into_values().map(Group::new).collect();
             self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
         }
@@ -151,14 +159,17 @@ impl Bus {
         let result = loop {
             let Some(mut link) = self.connected().await else { return };
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
-            let proven = link.proven;
-            let result = device.read(&mut link, turn.group, self.shared.timeout).await;
+            let (proven, unit) = (link.proven, device.target.unit);
+            let result = device.read(&mut link, turn.group, &self.shared.line).await;
             // A device may close a connection that was idle for long: that is not its silence.
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
             }
-            if result.as_ref().err().is_none_or(Trouble::leaves_link) {
+            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
+                self.leave_alone(unit);
+            }
+            if result.as_ref().err().is_none_or(|trouble| link.survives(&self.shared.line, trouble)) {
                 self.link = Some(link);
             }
             break result;
@@ -178,13 +189,28 @@ impl Bus {
         }
     }
 
+    /// A unit that may still answer: none of its registers is asked for until it cannot any more.
+    fn leave_alone(&mut self, unit: u8) {
+        let line = &self.shared.line;
+        if line.needs_quarantine() {
+            let until = now() + line.quarantine;
+            self.quarantine.begin(unit, until);
+            for (endpoint, _) in self.devices.iter().filter(|(_, device)| device.target.unit == unit) {
+                self.schedule.hold(endpoint, until);
+            }
+        }
+    }
+
     /// Takes the connection, opened if there is none. It is put back only after a clean answer.
     async fn connected(&mut self) -> Option<Link> {
         if let Some(link) = self.link.take() {
             return Some(link);
         }
-        let opened = Link::open(&self.host, self.shared.connect_timeout, &mut self.lookup).await;
-        let subject = Subject::Link(self.host.clone());
+        let opened = {
+            let Shared { line, connect_timeout, .. } = &*self.shared;
+            Link::open(&self.wire, line, *connect_timeout, &mut self.lookup).await
+        };
+        let subject = Subject::Link(self.wire.clone());
         match opened {
             Ok(link) => {
                 if std::mem::take(&mut self.attempts) > 0 {
@@ -205,7 +231,7 @@ impl Bus {
                 }
                 let endpoints: Vec<_> = self.devices.keys().cloned().collect();
                 for endpoint in endpoints {
-                    self.present(&endpoint, Presence::Offline(format!("{}: {why}", self.host)));
+                    self.present(&endpoint, Presence::Offline(format!("{}: {why}", self.wire)));
                 }
                 None
             }
@@ -272,20 +298,20 @@ impl Bus {
             }
         };
         if timeout(GRACE, all).await.is_err() {
-            tracing::warn!(host = %self.host, "stopped before the store had confirmed all samples");
+            tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
         }
     }
 }
 
 impl Polled {
-    async fn read(&mut self, link: &mut Link, group: usize, within: Span) -> Result<Vec<Reading>, Trouble> {
+    async fn read(&mut self, link: &mut Link, group: usize, line: &Line) -> Result<Vec<Reading>, Trouble> {
         let Some(group) = self.groups.get_mut(group) else { return Ok(Vec::new()) };
         let mut readings: Vec<Option<Reading>> = vec![None; group.wanted.len()];
         let (mut at, mut splits) = (0, SPLITS_PER_POLL);
         while let Some(block) = group.plan.block(at) {
-            let answer = link.read(self.target.unit, block, within).await?;
+            let answer = link.ask(line, self.target.unit, block.request()).await?;
             if let Answer::Refused(code) = answer
-                && link::is_about_addresses(code)
+                && code.is_about_addresses()
                 && splits > 0
                 && group.plan.split(at)
             {
@@ -320,7 +346,7 @@ impl Group {
                 Answer::Words(words) => {
                     words.get(from..).and_then(|words| wanted.form.decode(resource, words))
                 }
-                Answer::Refused(code) => Some(Reading::bad(resource, link::name(*code))),
+                Answer::Refused(code) => Some(Reading::bad(resource, code.to_string())),
             };
         }
     }

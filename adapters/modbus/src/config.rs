@@ -3,11 +3,13 @@
 //! Serde takes whatever has the right shape; [`resolve`] says the rest, so that a misspelt order is
 //! reported at its key with a hint and not as a parse error.
 
+mod line;
 mod register;
 
+pub(crate) use line::line;
 pub use register::Register;
 
-use crate::{plan::Want, value::Form};
+use crate::{plan::Want, value::Form, wire::Wire};
 use adapter_api::{EndpointName, Issue, Place, Resource, Span};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
@@ -18,9 +20,25 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration}
 pub struct Config {
     /// Where devices are that do not say it themselves: `"ADDRESS"` or `"ADDRESS:PORT"`.
     pub host: Option<String>,
-    /// How long a device may take for an answer.
+    /// In place of hosts: the serial port that all its devices are on, as a path.
+    pub port: Option<String>,
+    /// `"tcp"`, `"rtu"` or `"ascii"`; if not given, `"rtu"` with a port and `"tcp"` without one.
+    pub framing: Option<String>,
+    /// Bits per second of the serial line.
+    pub baud: Option<i64>,
+    /// `"even"`, `"odd"` or `"none"`.
+    pub parity: Option<String>,
+    /// 1 or 2.
+    pub stop_bits: Option<i64>,
+    /// 7 (with `"ascii"`) or 8.
+    pub data_bits: Option<i64>,
+    /// Silence before each request, beyond what the framing needs.
+    pub gap: Option<Span>,
+    /// How long a device may take for an answer, beside the time its characters take.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
+    /// How long a device that did not answer is left alone on a serial line; 3 time-outs if not given.
+    pub quarantine: Option<Span>,
     /// How long a host may take to accept a connection.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
@@ -56,8 +74,8 @@ pub(crate) struct Host {
 /// A device as the rest of the adapter sees it: checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Target {
-    /// On which connection.
-    pub host: Host,
+    /// How one gets there.
+    pub wire: Wire,
     /// Which unit on it.
     pub unit: u8,
     /// What is read.
@@ -142,6 +160,7 @@ pub(crate) fn check(config: &Config) -> Vec<Issue> {
     for (key, span) in [("timeout", config.timeout), ("connect_timeout", config.connect_timeout)] {
         found.not_zero(&[key], span);
     }
+    found.issues.extend(line(config).err().unwrap_or_default());
     found.issues
 }
 
@@ -152,12 +171,18 @@ pub(crate) fn resolve(
     device: &Device,
 ) -> Result<Target, Vec<Issue>> {
     let mut found = Findings { place: Place::Device(endpoint.clone()), issues: Vec::new() };
-    let host = match (&device.host, &config.host) {
-        (Some(host), _) => found.host(&["host"], host),
-        // Its own fault is reported once, at the adapter's table.
-        (None, Some(host)) => host.parse().ok(),
-        (None, None) => {
-            found.add(&[], "it is not said where the device is", "give `host` here or at the adapter");
+    let wire = match (&device.host, &config.host, &config.port) {
+        (Some(_), _, Some(_)) => {
+            found.add(&["host"], "its adapter has a serial port", "leave it out, or use another adapter");
+            None
+        }
+        (Some(host), _, None) => found.host(&["host"], host).map(Wire::Tcp),
+        // Faults of the adapter's own are reported once, at its table.
+        (None, Some(host), None) => host.parse().ok().map(Wire::Tcp),
+        (None, _, Some(port)) => Some(Wire::Serial(port.clone())),
+        (None, None, None) => {
+            let hint = "give `host` here, or `host` or `port` at the adapter";
+            found.add(&[], "it is not said where the device is", hint);
             None
         }
     };
@@ -168,6 +193,9 @@ pub(crate) fn resolve(
             "no device can have this unit identifier",
             "units are 1 to 247; 0 and 255 are used by devices that have none",
         );
+    }
+    if config.port.is_some() && matches!(unit, Some(0 | 255)) {
+        found.add(&["unit"], "a device on a serial line has a number", "units are 1 to 247");
     }
     found.not_zero(&["period"], device.period);
     if device.resources.is_empty() {
@@ -184,8 +212,8 @@ pub(crate) fn resolve(
             resources.push(Wanted { resource: resource.clone(), want, form, period });
         }
     }
-    match (host, unit) {
-        (Some(host), Some(unit)) if found.issues.is_empty() => Ok(Target { host, unit, resources }),
+    match (wire, unit) {
+        (Some(wire), Some(unit)) if found.issues.is_empty() => Ok(Target { wire, unit, resources }),
         _ => Err(found.issues),
     }
 }

@@ -1,7 +1,11 @@
 //! What `check` says to wrong configurations, key by key.
 
 use super::*;
-use crate::value::{Half, Kind, Part};
+use crate::{
+    frame::Framing,
+    line::{Characters, Parity},
+    value::{Half, Kind, Part},
+};
 
 fn config(text: &str) -> Config {
     toml::from_str(text).unwrap()
@@ -102,6 +106,18 @@ fn a_wrong_adapter_is_reported_at_its_key() {
         ("host = 'a b'", "host"),
         ("timeout = '0s'", "timeout"),
         ("connect_timeout = '0s'", "connect_timeout"),
+        ("host = 'a'\nport = '/dev/ttyS0'\nbaud = 9600", "port"),
+        ("port = ''\nbaud = 9600", "port"),
+        ("port = '/dev/ttyS0'", ""),
+        ("port = '/dev/ttyS0'\nbaud = 49", "baud"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nframing = 'tcp'", "framing"),
+        ("host = 'a'\nframing = 'udp'", "framing"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nparity = 'mark'", "parity"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nstop_bits = 3", "stop_bits"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\ndata_bits = 7", "data_bits"),
+        ("host = 'a'\nparity = 'even'", "parity"),
+        ("host = 'a'\nquarantine = '1s'", "quarantine"),
+        ("host = 'a'\ngap = '1s'", "gap"),
     ] {
         let issues = super::check(&config(text));
         assert_eq!(issues.iter().map(|i| i.path.join(".")).collect::<Vec<_>>(), [path], "{text}");
@@ -121,7 +137,7 @@ fn what_is_left_out_has_a_default() {
          resources.pump = { register = 'coil:65535' }",
     )
     .unwrap();
-    assert_eq!((target.host.to_string().as_str(), target.unit), ("10.0.0.5:502", 1));
+    assert_eq!((target.wire.to_string().as_str(), target.unit), ("10.0.0.5:502", 1));
     let seen: Vec<_> = target
         .resources
         .iter()
@@ -172,4 +188,27 @@ fn a_register_says_all_that_can_be_said_of_it() {
     assert_eq!((forms[1].part, forms[1].names.len()), (Some(Part { low: 4, width: 4 }), 2));
     assert_eq!((forms[2].half, forms[2].length), (Some(Half::Low), 8));
     assert_eq!(target.resources[2].want.start, 16);
+}
+
+#[test]
+fn a_serial_line_has_the_settings_of_the_standard_unless_it_says_otherwise() {
+    let read = |text: &str| super::line(&config(text)).unwrap();
+    let rtu = read("port = '/dev/ttyUSB0'\nbaud = 19200");
+    let even = Characters { baud: 19_200, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
+    assert_eq!((rtu.framing, rtu.characters), (Framing::Rtu, Some(even)));
+    assert_eq!(rtu.quarantine.as_secs(), 3);
+    // Without parity there are two stop bits (Modbus over Serial Line V1.02 §2.5.1).
+    let none = read("port = '/dev/ttyUSB0'\nbaud = 9600\nparity = 'none'").characters.unwrap();
+    assert_eq!((none.parity, none.stop_bits), (Parity::None, 2));
+    let ascii = read("port = '/dev/ttyUSB0'\nbaud = 9600\nframing = 'ascii'").characters.unwrap();
+    assert_eq!(ascii.data_bits, 7);
+    let converter = read("host = 'a'\nframing = 'rtu'\ngap = '20ms'\nquarantine = '5s'");
+    assert_eq!((converter.framing, converter.characters), (Framing::Rtu, None));
+    assert_eq!((converter.gap.as_millis(), converter.quarantine.as_secs()), (20, 5));
+    assert_eq!(read("host = 'a'").framing, Framing::Tcp);
+    let rest = "resources.u = { register = 'holding:0', type = 'u16' }";
+    let serial = "port = '/dev/ttyUSB0'\nbaud = 19200";
+    assert_eq!(resolved(serial, rest).unwrap().wire, Wire::Serial("/dev/ttyUSB0".to_owned()));
+    check(serial, &format!("host = 'a'\n{rest}"), &["host"], "serial port");
+    check(serial, &format!("unit = 255\n{rest}"), &["unit"], "has a number");
 }

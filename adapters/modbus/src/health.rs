@@ -1,6 +1,6 @@
 //! What the adapter complains about, put together into its one health.
 
-use crate::config::Host;
+use crate::wire::Wire;
 use adapter_api::{EndpointName, Health, Reporter};
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use std::{
 pub(crate) enum Subject {
     /// The store does not take this endpoint's samples.
     Store(EndpointName),
-    /// There is no connection to this host.
-    Link(Host),
+    /// This wire cannot be opened.
+    Link(Wire),
     /// This device does not answer.
     Device(EndpointName),
 }
@@ -84,7 +84,7 @@ impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Store(endpoint) | Self::Device(endpoint) => endpoint.fmt(f),
-            Self::Link(host) => host.fmt(f),
+            Self::Link(wire) => wire.fmt(f),
         }
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     fn the_worst_complaint_is_shown_and_the_others_are_counted() {
         let (board, reporter) = Board::new();
         let complaints = Complaints::new(reporter);
-        let host = Subject::Link("10.0.0.5".parse().unwrap());
+        let host = Subject::Link(Wire::Tcp("10.0.0.5".parse().unwrap()));
         let device = Subject::Device(EndpointName::new("boiler").unwrap());
         let degraded = |text: &str| Health::Degraded(text.to_owned());
         assert_eq!(board.read().0, Health::Starting);

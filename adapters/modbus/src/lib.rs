@@ -1,32 +1,38 @@
-//! Modbus TCP: reads the registers of devices by function codes 1 to 4.
+//! Modbus over TCP and serial lines (RTU, ASCII): reads the registers of devices by function codes 1 to 4.
 //!
 //! ```text
-//! config -> Target -> bus (one task per connection) -> schedule: who is due -> plan: which requests
-//!                                                   -> link: one request -> value -> Sample -> intake
+//! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
+//!                                             -> link: one request -> value -> Sample -> intake
+//! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
+//! line: characters, silences, quarantine (sans-IO)
 //! ```
-//! A connection is dropped at every error and every answer that does not fit, since an answer that
-//! comes late would otherwise be taken for another register's value.
+//! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
+//! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
+//! until it cannot answer any more.
 //!
-//! Not here: writing, RTU and ASCII framing.
+//! Not here: writing.
 
 mod bus;
 mod config;
+mod frame;
 mod health;
+mod line;
 mod link;
 mod outstanding;
+mod pdu;
 mod plan;
 mod point;
 mod schedule;
 #[cfg(test)]
 mod tests;
 mod value;
+mod wire;
 
 pub use config::{Config, Device, Register};
 pub use value::Sentinel;
 
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
 use bus::{Shared, Targets};
-use config::Host;
 use health::{Complaints, Subject};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +43,7 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
 };
+use wire::Wire;
 
 /// The Modbus adapter.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +71,16 @@ impl Adapter for Modbus {
     }
 
     async fn run(config: Config, mut cx: AdapterCx<Device>) -> Result<(), Failure> {
+        let line = match config::line(&config) {
+            Ok(line) => line,
+            // `check` has said it before.
+            Err(issues) => {
+                let why = issues.first().map_or_else(String::new, |issue| issue.why.clone());
+                return Err(Failure(format!("configuration: {why}")));
+            }
+        };
         let shared = Arc::new(Shared {
-            timeout: config.timeout,
+            line,
             connect_timeout: config.connect_timeout,
             intake: cx.intake.clone(),
             report: cx.report.clone(),
@@ -100,7 +115,7 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Host, watch::Sender<Arc<Targets>>>,
+    open: BTreeMap<Wire, watch::Sender<Arc<Targets>>>,
     /// All devices of the last configuration.
     known: BTreeSet<adapter_api::EndpointName>,
 }
@@ -108,11 +123,11 @@ struct Buses {
 impl Buses {
     /// Gives every connection its devices. Connections whose devices did not change notice nothing.
     fn adopt(&mut self, devices: &Devices<Device>) {
-        let mut wanted: BTreeMap<Host, Targets> = BTreeMap::new();
+        let mut wanted: BTreeMap<Wire, Targets> = BTreeMap::new();
         for (endpoint, device) in devices {
             match config::resolve(&self.config, endpoint, device) {
                 Ok(target) => {
-                    let targets = wanted.entry(target.host.clone()).or_default();
+                    let targets = wanted.entry(target.wire.clone()).or_default();
                     targets.insert(endpoint.clone(), Arc::new(target));
                 }
                 // `check` has said it before; whoever did not listen sees it here.
@@ -122,10 +137,10 @@ impl Buses {
                 }
             }
         }
-        self.open.retain(|host, _| wanted.contains_key(host));
-        for (host, targets) in wanted {
+        self.open.retain(|wire, _| wanted.contains_key(wire));
+        for (wire, targets) in wanted {
             let targets = Arc::new(targets);
-            match self.open.get(&host) {
+            match self.open.get(&wire) {
                 Some(bus) => {
                     bus.send_if_modified(|known| {
                         let changed = *known != targets;
@@ -135,8 +150,8 @@ impl Buses {
                 }
                 None => {
                     let (tx, rx) = watch::channel(targets);
-                    self.tasks.spawn(bus::run(self.shared.clone(), host.clone(), rx));
-                    self.open.insert(host, tx);
+                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx));
+                    self.open.insert(wire, tx);
                 }
             }
         }
@@ -151,7 +166,7 @@ impl Buses {
         }
         self.shared.complaints.retain(|subject| match subject {
             Subject::Store(endpoint) | Subject::Device(endpoint) => devices.contains_key(endpoint),
-            Subject::Link(host) => self.open.contains_key(host),
+            Subject::Link(wire) => self.open.contains_key(wire),
         });
     }
 }

@@ -3,7 +3,7 @@
 //! A value is never spread over two requests: its halves could be of two instants. Registers nobody
 //! asked for are never read, since some devices refuse a whole block for one of them.
 
-use crate::point::Table;
+use crate::{pdu::Request, point::Table};
 
 /// The entries of one value. `start + length` is at most 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,13 @@ pub(crate) struct Block {
 pub(crate) struct Plan {
     wants: Vec<Want>,
     blocks: Vec<Block>,
+}
+
+impl Block {
+    /// What to ask for.
+    pub(crate) fn request(&self) -> Request {
+        Request { table: self.table, start: self.start, count: self.length }
+    }
 }
 
 impl Want {
@@ -182,13 +189,9 @@ mod tests {
         assert!(!plan.split(0));
     }
 
-    fn table() -> impl Strategy<Value = Table> {
-        proptest::sample::select(vec![Table::Coil, Table::Discrete, Table::Holding, Table::Input])
-    }
-
     /// Wants that overlap freely, many of them close together.
     fn wants() -> impl Strategy<Value = Vec<Want>> {
-        let want = (table(), 0_u16..600, prop_oneof![19 => 1_u16..=4, 1 => 1_u16..=125]);
+        let want = (crate::point::tables(), 0_u16..600, prop_oneof![19 => 1_u16..=4, 1 => 1_u16..=125]);
         let want = want.prop_map(|(table, start, length)| Want { table, start, length });
         proptest::collection::vec(want, 0..200)
     }

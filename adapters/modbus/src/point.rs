@@ -148,6 +148,12 @@ fn from_manual(text: &str) -> Option<(Table, u32)> {
     Some((table, number.parse().ok()?))
 }
 
+/// For property tests.
+#[cfg(test)]
+pub(crate) fn tables() -> impl proptest::strategy::Strategy<Value = Table> {
+    proptest::sample::select(Table::NAMES.map(|(_, table)| table).to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,8 @@ struct Device {
     /// In a row.
     failures: u32,
     probe_at: Instant,
+    /// Not read before, whatever is due.
+    held_until: Instant,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Schedule {
     /// A device that is new or has changed; all its groups are due at once.
     pub(crate) fn handle_device(&mut self, now: Instant, endpoint: &EndpointName, periods: &[Duration]) {
         let groups = periods.iter().map(|period| Group { period: *period, due: now }).collect();
-        self.devices.insert(endpoint.clone(), Device { groups, failures: 0, probe_at: now });
+        self.devices.insert(endpoint.clone(), Device { groups, failures: 0, probe_at: now, held_until: now });
     }
 
     /// A device that is gone.
@@ -89,6 +91,13 @@ impl Schedule {
         self.probes_from = Some(now + took.saturating_mul(share - 1));
     }
 
+    /// A device that may not be asked before.
+    pub(crate) fn hold(&mut self, endpoint: &EndpointName, until: Instant) {
+        if let Some(device) = self.devices.get_mut(endpoint) {
+            device.held_until = until;
+        }
+    }
+
     /// The host came back: nothing is known about its devices, so all are as good as answering.
     pub(crate) fn handle_return(&mut self) {
         for device in self.devices.values_mut() {
@@ -114,7 +123,7 @@ impl Schedule {
             // The gate makes the same instant of many probes; the longest overdue is still the first.
             let wanted = if device.failures == 0 { due } else { device.probe_at };
             let at = if device.failures == 0 { due } else { wanted.max(gate.unwrap_or(wanted)) };
-            Some((at, wanted, Turn { endpoint: endpoint.clone(), group, due }))
+            Some((at.max(device.held_until), wanted, Turn { endpoint: endpoint.clone(), group, due }))
         });
         turns.min_by_key(|(at, wanted, _)| (*at, *wanted)).map(|(at, _, turn)| (at, turn))
     }

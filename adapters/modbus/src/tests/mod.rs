@@ -197,7 +197,7 @@ fn check_recovery(first: impl Fn() -> Reply + Send + 'static, words: &'static st
 
 #[test]
 fn a_mismatch_or_a_loss_drops_the_connection() {
-    check_recovery(|| Reply::WrongTransaction, "does not fit");
+    check_recovery(|| Reply::WrongTransaction, "no answer within 100ms");
     check_recovery(|| Reply::Words(vec![1, 2, 3]), "does not fit");
     check_recovery(|| Reply::Words(vec![]), "does not fit");
     check_recovery(|| Reply::Hangup, "lost");
