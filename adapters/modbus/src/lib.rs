@@ -11,6 +11,7 @@
 
 mod bus;
 mod config;
+mod fault;
 mod health;
 mod link;
 mod outstanding;
@@ -22,6 +23,7 @@ mod tests;
 mod value;
 
 pub use config::{Config, Device, Register};
+pub use fault::FAULTS;
 
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
 use bus::{Shared, Targets};
@@ -82,7 +84,7 @@ impl Adapter for Modbus {
                 biased;
                 () = cx.shutdown.cancelled() => break,
                 changed = cx.devices.changed(), if configured => configured = changed.is_ok(),
-                Some(ended) = buses.tasks.join_next() => survived(ended)?,
+                Some(ended) = buses.tasks.join_next() => survived(&ended)?,
             }
         }
         // Tasks that are late are ended with the set.
@@ -117,7 +119,8 @@ impl Buses {
                 // `check` has said it before; whoever did not listen sees it here.
                 Err(issues) => {
                     let why = issues.first().map_or("the adapter's host is wrong", |issue| &issue.why);
-                    self.shared.report.presence(endpoint, Presence::Offline(format!("configuration: {why}")));
+                    let fault = fault::not_configured(why, format!("endpoint {endpoint}"));
+                    self.shared.report.presence(endpoint, Presence::Offline(fault));
                 }
             }
         }
@@ -149,16 +152,19 @@ impl Buses {
             self.shared.report.forget(endpoint);
         }
         self.shared.complaints.retain(|subject| match subject {
-            Subject::Store(endpoint) | Subject::Device(endpoint) => devices.contains_key(endpoint),
+            Subject::Store(endpoint) | Subject::Device(endpoint) | Subject::Registers(endpoint, _) => {
+                devices.contains_key(endpoint)
+            }
             Subject::Link(host) => self.open.contains_key(host),
         });
     }
 }
 
 /// A connection's task ends when its host leaves the configuration, or by a panic.
-fn survived(ended: Result<(), JoinError>) -> Result<(), Failure> {
+fn survived(ended: &Result<(), JoinError>) -> Result<(), Failure> {
     match ended {
         Ok(()) => Ok(()),
-        Err(error) => Err(Failure(format!("a connection's task failed: {error}"))),
+        // Not the error itself: it quotes the panic, which may quote anything (I11).
+        Err(_) => Err(Failure("a connection's task panicked".to_owned())),
     }
 }

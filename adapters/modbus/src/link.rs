@@ -3,10 +3,11 @@
 //! A connection that had any [`Trouble`] but a gateway's refusal is spoilt: an answer may still be
 //! on its way and would be taken for the answer to a later request. The owner drops it.
 
-use crate::{config::Host, plan::Block, point::Table};
+use crate::{config::Host, fault, plan::Block, point::Table};
 use adapter_api::{
-    Span,
+    Fault, Span,
     clock::{Elapsed, timeout},
+    field,
 };
 use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin};
 use tokio::net::{TcpStream, lookup_host};
@@ -42,15 +43,15 @@ pub(crate) enum Answer {
 }
 
 /// Why a device gave no usable answer.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    #[error("no answer within {0}")]
+    /// Nothing came for so long.
     Silent(Span),
-    #[error("the connection was lost")]
+    /// The connection ended.
     Lost,
-    #[error("the answer does not fit the request")]
+    /// The answer does not fit the request.
     Mismatch,
-    #[error("the gateway cannot reach it: {}", name(*.0))]
+    /// A gateway cannot reach it.
     Unreachable(ExceptionCode),
 }
 
@@ -58,6 +59,16 @@ impl Trouble {
     /// Whether the connection may still be used.
     pub(crate) fn leaves_link(&self) -> bool {
         matches!(self, Self::Unreachable(_))
+    }
+
+    /// For people.
+    pub(crate) fn fault(&self, place: String) -> Fault {
+        match self {
+            Self::Silent(within) => fault::silent(*within, place),
+            Self::Lost => fault::lost(place),
+            Self::Mismatch => fault::mismatch(place),
+            Self::Unreachable(code) => fault::unreachable(*code, place),
+        }
     }
 }
 
@@ -81,21 +92,24 @@ impl Lookup {
 }
 
 impl Link {
-    /// Connects, or says in words for people why not.
-    pub(crate) async fn open(host: &Host, within: Span, lookup: &mut Lookup) -> Result<Self, String> {
+    /// Connects, or says for people why not.
+    pub(crate) async fn open(host: &Host, within: Span, lookup: &mut Lookup) -> Result<Self, Fault> {
         let connect = async {
-            let found = lookup.addresses(host).await?;
-            TcpStream::connect(found.as_slice()).await
+            let unknown = || {
+                let what = format!("the name {} cannot be resolved", host.name);
+                Fault::new(field::HOST_UNKNOWN, what, host.to_string())
+            };
+            let found = lookup.addresses(host).await.map_err(|_| unknown())?;
+            TcpStream::connect(found.as_slice()).await.map_err(|error| refused(&error, host))
         };
-        let opened = timeout(within.duration(), connect).await;
-        let stream = match opened {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(words(&error)),
-            Err(Elapsed) => return Err(format!("no connection within {within}")),
+        let stream = match timeout(within.duration(), connect).await {
+            Ok(opened) => opened?,
+            Err(Elapsed) => {
+                let what = format!("no connection within {within}");
+                return Err(Fault::new(field::HOST_SILENT, what, host.to_string()));
+            }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            return Err(words(&error));
-        }
+        stream.set_nodelay(true).map_err(|error| refused(&error, host))?;
         Ok(Self { context: tcp::attach(stream), proven: false })
     }
 
@@ -141,25 +155,6 @@ impl Link {
     }
 }
 
-/// An exception as it is shown in a reading's quality.
-pub(crate) fn name(code: ExceptionCode) -> String {
-    let number = u8::from(code);
-    let name = match number {
-        1 => "illegal function",
-        2 => "illegal data address",
-        3 => "illegal data value",
-        4 => "device failure",
-        5 => "acknowledged, still working",
-        6 => "device busy",
-        7 => "negative acknowledge",
-        8 => "memory parity error",
-        10 => "gateway path unavailable",
-        11 => "gateway target did not respond",
-        _ => "exception",
-    };
-    format!("{name} (exception {number:02})")
-}
-
 /// Whether a smaller request might be answered.
 pub(crate) fn is_about_addresses(code: ExceptionCode) -> bool {
     matches!(code, ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue)
@@ -174,14 +169,19 @@ fn trouble(error: &io::Error) -> Trouble {
     }
 }
 
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            "there is no way to this address".to_owned()
+/// What an attempt to connect failed of.
+fn refused(error: &io::Error, host: &Host) -> Fault {
+    use io::ErrorKind as K;
+    let (kind, what) = match error.kind() {
+        K::ConnectionRefused => (field::HOST_REFUSED, "nothing listens there: the connection was refused"),
+        K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable => {
+            (field::HOST_UNREACHABLE, "there is no way to this address")
         }
-        io::ErrorKind::TimedOut => "nobody answers at this address".to_owned(),
-        // Names that do not resolve have no kind of their own.
-        _ => error.to_string(),
-    }
+        K::TimedOut => (field::HOST_SILENT, "nobody answers at this address"),
+        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => {
+            (field::LINK_LOST, "the connection was cut as soon as it was open")
+        }
+        _ => (field::HOST_UNREACHABLE, "the system cannot open a connection"),
+    };
+    Fault::new(kind, what, host.to_string())
 }
