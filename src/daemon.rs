@@ -75,7 +75,8 @@ impl StartError {
                 };
                 Some(Fault::new(code, error.to_string(), "gateway.control_socket"))
             }
-            Self::Closed(_) | Self::Thread { .. } => None,
+            Self::Thread { unit, .. } => Some(Fault::new(Code::NoThread, self.to_string(), unit.as_str())),
+            Self::Closed(_) => None,
         }
     }
 

@@ -5,8 +5,8 @@
 //! Not here: what the rules are. Those are with what they are about (`uplink`, `endpoints`, `adapters`,
 //! and every adapter's and dialect's own `check`).
 
-use super::escape;
 use crate::fault::Code;
+use adapter_api::shown;
 use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 use toml::{
     Spanned,
@@ -83,7 +83,7 @@ impl fmt::Display for Severity {
 /// `file:line:column: error[TG-301]: key: what`, the code where there is one, and the hint on a line of its own.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", escape::shown(&self.file))?;
+        write!(f, "{}:", shown(&self.file))?;
         if self.line > 0 {
             write!(f, "{}:{}:", self.line, self.column)?;
         }
@@ -95,9 +95,9 @@ impl fmt::Display for Finding {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        write!(f, "{}", escape::shown(&self.what))?;
+        write!(f, "{}", shown(&self.what))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {}", escape::shown(hint)),
+            Some(hint) => write!(f, "\n  hint: {}", shown(hint)),
             None => Ok(()),
         }
     }
@@ -180,7 +180,7 @@ impl fmt::Display for KeyPath {
             if !key.is_empty() && key.bytes().all(bare) {
                 f.write_str(key)?;
             } else {
-                write!(f, "\"{}\"", escape::shown(key))?;
+                write!(f, "\"{}\"", shown(key))?;
             }
         }
         Ok(())

@@ -9,7 +9,6 @@
 pub mod adapters;
 mod check;
 mod endpoints;
-pub(crate) mod escape;
 mod files;
 mod low;
 mod read;

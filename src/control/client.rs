@@ -1,6 +1,6 @@
 //! Asks the control socket, and prints the answers: tables for people, JSON for scripts.
 
-use crate::config::escape::shown;
+use adapter_api::shown;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
@@ -107,22 +107,18 @@ pub fn status_text(answer: &Value) -> String {
         ["offered", "refused", "suppressed", "stored", "landed", "queued", "dropped", "dead", "discarded"];
     let sums = terms.map(|term| format!("{term} {}", text(ledger, term)));
     line(&mut out, "ledger", &sums.join("  "));
-    if at(answer, "balance") == &Value::Bool(false) {
-        line(&mut out, "FAULT", "the ledger does not add up");
-    }
-    if let Some(fault) = at(answer, "store_fault").as_str() {
-        line(&mut out, "FAULT", &format!("the database: {}", shown(fault)));
-    }
+    list(answer, "faults").for_each(|fault| fault_lines(&mut out, fault));
     for (reason, samples) in at(answer, "reasons").as_object().into_iter().flatten() {
         line(&mut out, "", &format!("{}: {samples}", shown(reason)));
     }
     for unit in list(answer, "units") {
-        let words = [text(unit, "state"), text(unit, "why"), text(unit, "health"), text(unit, "health_why")];
+        let words = [text(unit, "state"), text(unit, "why"), text(unit, "health")];
         line(&mut out, &text(unit, "name"), &join(&words));
+        list(unit, "faults").for_each(|fault| fault_lines(&mut out, fault));
         for (endpoint, device) in at(unit, "devices").as_object().into_iter().flatten() {
             if text(device, "presence") != "online" {
-                let words = [shown(endpoint).to_string(), text(device, "presence"), text(device, "why")];
-                line(&mut out, "", &join(&words));
+                let words = [text(device, "presence"), text(device, "code"), text(device, "why")];
+                line(&mut out, &format!("  {}", shown(endpoint)), &join(&words));
             }
         }
     }

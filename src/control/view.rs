@@ -2,7 +2,8 @@
 
 use crate::{
     endpoints::Directory,
-    store::{Closed, LaneInfo, Last, Store, item},
+    fault::{Code, Fault},
+    store::{Closed, Figures, LaneInfo, Last, Store, item},
     supervisor::{UnitState, UnitWatch},
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
@@ -67,7 +68,7 @@ impl View {
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
-            "store_fault": figures.fault,
+            "faults": faults(&figures),
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))
     }
@@ -175,18 +176,19 @@ impl View {
 impl UnitView {
     fn json(&self) -> Json {
         let (health, presence) = self.board.read();
+        let (health, mut faults) = match health {
+            Health::Starting => ("starting", Vec::new()),
+            Health::Up => ("up", Vec::new()),
+            Health::Degraded(faults) => ("degraded", faults),
+        };
         let (state, why) = match self.unit.state() {
             UnitState::Running => ("running", None),
             UnitState::BackingOff { until, why } => {
                 let seconds = until.since(clock::now()).as_secs();
-                ("backing off", Some(format!("{why}; again in {seconds} s")))
+                faults.push(Fault::new(Code::UnitEnded, why.as_str(), self.name.as_str()));
+                ("backing off", Some(format!("again in {seconds} s")))
             }
             UnitState::Stopped => ("stopped", None),
-        };
-        let (health, health_why) = match health {
-            Health::Starting => ("starting", None),
-            Health::Up => ("up", None),
-            Health::Degraded(why) => ("degraded", Some(why)),
         };
         let devices: Map<String, Json> = presence
             .into_iter()
@@ -194,13 +196,28 @@ impl UnitView {
                 let shown = match presence {
                     Presence::Online => json!({ "presence": "online" }),
                     Presence::Asleep => json!({ "presence": "asleep" }),
-                    Presence::Offline(why) => json!({ "presence": "offline", "why": why }),
+                    Presence::Offline(fault) => {
+                        json!({ "presence": "offline", "code": fault.code, "why": fault.what })
+                    }
                 };
                 (endpoint.as_str().to_owned(), shown)
             })
             .collect();
-        json!({ "name": self.name, "state": state, "why": why, "health": health, "health_why": health_why, "devices": devices })
+        json!({ "name": self.name, "state": state, "why": why, "health": health, "faults": faults, "devices": devices })
     }
+}
+
+/// What is wrong with what is kept.
+fn faults(figures: &Figures) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = figures.fault.iter().cloned().collect();
+    if !figures.totals.balance() {
+        faults.push(Fault::new(Code::LedgerOff, "the ledger does not add up", "`ledger` in status"));
+    }
+    if figures.dead_letters > 0 {
+        let what = format!("{} samples were refused for good and are kept", figures.dead_letters);
+        faults.push(Fault::new(Code::DeadLetters, what, "`tidegate queue --dead`"));
+    }
+    faults
 }
 
 /// What is known of the time, and how many samples wait for it.

@@ -2,6 +2,8 @@
 //!
 //! Not here: what they mean. That is each dialect's. Sans-IO.
 
+use adapter_api::steers;
+
 /// Most bytes of a foreign reason that are kept.
 pub(super) const REASON_BYTES: usize = 256;
 
@@ -35,12 +37,6 @@ pub(super) fn reason(text: &str, token: &str) -> String {
 
 fn mask(text: &str, token: &str) -> String {
     if token.is_empty() { text.to_owned() } else { text.replace(token, "***") }
-}
-
-/// Control characters, line separators and what turns the direction of writing.
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! memory mode.
 
 mod boots;
+mod diagnosis;
 pub mod item;
 pub mod lanes;
 mod latest;
@@ -21,7 +22,7 @@ mod thread;
 use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
-    fault::{self, Code, Fault},
+    fault::{self, Fault},
     shape::Shape,
     uplink::outflow::{Buried, FlightId, Landed},
 };
@@ -171,49 +172,6 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-impl OpenError {
-    /// For people.
-    pub fn fault(&self) -> Fault {
-        use rusqlite::ErrorCode as C;
-        use std::io::ErrorKind as K;
-        let (code, what, path) = match self {
-            Self::Newer { path, found, ours } => {
-                let what = format!("the database is of version {found}, and this program's is {ours}");
-                (Code::DatabaseNewer, what, Some(path))
-            }
-            Self::Foreign { path } => {
-                (Code::DatabaseForeign, "the database is of another program".into(), Some(path))
-            }
-            Self::Locked { path } => {
-                (Code::DatabaseLocked, "another tidegate runs on this directory".into(), Some(path))
-            }
-            Self::Full { path } => {
-                (Code::DatabaseFault, "no room is left on the file system of the database".into(), Some(path))
-            }
-            Self::ReadOnly { path } => {
-                (Code::DirectoryReadOnly, "the state directory cannot be written".into(), Some(path))
-            }
-            Self::Directory { path, source } if source.kind() == K::ReadOnlyFilesystem => {
-                (Code::DirectoryReadOnly, "the state directory cannot be written".into(), Some(path))
-            }
-            Self::Directory { path, source } => {
-                let what = format!("the state directory cannot be used: {}", fault::words(source));
-                (Code::DirectoryUnusable, what, Some(path))
-            }
-            Self::Sqlite(error) => match error.sqlite_error_code() {
-                Some(C::NotADatabase) => (Code::DatabaseForeign, "the file is no database".into(), None),
-                Some(C::ReadOnly | C::CannotOpen | C::PermissionDenied) => {
-                    (Code::DirectoryUnusable, "the database cannot be opened or written".into(), None)
-                }
-                _ => (Code::DatabaseFault, "the database cannot be used".into(), None),
-            },
-        };
-        let place =
-            path.map_or("gateway.state_dir".into(), |path| format!("gateway.state_dir: {}", path.display()));
-        Fault::new(code, what, place)
-    }
-}
-
 /// The store has ended, and with it the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store has stopped")]
@@ -231,7 +189,7 @@ pub struct Figures {
     /// What was dropped since the start, by reason.
     pub drops: BTreeMap<&'static str, Drops>,
     /// Why the last transaction failed, if it did.
-    pub fault: Option<String>,
+    pub fault: Option<Fault>,
 }
 
 /// A handle on the store.

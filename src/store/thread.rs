@@ -23,6 +23,7 @@ use super::{
 use crate::{
     endpoints::{Directory, EndpointKey},
     failpoint::{self, Point},
+    fault::Fault,
     shape::Shape,
     uplink::outflow::FlightId,
 };
@@ -78,7 +79,7 @@ pub(super) struct Thread {
     boots: Boots,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
-    fault: Option<String>,
+    fault: Option<Fault>,
     /// The database is damaged.
     damaged: bool,
     stop: Option<oneshot::Sender<()>>,
@@ -341,7 +342,7 @@ impl Thread {
                     self.lanes.take(lane, &[id]);
                 }
                 Err(error) => {
-                    self.fault = Some(error.to_string());
+                    self.fault = Some(self.room.diagnose(&error));
                     self.damaged |= recover::is_damage(&error);
                     tracing::error!(%error, row = id.0, "a row could not be read");
                     unread.push(id);

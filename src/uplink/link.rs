@@ -217,7 +217,7 @@ mod tests {
             assert_eq!(link.as_ref().ok().map(|link| link.peer), opened, "{found:?} {turn}");
         }
         let failed = open_first(&address, &[refused, dead], None, limit, 0).await.err().unwrap();
-        assert_eq!(failed.code, Code::Silent);
+        assert_eq!(failed.code, Code::Silent.id());
         assert_eq!(failed.place, "broker.example port 1883 at 127.0.0.1");
     }
 }

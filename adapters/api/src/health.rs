@@ -1,6 +1,6 @@
 //! What an adapter reports of itself and its devices; read by `status`.
 
-use crate::EndpointName;
+use crate::{EndpointName, Fault};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -14,7 +14,7 @@ pub enum Presence {
     /// It sleeps and will come back by itself.
     Asleep,
     /// It does not answer, and why.
-    Offline(String),
+    Offline(Fault),
 }
 
 /// How an adapter as a whole is doing.
@@ -24,8 +24,8 @@ pub enum Health {
     Starting,
     /// Works.
     Up,
-    /// Works in part or not at all, and why.
-    Degraded(String),
+    /// Works in part or not at all, and why: one fault of each kind, the worst first.
+    Degraded(Vec<Fault>),
 }
 
 /// One unit's board: written by the adapter, read by the control socket.

@@ -8,6 +8,9 @@
 
 mod adapter;
 pub mod clock;
+mod escape;
+mod fault;
+pub mod field;
 mod health;
 mod intake;
 mod names;
@@ -20,6 +23,8 @@ pub mod testkit;
 
 pub use adapter::{Adapter, AdapterCx, Devices, Failure, Issue, Place};
 pub use clock::{Clock, Instant};
+pub use escape::{shown, steers};
+pub use fault::{Fault, FaultKind};
 pub use health::{Board, Health, Presence, Reporter};
 pub use intake::{
     Intake, Offer, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency, channel,

@@ -4,18 +4,20 @@
 
 use crate::{
     config::{Target, Wanted},
+    fault::Refusal,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
     link::{Link, Trouble},
     outstanding::Outstanding,
     pdu::Answer,
     plan::{Block, Plan},
+    point::Point,
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
 };
 use adapter_api::{
-    CancellationToken, Clock, EndpointName, Instant, Intake, Presence, Reading, Refused, Reporter, Sample,
-    Span, SubmitError, Urgency,
+    CancellationToken, Clock, EndpointName, Fault, Instant, Intake, Presence, Reading, Refused, Reporter,
+    Sample, Span, SubmitError, Urgency,
     clock::{now, sleep, sleep_until, timeout},
 };
 use std::{
@@ -142,6 +144,8 @@ impl Bus {
                 continue;
             }
             let presence = known.and_then(|polled| polled.presence.clone());
+            let other = |subject: &Subject| !matches!(subject, Subject::Registers(of, _) if of == endpoint);
+            self.shared.complaints.retain(other);
             let groups = groups(target);
             let periods: Vec<Duration> = groups.keys().copied().collect();
             self.schedule.handle_device(now(), endpoint, &periods);
@@ -175,8 +179,11 @@ impl Bus {
             break result;
         };
         match result {
-            Ok(readings) => {
+            Ok((readings, refusal)) => {
                 let at = self.shared.clock.stamp();
+                let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
+                let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
+                self.shared.complaints.settle(subject, refused);
                 self.schedule.handle_answer(now(), turn);
                 self.present(&turn.endpoint, Presence::Online);
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
@@ -184,7 +191,8 @@ impl Bus {
             Err(trouble) => {
                 let ended = now();
                 self.schedule.handle_silence(ended, turn, ended.since(started));
-                self.present(&turn.endpoint, Presence::Offline(trouble.to_string()));
+                let fault = trouble.fault(self.place(&turn.endpoint));
+                self.present(&turn.endpoint, Presence::Offline(fault));
             }
         }
     }
@@ -220,18 +228,18 @@ impl Bus {
                 self.shared.complaints.clear(&subject);
                 Some(link)
             }
-            Err(why) => {
+            Err(fault) => {
                 self.attempts = self.attempts.saturating_add(1);
                 let doubled = FIRST_RETRY.saturating_mul(1 << (self.attempts - 1).min(8));
                 // Jitter between 80 and 120 %, so that gateways do not knock in step after a power cut.
                 let wait = doubled.min(SLOWEST_RETRY).mul_f64(0.8 + 0.4 * fastrand::f64());
                 self.retry_at = Some(now() + wait);
                 if self.targets.has_changed().is_ok() {
-                    self.shared.complaints.raise(subject, &why);
+                    self.shared.complaints.raise(subject, fault.clone());
                 }
                 let endpoints: Vec<_> = self.devices.keys().cloned().collect();
                 for endpoint in endpoints {
-                    self.present(&endpoint, Presence::Offline(format!("{}: {why}", self.wire)));
+                    self.present(&endpoint, Presence::Offline(fault.clone()));
                 }
                 None
             }
@@ -245,7 +253,9 @@ impl Bus {
         let Some(device) = self.devices.get_mut(endpoint).filter(|_| configured) else { return };
         let subject = Subject::Device(endpoint.clone());
         match &presence {
-            Presence::Offline(why) if self.attempts == 0 => self.shared.complaints.raise(subject, why),
+            Presence::Offline(fault) if self.attempts == 0 => {
+                self.shared.complaints.raise(subject, fault.clone());
+            }
             // While there is no connection, the host is the one to complain about.
             _ => self.shared.complaints.clear(&subject),
         }
@@ -270,7 +280,7 @@ impl Bus {
             // Nothing to keep: a device without resources is not read.
             Err(SubmitError::Empty) => {}
             Err(error @ (SubmitError::TooLarge { .. } | SubmitError::Closed)) => {
-                self.store_complains(endpoint, &error.to_string());
+                self.store_complains(endpoint, Fault::new(&error, error.to_string(), self.place(endpoint)));
             }
         }
     }
@@ -278,13 +288,24 @@ impl Bus {
     fn settle(&mut self, endpoint: EndpointName, result: Result<(), Refused>) {
         match result {
             Ok(()) => self.shared.complaints.clear(&Subject::Store(endpoint)),
-            Err(refused) => self.store_complains(&endpoint, &refused.to_string()),
+            Err(refused) => {
+                let fault = Fault::new(refused, refused.to_string(), self.place(&endpoint));
+                self.store_complains(&endpoint, fault);
+            }
         }
     }
 
-    fn store_complains(&self, endpoint: &EndpointName, why: &str) {
+    fn store_complains(&self, endpoint: &EndpointName, fault: Fault) {
         if self.targets.borrow().contains_key(endpoint) {
-            self.shared.complaints.raise(Subject::Store(endpoint.clone()), why);
+            self.shared.complaints.raise(Subject::Store(endpoint.clone()), fault);
+        }
+    }
+
+    /// A device as people find it.
+    fn place(&self, endpoint: &EndpointName) -> String {
+        match self.devices.get(endpoint) {
+            Some(device) => format!("endpoint {endpoint}: unit {} at {}", device.target.unit, self.wire),
+            None => format!("endpoint {endpoint} at {}", self.wire),
         }
     }
 
@@ -304,8 +325,15 @@ impl Bus {
 }
 
 impl Polled {
-    async fn read(&mut self, link: &mut Link, group: usize, line: &Line) -> Result<Vec<Reading>, Trouble> {
-        let Some(group) = self.groups.get_mut(group) else { return Ok(Vec::new()) };
+    /// One poll of a group, and what of it the device refuses.
+    async fn read(
+        &mut self,
+        link: &mut Link,
+        group: usize,
+        line: &Line,
+    ) -> Result<(Vec<Reading>, Option<Refusal>), Trouble> {
+        let Some(group) = self.groups.get_mut(group) else { return Ok((Vec::new(), None)) };
+        let mut refusal: Option<Refusal> = None;
         let mut readings: Vec<Option<Reading>> = vec![None; group.wanted.len()];
         let (mut at, mut splits) = (0, SPLITS_PER_POLL);
         while let Some(block) = group.plan.block(at) {
@@ -320,10 +348,14 @@ impl Polled {
             }
             if let Some(block) = group.plan.block(at) {
                 group.take(block, &answer, &mut readings);
+                if let Answer::Refused(code) = answer {
+                    let point = Point { table: block.table, address: block.start };
+                    refusal.get_or_insert(Refusal { point, code, values: 0 }).values += block.wants.len();
+                }
             }
             at += 1;
         }
-        Ok(readings.into_iter().flatten().collect())
+        Ok((readings.into_iter().flatten().collect(), refusal))
     }
 }
 

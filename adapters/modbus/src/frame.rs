@@ -40,8 +40,7 @@ pub(crate) struct Exchange {
 }
 
 /// The connection carries something that is not Modbus: nothing behind it can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer does not fit the request")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Misfit;
 
 impl Exchange {

@@ -1,7 +1,7 @@
 //! What the adapter complains about, put together into its one health.
 
 use crate::wire::Wire;
-use adapter_api::{EndpointName, Health, Reporter};
+use adapter_api::{EndpointName, Fault, Health, Reporter};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +16,8 @@ pub(crate) enum Subject {
     Link(Wire),
     /// This device does not answer.
     Device(EndpointName),
+    /// This device refuses registers of this group of its resources.
+    Registers(EndpointName, usize),
 }
 
 /// The open complaints of all connections of one adapter.
@@ -24,7 +26,7 @@ pub(crate) struct Complaints(Arc<Mutex<Open>>);
 
 #[derive(Debug)]
 struct Open {
-    by_subject: BTreeMap<Subject, String>,
+    by_subject: BTreeMap<Subject, Fault>,
     reporter: Reporter,
     shown: Health,
 }
@@ -35,14 +37,22 @@ impl Complaints {
     }
 
     /// Something is wrong.
-    pub(crate) fn raise(&self, subject: Subject, why: &str) {
+    pub(crate) fn raise(&self, subject: Subject, fault: Fault) {
         self.with(|open| {
-            if open.by_subject.get(&subject).is_some_and(|known| known == why) {
+            if open.by_subject.get(&subject) == Some(&fault) {
                 return;
             }
-            tracing::warn!(subject = %subject, why, "degraded");
-            open.by_subject.insert(subject, why.to_owned());
+            fault.log_warning("degraded; it is tried again for ever");
+            open.by_subject.insert(subject, fault);
         });
+    }
+
+    /// Something is wrong, or works.
+    pub(crate) fn settle(&self, subject: Subject, fault: Option<Fault>) {
+        match fault {
+            Some(fault) => self.raise(subject, fault),
+            None => self.clear(&subject),
+        }
     }
 
     /// It works.
@@ -71,19 +81,32 @@ impl Complaints {
 }
 
 impl Open {
+    /// One fault of each kind, that of the first subject.
     fn health(&self) -> Health {
-        match (self.by_subject.first_key_value(), self.by_subject.len()) {
-            (None, _) => Health::Up,
-            (Some((subject, why)), 1) => Health::Degraded(format!("{subject}: {why}")),
-            (Some((subject, why)), n) => Health::Degraded(format!("{subject}: {why} (and {} more)", n - 1)),
+        let mut kinds: Vec<(Fault, usize)> = Vec::new();
+        for fault in self.by_subject.values() {
+            match kinds.iter_mut().find(|(known, _)| known.code == fault.code) {
+                Some((_, others)) => *others += 1,
+                None => kinds.push((fault.clone(), 0)),
+            }
         }
+        if kinds.is_empty() {
+            return Health::Up;
+        }
+        let counted = kinds.into_iter().map(|(mut fault, others)| {
+            if others > 0 {
+                fault.place += &format!(" and {others} more");
+            }
+            fault
+        });
+        Health::Degraded(counted.collect())
     }
 }
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Store(endpoint) | Self::Device(endpoint) => endpoint.fmt(f),
+            Self::Store(endpoint) | Self::Device(endpoint) | Self::Registers(endpoint, _) => endpoint.fmt(f),
             Self::Link(wire) => wire.fmt(f),
         }
     }
@@ -92,22 +115,29 @@ impl std::fmt::Display for Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use adapter_api::Board;
+    use crate::fault;
+    use adapter_api::{Board, field};
 
     #[test]
-    fn the_worst_complaint_is_shown_and_the_others_are_counted() {
+    fn the_worst_fault_of_each_kind_is_shown_and_the_others_are_counted() {
         let (board, reporter) = Board::new();
         let complaints = Complaints::new(reporter);
         let host = Subject::Link(Wire::Tcp("10.0.0.5".parse().unwrap()));
-        let device = Subject::Device(EndpointName::new("boiler").unwrap());
-        let degraded = |text: &str| Health::Degraded(text.to_owned());
-        assert_eq!(board.read().0, Health::Starting);
-        complaints.raise(device.clone(), "no answer within 1s");
-        assert_eq!(board.read().0, degraded("boiler: no answer within 1s"));
-        complaints.raise(host.clone(), "connection refused");
-        assert_eq!(board.read().0, degraded("10.0.0.5:502: connection refused (and 1 more)"));
-        complaints.clear(&host);
-        complaints.retain(|subject| *subject != device);
+        let device = |name: &str| Subject::Device(EndpointName::new(name).unwrap());
+        let shown = || match board.read().0 {
+            Health::Degraded(faults) => faults.iter().map(|f| format!("{} {}", f.code, f.place)).collect(),
+            other => vec![format!("{other:?}")],
+        };
+        assert_eq!(shown(), ["Starting"]);
+        complaints.raise(device("boiler"), fault::lost("boiler".to_owned()));
+        complaints.raise(device("chiller"), fault::lost("chiller".to_owned()));
+        assert_eq!(shown(), ["TG-405 boiler and 1 more"]);
+        complaints.raise(host.clone(), Fault::new(field::HOST_REFUSED, "no", "10.0.0.5:502"));
+        assert_eq!(shown(), ["TG-401 10.0.0.5:502", "TG-405 boiler and 1 more"]);
+        complaints.settle(host, None);
+        complaints.retain(|subject| *subject != device("boiler"));
+        assert_eq!(shown(), ["TG-405 chiller"]);
+        complaints.clear(&device("chiller"));
         assert_eq!(board.read().0, Health::Up);
     }
 }

@@ -14,6 +14,7 @@
 
 mod bus;
 mod config;
+mod fault;
 mod frame;
 mod health;
 mod line;
@@ -29,6 +30,7 @@ mod value;
 mod wire;
 
 pub use config::{Config, Device, Register};
+pub use fault::FAULTS;
 pub use value::Sentinel;
 
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
@@ -98,7 +100,7 @@ impl Adapter for Modbus {
                 biased;
                 () = cx.shutdown.cancelled() => break,
                 changed = cx.devices.changed(), if configured => configured = changed.is_ok(),
-                Some(ended) = buses.tasks.join_next() => survived(ended)?,
+                Some(ended) = buses.tasks.join_next() => survived(&ended)?,
             }
         }
         // Tasks that are late are ended with the set.
@@ -133,7 +135,8 @@ impl Buses {
                 // `check` has said it before; whoever did not listen sees it here.
                 Err(issues) => {
                     let why = issues.first().map_or("the adapter's host is wrong", |issue| &issue.why);
-                    self.shared.report.presence(endpoint, Presence::Offline(format!("configuration: {why}")));
+                    let fault = fault::not_configured(why, format!("endpoint {endpoint}"));
+                    self.shared.report.presence(endpoint, Presence::Offline(fault));
                 }
             }
         }
@@ -165,16 +168,19 @@ impl Buses {
             self.shared.report.forget(endpoint);
         }
         self.shared.complaints.retain(|subject| match subject {
-            Subject::Store(endpoint) | Subject::Device(endpoint) => devices.contains_key(endpoint),
+            Subject::Store(endpoint) | Subject::Device(endpoint) | Subject::Registers(endpoint, _) => {
+                devices.contains_key(endpoint)
+            }
             Subject::Link(wire) => self.open.contains_key(wire),
         });
     }
 }
 
 /// A connection's task ends when its host leaves the configuration, or by a panic.
-fn survived(ended: Result<(), JoinError>) -> Result<(), Failure> {
+fn survived(ended: &Result<(), JoinError>) -> Result<(), Failure> {
     match ended {
         Ok(()) => Ok(()),
-        Err(error) => Err(Failure(format!("a connection's task failed: {error}"))),
+        // Not the error itself: it quotes the panic, which may quote anything (I11).
+        Err(_) => Err(Failure("a connection's task panicked".to_owned())),
     }
 }

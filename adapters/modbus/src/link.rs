@@ -6,13 +6,14 @@
 //! are left alone for their quarantine ([`crate::line`]).
 
 use crate::{
+    fault,
     frame::{Exchange, Framing, Misfit},
     line::Line,
     pdu::{Answer, Exception, Request},
     wire::{Lookup, Stream, Wire},
 };
 use adapter_api::{
-    Instant, Span,
+    Fault, Instant, Span,
     clock::{Elapsed, now, timeout},
 };
 use std::io;
@@ -34,30 +35,47 @@ pub(crate) struct Link {
 }
 
 /// Why a device gave no usable answer.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    #[error("no answer within {0}")]
+    /// Nothing came for so long.
     Silent(Span),
-    #[error(
-        "nothing but unreadable bytes within {0}: are speed and parity right, or do two devices have one number?"
-    )]
+    /// Bytes came, but no answer.
     Noise(Span),
-    #[error("the connection was lost")]
+    /// The connection ended.
     Lost,
-    #[error(transparent)]
-    Mismatch(#[from] Misfit),
-    #[error("the gateway cannot reach it: {0}")]
+    /// The answer does not fit the request.
+    Mismatch,
+    /// A gateway cannot reach it.
     Unreachable(Exception),
 }
 
+impl Trouble {
+    /// For people.
+    pub(crate) fn fault(&self, place: String) -> Fault {
+        match self {
+            Self::Silent(within) => fault::silent(*within, place),
+            Self::Noise(within) => fault::noise(*within, place),
+            Self::Lost => fault::lost(place),
+            Self::Mismatch => fault::mismatch(place),
+            Self::Unreachable(code) => fault::unreachable(*code, place),
+        }
+    }
+}
+
+impl From<Misfit> for Trouble {
+    fn from(_: Misfit) -> Self {
+        Self::Mismatch
+    }
+}
+
 impl Link {
-    /// Opens a wire, or says in words for people why not.
+    /// Opens a wire, or says for people why not.
     pub(crate) async fn open(
         wire: &Wire,
         line: &Line,
         within: Span,
         lookup: &mut Lookup,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Fault> {
         Ok(Self::over(wire.open(line.characters, within, lookup).await?))
     }
 
@@ -72,7 +90,7 @@ impl Link {
             Trouble::Silent(_) | Trouble::Noise(_) => {
                 line.framing != Framing::Tcp && (line.characters.is_some() || self.silences < DEAF)
             }
-            Trouble::Lost | Trouble::Mismatch(_) => false,
+            Trouble::Lost | Trouble::Mismatch => false,
         }
     }
 

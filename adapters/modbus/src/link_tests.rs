@@ -98,7 +98,7 @@ async fn read_late_units(reads: usize, quarantine: Duration) -> Seen {
                 seen.late += 1;
                 quarantined.begin(unit, now() + quarantine);
             }
-            Err(other) => panic!("{other}"),
+            Err(other) => panic!("{other:?}"),
         }
     }
     seen

@@ -64,6 +64,17 @@ impl Table {
         Self::NAMES.iter().find(|(_, table)| *table == self).map_or("", |(name, _)| name)
     }
 
+    /// How manuals write an address that they count from 1: `40013`, with six digits above 9999.
+    pub(crate) fn in_manuals(self, number: u16) -> String {
+        let table = match self {
+            Self::Coil => 0,
+            Self::Discrete => 1,
+            Self::Input => 3,
+            Self::Holding => 4,
+        };
+        if number > 9_999 { format!("{table}{number:05}") } else { format!("{table}{number:04}") }
+    }
+
     /// Whether its entries are single bits.
     pub(crate) fn is_bits(self) -> bool {
         matches!(self, Self::Coil | Self::Discrete)

@@ -5,10 +5,11 @@ use crate::{
     line::{Characters, Parity},
 };
 use adapter_api::{
-    Span,
+    Fault, Span,
     clock::{Elapsed, timeout},
+    field,
 };
-use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin};
+use std::{fmt, future::Future, io, net::SocketAddr, path::Path, pin::Pin};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -36,36 +37,62 @@ type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send
 pub(crate) struct Lookup(Option<Addresses>);
 
 impl Wire {
-    /// Opens it, or says in words for people why not.
+    /// Opens it, or says for people why not.
     pub(crate) async fn open(
         &self,
         characters: Option<Characters>,
         within: Span,
         lookup: &mut Lookup,
-    ) -> Result<Box<dyn Stream>, String> {
+    ) -> Result<Box<dyn Stream>, Fault> {
         match (self, characters) {
             (Self::Tcp(host), _) => Ok(Box::new(connect(host, within, lookup).await?)),
             (Self::Serial(path), Some(characters)) => port(path, characters),
-            (Self::Serial(_), None) => Err("the speed of the line is not known".to_owned()),
+            // The configuration does not let it come so far.
+            (Self::Serial(path), None) => {
+                Err(Fault::new(field::PORT_FAILED, "the speed of the line is not known", path))
+            }
         }
     }
 }
 
-async fn connect(host: &Host, within: Span, lookup: &mut Lookup) -> Result<TcpStream, String> {
+async fn connect(host: &Host, within: Span, lookup: &mut Lookup) -> Result<TcpStream, Fault> {
     let connect = async {
-        let found = lookup.addresses(host).await?;
-        TcpStream::connect(found.as_slice()).await
+        let unknown = || {
+            let what = format!("the name {} cannot be resolved", host.name);
+            Fault::new(field::HOST_UNKNOWN, what, host.to_string())
+        };
+        let found = lookup.addresses(host).await.map_err(|_| unknown())?;
+        TcpStream::connect(found.as_slice()).await.map_err(|error| refused(&error, host))
     };
     let stream = match timeout(within.duration(), connect).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(words(&error)),
-        Err(Elapsed) => return Err(format!("no connection within {within}")),
+        Ok(opened) => opened?,
+        Err(Elapsed) => {
+            let what = format!("no connection within {within}");
+            return Err(Fault::new(field::HOST_SILENT, what, host.to_string()));
+        }
     };
-    stream.set_nodelay(true).map_err(|error| words(&error))?;
+    stream.set_nodelay(true).map_err(|error| refused(&error, host))?;
     Ok(stream)
 }
 
-fn port(path: &str, characters: Characters) -> Result<Box<dyn Stream>, String> {
+/// What an attempt to connect failed of.
+fn refused(error: &io::Error, host: &Host) -> Fault {
+    use io::ErrorKind as K;
+    let (kind, what) = match error.kind() {
+        K::ConnectionRefused => (field::HOST_REFUSED, "nothing listens there: the connection was refused"),
+        K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable => {
+            (field::HOST_UNREACHABLE, "there is no way to this address")
+        }
+        K::TimedOut => (field::HOST_SILENT, "nobody answers at this address"),
+        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe => {
+            (field::LINK_LOST, "the connection was cut as soon as it was open")
+        }
+        _ => (field::HOST_UNREACHABLE, "the system cannot open a connection"),
+    };
+    Fault::new(kind, what, host.to_string())
+}
+
+fn port(path: &str, characters: Characters) -> Result<Box<dyn Stream>, Fault> {
     let port = tokio_serial::new(path, characters.baud)
         .data_bits(if characters.data_bits == 7 { DataBits::Seven } else { DataBits::Eight })
         .parity(match characters.parity {
@@ -77,18 +104,23 @@ fn port(path: &str, characters: Characters) -> Result<Box<dyn Stream>, String> {
         .open_native_async();
     match port {
         Ok(port) => Ok(Box::new(port)),
-        Err(error) => Err(match error.kind {
-            tokio_serial::ErrorKind::NoDevice => {
-                "there is no such port, or another program has it: is the converter plugged in?".to_owned()
-            }
-            tokio_serial::ErrorKind::Io(io::ErrorKind::PermissionDenied) => {
-                "no right to open the port: the service's user has to be in the group of the port, mostly \
-                 `dialout`"
-                    .to_owned()
-            }
-            tokio_serial::ErrorKind::InvalidInput => format!("the port cannot do this: {error}"),
-            _ => error.to_string(),
-        }),
+        Err(error) => {
+            use tokio_serial::ErrorKind as K;
+            // The library calls a missing port and one in use the same.
+            let (kind, what) = match error.kind {
+                K::NoDevice if Path::new(path).exists() => {
+                    (field::PORT_IN_USE, "another program uses the serial port")
+                }
+                K::NoDevice | K::Io(io::ErrorKind::NotFound) => {
+                    (field::PORT_MISSING, "there is no such serial port")
+                }
+                K::Io(io::ErrorKind::PermissionDenied) => {
+                    (field::PORT_FORBIDDEN, "the service may not open the serial port")
+                }
+                _ => (field::PORT_FAILED, "the serial port cannot be set up"),
+            };
+            Err(Fault::new(kind, what, path))
+        }
     }
 }
 
@@ -102,18 +134,6 @@ impl Lookup {
         let found = found.await;
         self.0 = None;
         found
-    }
-}
-
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            "there is no way to this address".to_owned()
-        }
-        io::ErrorKind::TimedOut => "nobody answers at this address".to_owned(),
-        // Names that do not resolve have no kind of their own.
-        _ => error.to_string(),
     }
 }
 

@@ -23,7 +23,7 @@ impl Thread {
                 self.sessions.answer(session, Event::Ids(next.saturating_sub(count)..next));
             }
             Err(error) => {
-                self.fault = Some(error.to_string());
+                self.fault = Some(self.room.diagnose(&error));
                 tracing::error!(%error, "request ids could not be reserved; asked again when needed");
                 self.sessions.answer(session, Event::Ids(0..0));
             }

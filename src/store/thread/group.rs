@@ -30,7 +30,7 @@ impl Thread {
         match written {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 // Another program has the file locked. Nothing was begun: the group waits.
-                self.fault = Some("another program has the database locked".into());
+                self.fault = Some(self.room.diagnose(&error));
                 self.group = group;
                 self.group_due = Some(now + BUSY);
             }
@@ -66,10 +66,11 @@ impl Thread {
 
     /// After a transaction that failed.
     fn refuse(&mut self, group: Vec<Submission>, error: &rusqlite::Error, now: Instant) {
-        if self.fault.is_none() {
-            tracing::error!(%error, "a transaction failed; it is tried again");
+        let fault = self.room.diagnose(error);
+        if self.fault.as_ref().is_none_or(|known| known.code != fault.code) {
+            fault.log_error("a transaction failed; it is tried again");
         }
-        self.fault = Some(error.to_string());
+        self.fault = Some(fault);
         self.damaged |= recover::is_damage(error);
         let (refused, reason) = match self.room.is_full(error) {
             true => (Refused::Full, "disk_full"),

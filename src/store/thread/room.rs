@@ -5,8 +5,9 @@
 
 use super::{DELETES, End, Sum, Thread, Written};
 use crate::backoff::Rng;
+use crate::fault::Fault;
 use crate::store::{
-    OpenError, Options, database,
+    OpenError, Options, database, diagnosis,
     ledger::Ledger,
     outbox,
     quota::{Drops, Level, Limits, Measure, WhenFull},
@@ -127,6 +128,11 @@ impl Room {
             drops.add(*samples, *range);
             drops.tell(reason);
         }
+    }
+
+    /// What a failure means to people.
+    pub(super) fn diagnose(&self, error: &rusqlite::Error) -> Fault {
+        diagnosis::failed(error, self.is_full(error), &self.dir)
     }
 
     /// Makes the reserve whole again, when there is room for a few commits besides.

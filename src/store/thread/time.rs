@@ -18,7 +18,7 @@ impl Thread {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the time of this boot could not be kept");
-                self.fault = Some(error.to_string());
+                self.fault = Some(self.room.diagnose(&error));
                 false
             }
         }

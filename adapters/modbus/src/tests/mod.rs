@@ -48,7 +48,7 @@ fn presence(board: &Board, endpoint: &str) -> Option<Presence> {
 }
 
 fn offline(board: &Board, endpoint: &str, words: &str) -> bool {
-    matches!(presence(board, endpoint), Some(Presence::Offline(why)) if why.contains(words))
+    matches!(presence(board, endpoint), Some(Presence::Offline(fault)) if fault.what.contains(words))
 }
 
 /// The next sample of this endpoint; what comes from others is committed.
@@ -183,7 +183,9 @@ fn check_recovery(first: impl Fn() -> Reply + Send + 'static, words: &'static st
             devices([("m", device(slave.address, 1, "20ms", &[5]))]),
         );
         rig.until(words, |board| offline(board, "m", words)).await;
-        assert!(matches!(rig.board.read().0, Health::Degraded(why) if why.contains("m: ")));
+        assert!(
+            matches!(rig.board.read().0, Health::Degraded(faults) if faults[0].place.contains("endpoint m: unit 1 at"))
+        );
         let sample = rig.store.next().await;
         assert_eq!(values(&sample), [("r00005".to_owned(), Value::Int(5))]);
         assert_eq!(presence(&rig.board, "m"), Some(Presence::Online));
@@ -376,7 +378,7 @@ fn at_most_eight_samples_per_connection_are_outstanding() {
         rig.store.answer_held(Err(Refused::Full));
         rig.until(
             "a full store",
-            |board| matches!(board.read().0, Health::Degraded(why) if why.contains("full")),
+            |board| matches!(board.read().0, Health::Degraded(faults) if faults[0].code == "TG-422"),
         )
         .await;
         for _ in 0..9 {

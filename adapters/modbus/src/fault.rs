@@ -1,0 +1,216 @@
+//! What can go wrong with Modbus devices: TG-43x and TG-44x. Sans-IO.
+//!
+//! Not here: what any adapter may have (`adapter_api::field`).
+
+use crate::{pdu::Exception, point::Point};
+use adapter_api::{Fault, FaultKind, field};
+
+/// A device is silent.
+const UNIT_SILENT: FaultKind = FaultKind {
+    code: "TG-431",
+    cause: "the device is off, its unit identifier is another, or behind a gateway its serial line is interrupted or set \
+            to another speed",
+    todo: "compare `unit` with the device's own setting; look at its lights and its line; a slow device needs a longer \
+           `timeout`",
+};
+/// An answer that is none to this request.
+const WRONG_ANSWER: FaultKind = FaultKind {
+    code: "TG-432",
+    cause: "what listens there is no Modbus TCP device, or a gateway mixes up the answers of its units or of two masters",
+    todo: "see that no other master uses the gateway; compare the port (502) with the device's settings",
+};
+/// A device that cannot be understood.
+const UNIT_UNREADABLE: FaultKind = FaultKind {
+    code: "TG-435",
+    cause: "speed, parity or stop bits are not the device's, two devices have the same unit identifier, or A and B are \
+            interchanged or without termination",
+    todo: "compare `baud` and `parity` with the device's own setting; take the other devices off the line one by one",
+};
+/// Exception 0A.
+const GATEWAY_PATH: FaultKind = FaultKind {
+    code: "TG-433",
+    cause: "the gateway has no serial line for this unit identifier, or is overloaded",
+    todo: "compare `unit` with the gateway's table of units and lines",
+};
+/// Exception 0B.
+const GATEWAY_TARGET: FaultKind = FaultKind {
+    code: "TG-434",
+    cause: "behind the gateway the device is off, has another unit identifier, or its line is interrupted or set to \
+            another speed",
+    todo: "compare `unit` with the device's own setting; look at the serial line: speed, parity, A and B, termination",
+};
+/// Exception 01.
+const ILLEGAL_FUNCTION: FaultKind = FaultKind {
+    code: "TG-441",
+    cause: "the device does not know this table: many have no coils, or serve everything as holding or as input registers",
+    todo: "compare the table in `register` with the device's manual: input: is function 4, holding: function 3",
+};
+/// Exception 02.
+const ILLEGAL_ADDRESS: FaultKind = FaultKind {
+    code: "TG-442",
+    cause: "the address is one too high, as manuals often count from 1, or in another table, or the model has no such value",
+    todo: "compare `register` with the device's manual",
+};
+/// Exception 03.
+const ILLEGAL_VALUE: FaultKind = FaultKind {
+    code: "TG-443",
+    cause: "the device does not allow so many registers at once, or a value of two registers is to be read at its second",
+    todo: "compare `register` and `type` with the device's manual: a 32 bit value begins at the lower address",
+};
+/// Exceptions 04 and 08.
+const DEVICE_FAILURE: FaultKind = FaultKind {
+    code: "TG-444",
+    cause: "the device itself has a fault, or cannot measure this value at present",
+    todo: "look at the device's own display; switch it off and on; ask its maker",
+};
+/// Exceptions 05, 06 and 07.
+const DEVICE_BUSY: FaultKind = FaultKind {
+    code: "TG-445",
+    cause: "the device is occupied with something longer, or is asked too often",
+    todo: "nothing, if it passes; else read less often: raise `period`",
+};
+/// All others.
+const UNKNOWN_EXCEPTION: FaultKind = FaultKind {
+    code: "TG-446",
+    cause: "the device gives a reason of its maker's own",
+    todo: "look the exception's number up in the device's manual",
+};
+/// The configuration was not listened to.
+const NOT_CONFIGURED: FaultKind = FaultKind {
+    code: "TG-447",
+    cause: "the configuration of this device was not taken",
+    todo: "see what `tidegate check` says of it",
+};
+
+/// All of them.
+pub const FAULTS: [FaultKind; 12] = [
+    UNIT_SILENT,
+    WRONG_ANSWER,
+    GATEWAY_PATH,
+    GATEWAY_TARGET,
+    UNIT_UNREADABLE,
+    ILLEGAL_FUNCTION,
+    ILLEGAL_ADDRESS,
+    ILLEGAL_VALUE,
+    DEVICE_FAILURE,
+    DEVICE_BUSY,
+    UNKNOWN_EXCEPTION,
+    NOT_CONFIGURED,
+];
+
+/// Registers a device refuses: the first of them, the answer, and how many values are missing for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) point: Point,
+    pub(crate) code: Exception,
+    pub(crate) values: usize,
+}
+
+impl Refusal {
+    /// For people.
+    pub(crate) fn fault(&self, place: String) -> Fault {
+        let Self { point, code, values } = *self;
+        let kind = match code.0 {
+            1 => ILLEGAL_FUNCTION,
+            2 => ILLEGAL_ADDRESS,
+            3 => ILLEGAL_VALUE,
+            4 | 8 => DEVICE_FAILURE,
+            5..=7 => DEVICE_BUSY,
+            _ => UNKNOWN_EXCEPTION,
+        };
+        let others = match values {
+            0 | 1 => String::new(),
+            2 => " and for one more value".to_owned(),
+            more => format!(" and for {} more values", more - 1),
+        };
+        let what = format!("the device answers for {point}{others}: {code}");
+        let fault = Fault::new(kind, what, place);
+        if kind == ILLEGAL_ADDRESS { fault.with_remedy(count_from_one(point)) } else { fault }
+    }
+}
+
+/// The hint for addresses of manuals, which count from 1 as often as from 0.
+fn count_from_one(point: Point) -> String {
+    let compare = "compare `register` with the device's manual";
+    let Some(address) = point.address.checked_sub(1) else {
+        return format!("{compare}: it may be in another table, or begin at a higher address");
+    };
+    let below = Point { address, ..point };
+    let (number, manual) = (point.address, point.table.in_manuals(point.address));
+    format!("{compare}: many count from 1, and if it says {number} or {manual}, try \"{below}\"")
+}
+
+/// A device that gives no answer.
+pub(crate) fn silent(within: adapter_api::Span, place: String) -> Fault {
+    Fault::new(UNIT_SILENT, format!("the device gives no answer within {within}"), place)
+}
+
+/// A device that says something else than an answer.
+pub(crate) fn noise(within: adapter_api::Span, place: String) -> Fault {
+    Fault::new(UNIT_UNREADABLE, format!("nothing readable came within {within}, only other bytes"), place)
+}
+
+/// The connection ended in the middle of a question.
+pub(crate) fn lost(place: String) -> Fault {
+    Fault::new(field::LINK_LOST, "the connection was lost", place)
+}
+
+/// The answer is to something else.
+pub(crate) fn mismatch(place: String) -> Fault {
+    Fault::new(WRONG_ANSWER, "the answer does not fit the request", place)
+}
+
+/// A gateway speaks for a device that it does not reach.
+pub(crate) fn unreachable(code: Exception, place: String) -> Fault {
+    let kind = if code.0 == 0x0a { GATEWAY_PATH } else { GATEWAY_TARGET };
+    Fault::new(kind, format!("the gateway cannot reach it: {code}"), place)
+}
+
+/// What is wrong with its tables.
+pub(crate) fn not_configured(why: &str, place: String) -> Fault {
+    Fault::new(NOT_CONFIGURED, format!("configuration: {why}"), place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(point: &str, number: u8, values: usize) -> Fault {
+        let code = Exception(number);
+        Refusal { point: Point::read(point, None).unwrap(), code, values }.fault("boiler-7".to_owned())
+    }
+
+    #[test]
+    fn every_exception_has_a_code_and_plain_words() {
+        for (number, code, words) in [
+            (1, "TG-441", "illegal function (exception 01)"),
+            (2, "TG-442", "illegal data address (exception 02)"),
+            (3, "TG-443", "illegal data value (exception 03)"),
+            (4, "TG-444", "device failure (exception 04)"),
+            (5, "TG-445", "acknowledged, still working (exception 05)"),
+            (6, "TG-445", "device busy (exception 06)"),
+            (8, "TG-444", "memory parity error (exception 08)"),
+            (99, "TG-446", "exception (exception 99)"),
+        ] {
+            let fault = told("holding:13", number, 1);
+            assert_eq!(
+                (fault.code, fault.what),
+                (code, format!("the device answers for holding:13: {words}"))
+            );
+        }
+        assert!(told("coil:3", 1, 4).what.contains("coil:3 and for 3 more values: "));
+    }
+
+    #[test]
+    fn an_address_a_manual_may_count_from_one_has_a_hint() {
+        for (point, hint) in [
+            ("holding:13", "if it says 13 or 40013, try \"holding:12\""),
+            ("input:1", "if it says 1 or 30001, try \"input:0\""),
+            ("coil:10000", "if it says 10000 or 010000, try \"coil:9999\""),
+            ("holding:65535", "if it says 65535 or 465535, try \"holding:65534\""),
+            ("discrete:0", "another table"),
+        ] {
+            assert!(told(point, 2, 1).todo.contains(hint), "{point}");
+        }
+    }
+}
