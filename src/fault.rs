@@ -52,6 +52,8 @@ pub enum Code {
     DirectoryReadOnly,
     DatabaseFault,
     ControlSocket,
+    EndpointOverQuota,
+    StoreFull,
     FileUnreadable,
     NotToml,
     UnknownKey,
@@ -304,6 +306,18 @@ const TABLE: &[Row] = &[
         "TG-211",
         "its directory does not exist or belongs to another user; the service makes /run/tidegate by itself",
         "create the directory and give it to the gateway's user, or set gateway.control_socket",
+    ),
+    (
+        Code::EndpointOverQuota,
+        "TG-221",
+        "the device sends more than was planned for it, or the quota is too small for it",
+        "slow the device down, or raise the quota in [quota] or [endpoints.NAME.quota]; no other endpoint is concerned",
+    ),
+    (
+        Code::StoreFull,
+        "TG-222",
+        "the platform was away for so long, or the disk is full, and store.when_full is \"refuse\"",
+        "bring the uplink back, or raise store.max_bytes if the disk allows it; reading goes on by itself",
     ),
     (
         Code::FileUnreadable,

@@ -2,6 +2,7 @@
 
 use crate::{
     endpoints::Directory,
+    shape::quota::Exceeded,
     store::{Closed, LaneInfo, Last, Store, item},
     supervisor::{UnitState, UnitWatch},
     trust::{State, watch::TrustView},
@@ -67,6 +68,7 @@ impl View {
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
+            "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
             "store_fault": figures.fault,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))
@@ -100,6 +102,7 @@ impl View {
             "lanes": lanes.iter().enumerate().map(lane).collect::<Vec<_>>(),
             "queued": lanes.iter().map(|(_, queued)| queued).sum::<usize>(),
             "dead": figures.dead_letters,
+            "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
         }))
     }
 
@@ -201,6 +204,18 @@ impl UnitView {
             .collect();
         json!({ "name": self.name, "state": state, "why": why, "health": health, "health_why": health_why, "devices": devices })
     }
+}
+
+/// An endpoint that went over a quota, with the fault while it still does.
+fn quota_json(exceeded: &Exceeded) -> Json {
+    json!({
+        "endpoint": exceeded.endpoint.to_string(),
+        "quota": exceeded.quota.key(),
+        "limit": exceeded.limit,
+        "over": exceeded.now,
+        "refused": exceeded.refused,
+        "fault": exceeded.now.then(|| exceeded.fault()),
+    })
 }
 
 /// What is known of the time, and how many samples wait for it.

@@ -22,7 +22,7 @@ use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::{self, Code, Fault},
-    shape::Shape,
+    shape::{Shape, quota::Exceeded},
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
@@ -230,6 +230,8 @@ pub struct Figures {
     pub dead_letters: u64,
     /// What was dropped since the start, by reason.
     pub drops: BTreeMap<&'static str, Drops>,
+    /// Endpoints that went over a quota since the start.
+    pub quotas: Vec<Exceeded>,
     /// Why the last transaction failed, if it did.
     pub fault: Option<String>,
 }

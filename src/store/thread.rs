@@ -5,6 +5,7 @@
 //! until then they are kept in `gone`, also over a failed transaction. A crash in between sends those
 //! rows again, which is allowed.
 
+mod admission;
 mod answers;
 mod books;
 mod group;
@@ -21,7 +22,7 @@ use super::{
     outbox, recover,
 };
 use crate::{
-    endpoints::{Directory, EndpointKey},
+    endpoints::{Directory, EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Shape,
     uplink::outflow::FlightId,
@@ -70,8 +71,9 @@ pub(super) struct Thread {
     commit_within: Duration,
     gone: Vec<Gone>,
     gone_due: Option<Instant>,
-    /// Offered and refused in a transaction that failed, and why: counted with the next one.
-    uncounted: BTreeMap<&'static str, u64>,
+    /// Offered and refused without a transaction or in one that failed, whose and why: counted with the
+    /// next one.
+    uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
     sessions: Sessions,
     clock: Clock,
@@ -201,8 +203,8 @@ impl Thread {
             }
             match self.due(now) {
                 Some(due) if due <= now => self.commit(now),
-                due if !more => match self.room.due() {
-                    Some(chore) if chore <= now => self.tidy(now),
+                due if !more => match self.chores_due() {
+                    Some(chore) if chore <= now => self.do_chores(now),
                     chore => self.bell.wait([due, chore].into_iter().flatten().min()),
                 },
                 _ => {}
@@ -215,14 +217,17 @@ impl Thread {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
-        let mut idle = 0;
-        while self.group.len() < GROUP && idle < self.units.len() {
+        // Of what is taken, some may be refused at once: that must not hold up the others' commit.
+        let (mut taken, mut idle) = (0, 0);
+        while self.group.len() < GROUP && taken < GROUP && idle < self.units.len() {
             self.turn = (self.turn + 1) % self.units.len();
             let Some(unit) = self.units.get_mut(self.turn) else { break };
             match unit.try_recv() {
                 Ok(submission) => {
-                    idle = 0;
-                    self.admit(submission);
+                    (taken, idle) = (taken + 1, 0);
+                    if let Some(submission) = self.within_quota(submission) {
+                        self.admit(submission);
+                    }
                 }
                 Err(TryRecvError::Empty) => idle += 1,
                 Err(TryRecvError::Disconnected) => {
@@ -230,7 +235,7 @@ impl Thread {
                 }
             }
         }
-        self.group.len() >= GROUP
+        self.group.len() >= GROUP || taken >= GROUP
     }
 
     fn admit(&mut self, mut submission: Submission) {
@@ -250,6 +255,16 @@ impl Thread {
         let full = (self.group.len() >= GROUP).then_some(now);
         let latest = self.latest.is_changed().then_some(self.latest_due);
         [full, self.group_due, self.gone_due, latest].into_iter().flatten().min()
+    }
+
+    /// When there is something to do that can wait.
+    fn chores_due(&self) -> Option<Instant> {
+        [self.room.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn do_chores(&mut self, now: Instant) {
+        self.calm(now);
+        self.tidy(now);
     }
 
     fn obey(&mut self, command: Command) {

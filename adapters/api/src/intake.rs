@@ -22,6 +22,17 @@ pub enum Urgency {
     Relaxed,
 }
 
+/// A limit of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quota {
+    /// Samples it may hand in per second.
+    SamplesPerS,
+    /// Bytes it may hand in per second.
+    BytesPerS,
+    /// Bytes it may have waiting for the platform.
+    BytesQueued,
+}
+
 /// Why the store did not take a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -31,6 +42,9 @@ pub enum Refused {
     /// No such endpoint in the configuration, or it is disabled.
     #[error("the endpoint is not configured")]
     Unknown,
+    /// The endpoint is over its quota: what it sends is too much, or too early.
+    #[error("the endpoint is over its quota {}", .0.key())]
+    OverQuota(Quota),
     /// The transaction failed; nothing of it is kept.
     #[error("the store could not commit")]
     Failed,
@@ -103,6 +117,17 @@ pub fn channel(bell: Arc<Bell>, max_sample_bytes: usize) -> (Intake, mpsc::Recei
     let (tx, rx) = mpsc::channel(UNIT_SUBMISSIONS);
     let intake = Intake { tx, bytes: Arc::new(Semaphore::new(UNIT_BYTES)), bell, max_sample_bytes };
     (intake, rx)
+}
+
+impl Quota {
+    /// Its key in the configuration.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::SamplesPerS => "samples_per_s",
+            Self::BytesPerS => "bytes_per_s",
+            Self::BytesQueued => "bytes_queued",
+        }
+    }
 }
 
 impl Intake {

@@ -53,8 +53,8 @@ impl Thread {
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
         let mut totals = self.ledger.totals(queued);
         let mut reasons = self.ledger.reasons();
-        for (reason, samples) in &self.uncounted {
-            // Refused in a transaction that failed: in the table with the next one that does not.
+        for ((_, reason), samples) in &self.uncounted {
+            // Refused without a transaction or in one that failed: in the table with the next one.
             totals.offered += samples;
             totals.refused += samples;
             *reasons.entry(format!("refused({reason})")).or_default() += samples;
@@ -64,6 +64,7 @@ impl Thread {
             reasons,
             dead_letters: self.room.dead.rows,
             drops: self.room.drops.clone(),
+            quotas: self.shape.exceeded(),
             fault: self.fault.clone(),
         }
     }
