@@ -116,6 +116,9 @@ pub fn status_text(answer: &Value) -> String {
     for (reason, samples) in at(answer, "reasons").as_object().into_iter().flatten() {
         line(&mut out, "", &format!("{}: {samples}", shown(reason)));
     }
+    if !at(answer, "store_full").is_null() {
+        fault_lines(&mut out, at(answer, "store_full"));
+    }
     let over: Vec<&Value> = list(answer, "quotas").filter(|quota| !at(quota, "fault").is_null()).collect();
     for quota in over.iter().take(FAULTS) {
         fault_lines(&mut out, at(quota, "fault"));

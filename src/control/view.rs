@@ -69,6 +69,7 @@ impl View {
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
+            "store_full": figures.full,
             "store_fault": figures.fault,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))

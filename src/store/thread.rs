@@ -11,6 +11,7 @@ mod books;
 mod group;
 mod room;
 mod sessions;
+mod suspend;
 mod time;
 
 use super::{
@@ -40,9 +41,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use suspend::Suspension;
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
-    oneshot,
+    oneshot, watch,
 };
 
 /// Requests in one transaction.
@@ -75,6 +77,7 @@ pub(super) struct Thread {
     /// next one.
     uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
+    suspension: Suspension,
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
@@ -143,6 +146,7 @@ impl Thread {
         shape: Shape,
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
+        full: watch::Sender<bool>,
     ) -> Result<Self, OpenError> {
         let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
@@ -184,6 +188,7 @@ impl Thread {
             uncounted: BTreeMap::new(),
             sessions: Sessions::default(),
             room,
+            suspension: Suspension::new(full),
             fault: None,
             damaged: false,
             stop: None,
@@ -192,6 +197,7 @@ impl Thread {
 
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
+        self.watch_room(clock::now());
         loop {
             if self.damaged && !self.mend() {
                 return;
@@ -259,12 +265,15 @@ impl Thread {
 
     /// When there is something to do that can wait.
     fn chores_due(&self) -> Option<Instant> {
-        [self.room.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+        [self.room.due(), self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
     }
 
     fn do_chores(&mut self, now: Instant) {
         self.calm(now);
         self.tidy(now);
+        if self.suspension.due().is_some_and(|due| due <= now) {
+            self.watch_room(now);
+        }
     }
 
     fn obey(&mut self, command: Command) {

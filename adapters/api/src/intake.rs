@@ -5,7 +5,7 @@
 
 use crate::{EndpointName, Sample, clock::Bell};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Submissions a unit may have waiting: enough for a store busy with one commit, little enough to
 /// push back on a flooder.
@@ -110,12 +110,18 @@ pub struct Intake {
     bytes: Arc<Semaphore>,
     bell: Arc<Bell>,
     max_sample_bytes: usize,
+    full: watch::Receiver<bool>,
 }
 
-/// A unit's intake and the end the store reads from; `bell` wakes the store.
-pub fn channel(bell: Arc<Bell>, max_sample_bytes: usize) -> (Intake, mpsc::Receiver<Submission>) {
+/// A unit's intake and the end the store reads from; `bell` wakes the store, and `full` says whether it
+/// is full and refuses.
+pub fn channel(
+    bell: Arc<Bell>,
+    max_sample_bytes: usize,
+    full: watch::Receiver<bool>,
+) -> (Intake, mpsc::Receiver<Submission>) {
     let (tx, rx) = mpsc::channel(UNIT_SUBMISSIONS);
-    let intake = Intake { tx, bytes: Arc::new(Semaphore::new(UNIT_BYTES)), bell, max_sample_bytes };
+    let intake = Intake { tx, bytes: Arc::new(Semaphore::new(UNIT_BYTES)), bell, max_sample_bytes, full };
     (intake, rx)
 }
 
@@ -154,6 +160,21 @@ impl Intake {
         }
         let room = u32::try_from(weights.sum::<usize>()).unwrap_or(u32::MAX);
         self.send(endpoint, Offer::Samples(samples), urgency, room).await
+    }
+
+    /// Whether the store is full and refuses: then nothing is to be read from a device, for it could not
+    /// be kept. What was read already still gets in.
+    pub fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// Waits until the store is full, or is not. Cancel-safe.
+    pub async fn until_full(&self, full: bool) {
+        let told = self.full.clone().wait_for(|known| *known == full).await.is_ok();
+        if !told {
+            // The store has stopped, and says nothing more.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn send(

@@ -10,6 +10,8 @@ use std::{
 /// What a complaint is about; the first in this order is shown first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
+    /// Nothing is read.
+    Polling,
     /// The store does not take this endpoint's samples.
     Store(EndpointName),
     /// There is no connection to this host.
@@ -54,6 +56,15 @@ impl Complaints {
         });
     }
 
+    /// Polling is suspended, or goes on.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        if suspended {
+            self.raise(Subject::Polling, "the store is full");
+        } else {
+            self.clear(&Subject::Polling);
+        }
+    }
+
     /// Drops what is about hosts and devices that left the configuration.
     pub(crate) fn retain(&self, keep: impl Fn(&Subject) -> bool) {
         self.with(|open| open.by_subject.retain(|subject, _| keep(subject)));
@@ -83,6 +94,7 @@ impl Open {
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Polling => f.write_str("polling suspended"),
             Self::Store(endpoint) | Self::Device(endpoint) => endpoint.fmt(f),
             Self::Link(host) => host.fmt(f),
         }

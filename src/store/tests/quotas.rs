@@ -128,3 +128,47 @@ async fn what_waits_in_the_group_counts_as_queued() {
     assert_eq!(stored, 10);
     assert_eq!(site.totals().await.stored, 10);
 }
+
+#[tokio::test]
+async fn i10_with_refuse_adapters_are_told_before_anything_is_refused_and_again_when_there_is_room() {
+    let limits = Limits { max_bytes: 2 << 20, min_free: 0, when_full: WhenFull::Refuse, ..Limits::default() };
+    let site = open_with(tempfile::tempdir().unwrap(), true, limits.clone());
+    let intake = site.store.intake().await.unwrap();
+    let mut read = 0;
+    while !intake.is_full() {
+        assert!(read < 10_000, "it does not get full");
+        site.submit_large("a", read..read + 1).await.unwrap();
+        read += 1;
+    }
+    let fault = site.store.figures().await.unwrap().full.unwrap();
+    assert_eq!((fault.code.id(), fault.place.as_str()), ("TG-222", "store.max_bytes"));
+    // What was under way still gets in: eight samples of each of three connections.
+    for n in 0..24 {
+        site.submit_large("a", n..n + 1).await.unwrap();
+    }
+    assert_eq!(site.totals().await.refused, 0);
+    // It is known from the start on.
+    let site = open_with(site.stop().await, true, limits);
+    let intake = site.store.intake().await.unwrap();
+    intake.until_full(true).await;
+    let mut events = site.uplink().await;
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 500).await;
+    site.store.ask(Command::Landed(testing::landed(&lane, ids(&flying)))).await.unwrap();
+    intake.until_full(false).await;
+    assert!(site.store.figures().await.unwrap().full.is_none());
+    site.submit_large("a", 0..100).await.unwrap();
+    site.totals().await;
+}
+
+#[tokio::test]
+async fn with_drop_oldest_adapters_are_not_told_to_leave_off() {
+    let limits = Limits { max_bytes: 1 << 20, min_free: 0, ..Limits::default() };
+    let site = open_with(tempfile::tempdir().unwrap(), true, limits);
+    let intake = site.store.intake().await.unwrap();
+    for n in 0..30 {
+        site.submit_large("a", n * 100..(n + 1) * 100).await.unwrap();
+        assert!(!intake.is_full());
+    }
+    assert!(site.totals().await.dropped > 0);
+}

@@ -1,6 +1,6 @@
 //! Answers to questions that change nothing of the queue: counters, kept values, figures.
 
-use super::Thread;
+use super::{Thread, suspend};
 use crate::{
     dialect::SessionKey,
     store::{DeadLetter, Event, Figures, Last},
@@ -65,6 +65,7 @@ impl Thread {
             dead_letters: self.room.dead.rows,
             drops: self.room.drops.clone(),
             quotas: self.shape.exceeded(),
+            full: self.suspension.reason.map(suspend::fault),
             fault: self.fault.clone(),
         }
     }

@@ -54,6 +54,7 @@ impl Thread {
             }
         }
         self.after_commit(now);
+        self.watch_room(now);
     }
 
     fn attempt(&mut self, group: &[Submission], room: u64, now: Instant) -> rusqlite::Result<Written> {

@@ -153,7 +153,7 @@ impl Room {
         })
     }
 
-    fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
+    pub(super) fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
         let measure = self.measure(db).ok()?;
         Some((self.limits.level(&measure, self.leaving), measure))
     }
