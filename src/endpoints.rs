@@ -1,7 +1,7 @@
 //! The directory: endpoint <-> token. The only place where the names adapters speak and the tokens
 //! dialects speak meet.
 
-use crate::config::secret::EndpointToken;
+use crate::{config::secret::EndpointToken, shape::quota::Quotas};
 use adapter_api::{EndpointName, Resource};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub token: EndpointToken,
     /// Whether its samples are wanted.
     pub enabled: bool,
+    /// How much it may hand in.
+    pub quotas: Quotas,
     /// Resources that are called otherwise on the wire.
     pub name_on_wire: BTreeMap<Resource, String>,
 }

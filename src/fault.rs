@@ -64,6 +64,8 @@ pub enum Code {
     ControlSocket,
     NoThread,
     UnitEnded,
+    EndpointOverQuota,
+    StoreFull,
     FileUnreadable,
     NotToml,
     UnknownKey,

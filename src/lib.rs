@@ -27,7 +27,7 @@
 //! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
-//! | [`shape`] | rules between intake and store |
+//! | [`shape`] | rules between intake and store; what one endpoint may hand in |
 //! | [`store`] | durable before answered, deleted only with proof, within its quota, salvaged when damaged |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
@@ -48,7 +48,8 @@
 //! 1. `adapter_modbus::bus`: the task of a connection reads a block when `schedule` says so
 //! 2. `adapter_modbus::value`: registers become a `Reading`
 //! 3. `adapter_api::Intake::submit`: the `Sample` waits for room, not for the commit
-//! 4. `store::thread::Thread::gather`: taken in turn from the units' channels
+//! 4. `store::thread::Thread::gather`: taken in turn from the units' channels; refused at once if its
+//!    endpoint is over its quota, `shape::quota`
 //! 5. `store::thread::Thread::commit`: what has to go for it (I10), `shape::Shape::admit`,
 //!    `store::outbox::insert`, COMMIT (I1)
 //! 6. `adapter_api::Submission::answer`: now, and not before, the `Receipt` resolves
@@ -72,7 +73,7 @@
 //! - **I4** One bad item blocks neither its lane nor its batch; one refused endpoint no other.
 //!   `uplink/outflow.rs`, `uplink/parking.rs`.
 //! - **I8** One adapter's crash, stall or flood reaches no other; one bad device no other device.
-//!   `supervisor.rs`, each adapter's schedule.
+//!   `supervisor.rs`, `shape/quota.rs`, each adapter's schedule.
 //! - **I9** An invalid file never replaces a valid configuration. `config/mod.rs`.
 //! - **I10** Disk use stays under the quota; every loss is counted and reported. `store/quota.rs`,
 //!   `store/lanes/share.rs`, `store/thread/room.rs`.

@@ -6,7 +6,7 @@ use super::{
     adapters,
     check::{Half, KeyPath, Notes, Severity},
     files::Base,
-    low, read,
+    low, quota, read,
     secret::EndpointToken,
     suggest,
 };
@@ -14,6 +14,7 @@ use crate::{
     dialect::Dialect,
     endpoints::{Endpoint, EndpointKey, Tenant},
     fault::Code,
+    shape::quota::Quotas,
 };
 use adapter_api::{EndpointName, Issue, Place, Resource};
 use std::{
@@ -26,7 +27,7 @@ use toml::{
 };
 
 /// Keys of an endpoint that are not a kind of adapter.
-const COMMON: [&str; 6] = ["token", "token_file", "tenant", "enabled", "adapter", "name_on_wire"];
+const COMMON: [&str; 7] = ["token", "token_file", "tenant", "enabled", "adapter", "quota", "name_on_wire"];
 
 /// An endpoint that was read, and what its adapter has to say about it.
 #[derive(Debug)]
@@ -41,13 +42,19 @@ pub(super) struct Draft {
     /// What its adapter knows of its resources, if its half could be read.
     pub(super) resources: Option<Vec<Resource>>,
     tenant: Tenant,
+    quotas: Quotas,
     /// With the key it comes from.
     token: Option<(EndpointToken, KeyPath)>,
     name_on_wire: BTreeMap<Resource, String>,
 }
 
 /// Reads all endpoints but for their adapters' halves.
-pub(super) fn drafts(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Vec<Draft> {
+pub(super) fn drafts(
+    notes: &mut Notes<'_>,
+    doc: &DeTable<'_>,
+    base: Base<'_>,
+    defaults: Quotas,
+) -> Vec<Draft> {
     let path = KeyPath::new(&["endpoints"]);
     let endpoints = match doc.get("endpoints").map(Spanned::get_ref) {
         Some(DeValue::Table(endpoints)) => endpoints,
@@ -61,7 +68,7 @@ pub(super) fn drafts(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -
         notes.warn(&path, "there are no endpoints, so nothing is read", "add a table [endpoints.NAME]");
     }
     let endpoints = endpoints.iter().map(|(name, node)| (name.get_ref().as_ref(), node));
-    endpoints.filter_map(|(name, node)| draft(notes, base, &path.key(name), name, node)).collect()
+    endpoints.filter_map(|(name, node)| draft(notes, base, &path.key(name), name, node, defaults)).collect()
 }
 
 fn draft(
@@ -70,6 +77,7 @@ fn draft(
     path: &KeyPath,
     name: &str,
     node: &Spanned<DeValue<'_>>,
+    defaults: Quotas,
 ) -> Option<Draft> {
     let DeValue::Table(table) = node.get_ref() else {
         notes.error_with(path, "expected a table", "each endpoint has a name: write [endpoints.NAME]");
@@ -101,6 +109,7 @@ fn draft(
         adapter: low.adapter,
         kind,
         resources: None,
+        quotas: quota::check(notes, &path.key("quota"), low.quota, defaults),
         tenant: low.tenant.as_ref().map_or_else(Tenant::default, Tenant::new),
         token,
         name_on_wire: low.name_on_wire,
@@ -185,7 +194,8 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
         check_renamed(notes, &draft);
         let key = EndpointKey { tenant: draft.tenant.clone(), name: draft.name.clone() };
         let name_on_wire = draft.name_on_wire.clone();
-        let endpoint = Endpoint { key, token, enabled: draft.enabled, name_on_wire };
+        let (enabled, quotas) = (draft.enabled, draft.quotas);
+        let endpoint = Endpoint { key, token, enabled, quotas, name_on_wire };
         let resources = draft.resources.as_deref().unwrap_or_default();
         if let Some(dialect) = dialect {
             if let Err(why) = dialect.check_token(&endpoint.token) {

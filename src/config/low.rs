@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// The tables at the top of the file.
-pub(super) const TOP: [&str; 6] = ["gateway", "clock", "store", "uplink", "adapters", "endpoints"];
+pub(super) const TOP: [&str; 7] = ["gateway", "clock", "store", "quota", "uplink", "adapters", "endpoints"];
 
 /// `[gateway]`
 #[derive(Debug, Deserialize)]
@@ -51,6 +51,15 @@ pub(super) struct Store {
 pub(super) enum WhenFull {
     DropOldest,
     Refuse,
+}
+
+/// `[quota]` and `[endpoints.NAME.quota]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Quota {
+    pub(super) samples_per_s: Option<u64>,
+    pub(super) bytes_per_s: Option<u64>,
+    pub(super) bytes_queued: Option<u64>,
 }
 
 /// `[uplink]`
@@ -95,6 +104,7 @@ pub(super) struct Endpoint {
     pub(super) tenant: Option<EndpointName>,
     pub(super) enabled: bool,
     pub(super) adapter: Option<String>,
+    pub(super) quota: Quota,
     pub(super) name_on_wire: BTreeMap<Resource, String>,
 }
 
@@ -154,6 +164,7 @@ impl Default for Endpoint {
             tenant: None,
             enabled: true,
             adapter: None,
+            quota: Quota::default(),
             name_on_wire: BTreeMap::new(),
         }
     }

@@ -11,6 +11,7 @@ mod check;
 mod endpoints;
 mod files;
 mod low;
+mod quota;
 mod read;
 pub mod secret;
 mod suggest;
@@ -20,7 +21,7 @@ mod uplink;
 
 use crate::{
     endpoints::{Directory, Endpoint},
-    shape::DeviceTime,
+    shape::{DeviceTime, quota::Quotas},
     store::{Limits, WhenFull},
     trust::Choice,
 };
@@ -184,7 +185,9 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         Some(low) => uplink::check(notes, low, base),
         None => None,
     };
-    let mut drafts = endpoints::drafts(notes, doc, base);
+    let quotas = section::<low::Quota>(notes, doc, "quota").unwrap_or_default();
+    let quotas = quota::check(notes, &KeyPath::new(&["quota"]), quotas, Quotas::default());
+    let mut drafts = endpoints::drafts(notes, doc, base, quotas);
     let no_platform = uplink == Some(Uplink::None);
     let adapters = adapters::units_of_all(notes, doc, &mut drafts, no_platform);
     let dialect = match &uplink {

@@ -84,15 +84,17 @@ fn the_example_is_taken_as_it_is() {
 }
 
 /// Tables of the example whose keys serde is asked for.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "gateway",
     "clock",
     "store",
+    "quota",
     "uplink",
     "uplink.tls",
     "uplink.kaa",
     "uplink.plain",
     "adapters.modbus.boiler-room",
+    "endpoints.boiler-7.quota",
     "endpoints.boiler-7.modbus",
     "endpoints.boiler-7.modbus.resources.temperature",
 ];

@@ -111,6 +111,16 @@ pub fn status_text(answer: &Value) -> String {
     for (reason, samples) in at(answer, "reasons").as_object().into_iter().flatten() {
         line(&mut out, "", &format!("{}: {samples}", shown(reason)));
     }
+    if !at(answer, "store_full").is_null() {
+        fault_lines(&mut out, at(answer, "store_full"));
+    }
+    let over: Vec<&Value> = list(answer, "quotas").filter(|quota| !at(quota, "fault").is_null()).collect();
+    for quota in over.iter().take(FAULTS) {
+        fault_lines(&mut out, at(quota, "fault"));
+    }
+    if over.len() > FAULTS {
+        line(&mut out, "", &format!("{} more endpoints are over their quotas", over.len() - FAULTS));
+    }
     for unit in list(answer, "units") {
         let words = [text(unit, "state"), text(unit, "why"), text(unit, "health")];
         line(&mut out, &text(unit, "name"), &join(&words));
@@ -124,6 +134,9 @@ pub fn status_text(answer: &Value) -> String {
     }
     out
 }
+
+/// Faults of one kind that are shown in full.
+const FAULTS: usize = 3;
 
 /// A fault in its four parts.
 fn fault_lines(out: &mut String, fault: &Value) {
@@ -140,6 +153,14 @@ pub fn queue_text(answer: &Value) -> String {
         let row = ["endpoint", "class", "seq", "queued", "state"].map(|key| text(lane, key));
         let [endpoint, class, seq, queued, state] = row;
         let _infallible = writeln!(out, "{endpoint:<32} {class:<10} {seq:>4} {queued:>10}  {state}");
+    }
+    for quota in list(answer, "quotas") {
+        let limit = format!("{} = {}", text(quota, "quota"), text(quota, "limit"));
+        let state =
+            if at(quota, "over") == &Value::Bool(true) { "over its quota" } else { "was over its quota" };
+        let refused: u64 =
+            at(quota, "refused").as_object().into_iter().flatten().filter_map(|r| r.1.as_u64()).sum();
+        line(&mut out, &text(quota, "endpoint"), &format!("{state}  {limit}  {refused} refused"));
     }
     let _infallible =
         writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));

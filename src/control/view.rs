@@ -3,6 +3,7 @@
 use crate::{
     endpoints::Directory,
     fault::{Code, Fault},
+    shape::quota::Exceeded,
     store::{Closed, Figures, LaneInfo, Last, Store, item},
     supervisor::{UnitState, UnitWatch},
     trust::{State, watch::TrustView},
@@ -69,6 +70,8 @@ impl View {
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
             "faults": faults(&figures),
+            "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
+            "store_full": figures.full,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))
     }
@@ -101,6 +104,7 @@ impl View {
             "lanes": lanes.iter().enumerate().map(lane).collect::<Vec<_>>(),
             "queued": lanes.iter().map(|(_, queued)| queued).sum::<usize>(),
             "dead": figures.dead_letters,
+            "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
         }))
     }
 
@@ -218,6 +222,18 @@ fn faults(figures: &Figures) -> Vec<Fault> {
         faults.push(Fault::new(Code::DeadLetters, what, "`tidegate queue --dead`"));
     }
     faults
+}
+
+/// An endpoint that went over a quota, with the fault while it still does.
+fn quota_json(exceeded: &Exceeded) -> Json {
+    json!({
+        "endpoint": exceeded.endpoint.to_string(),
+        "quota": exceeded.quota.key(),
+        "limit": exceeded.limit,
+        "over": exceeded.now,
+        "refused": exceeded.refused,
+        "fault": exceeded.now.then(|| exceeded.fault()),
+    })
 }
 
 /// What is known of the time, and how many samples wait for it.

@@ -16,6 +16,7 @@ pub(super) fn endpoint(renamed: &[(&str, &str)]) -> Endpoint {
         key: EndpointKey { tenant: Tenant::default(), name: EndpointName::new("boiler-7").unwrap() },
         token: EndpointToken::new(TOKEN),
         enabled: true,
+        quotas: Default::default(),
         name_on_wire: renamed.iter().map(|(from, to)| (resource(from), (*to).to_owned())).collect(),
     }
 }

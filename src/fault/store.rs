@@ -81,4 +81,16 @@ pub(super) const TABLE: &[Row] = &[
         "a mistake of the program; the journal says where",
         "nothing, if it comes back: nothing that was kept is lost; else report it with the journal",
     ),
+    (
+        Code::EndpointOverQuota,
+        "TG-221",
+        "the device sends more than was planned for it, or the quota is too small for it",
+        "slow the device down, or raise the quota in [quota] or [endpoints.NAME.quota]; no other endpoint is concerned",
+    ),
+    (
+        Code::StoreFull,
+        "TG-222",
+        "the platform was away for so long, or the disk is full, and store.when_full is \"refuse\"",
+        "bring the uplink back, or raise store.max_bytes if the disk allows it; reading goes on by itself",
+    ),
 ];

@@ -1,13 +1,17 @@
 //! Rules between intake and store. Sans-IO.
 //!
-//! Device time that cannot be true is marked or replaced. Otherwise a pass-through so far, with its ledger terms: an unknown endpoint is refused, a disabled one and a
-//! gateway without uplink suppress. A suppressed sample is counted, and its values stay visible.
+//! Device time that cannot be true is marked or replaced; an endpoint over its quota is refused (`quota`).
+//! Otherwise a pass-through so far, with its ledger terms: an unknown endpoint is refused, a disabled one
+//! and a gateway without uplink suppress. A suppressed sample is counted, and its values stay visible.
+
+pub mod quota;
 
 use crate::{
     endpoints::{Directory, EndpointKey},
     trust::EARLIEST,
 };
-use adapter_api::{EndpointName, Quality, Refused, Sample, Source, Stamp};
+use adapter_api::{EndpointName, Instant, Quality, Refused, Sample, Source, Stamp};
+use quota::{Exceeded, Excess, Gauges, Load};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -35,6 +39,7 @@ pub struct Shape {
     directory: Arc<Directory>,
     uplink: bool,
     device_time: DeviceTime,
+    gauges: Gauges,
 }
 
 /// What becomes of a submission.
@@ -51,7 +56,8 @@ pub enum Verdict {
 impl Shape {
     /// Rules for these endpoints; `uplink` says whether there is one (`uplink.kind` is not `none`).
     pub fn new(directory: Arc<Directory>, uplink: bool) -> Self {
-        Self { directory, uplink, device_time: DeviceTime::default() }
+        let gauges = Gauges::new(&directory);
+        Self { directory, uplink, device_time: DeviceTime::default(), gauges }
     }
 
     /// With this rule for device time.
@@ -85,6 +91,46 @@ impl Shape {
             Some(endpoint) if !self.uplink => Verdict::Suppress(endpoint.key.clone(), "no_uplink"),
             Some(endpoint) => Verdict::Keep(endpoint.key.clone()),
         }
+    }
+
+    /// Whether what this endpoint hands in has to be weighed. What is not stored needs no quota.
+    pub fn is_limited(&self, endpoint: &EndpointName) -> bool {
+        self.uplink && self.gauges.is_limited(endpoint)
+    }
+
+    /// Whether the endpoint is at its limit of bytes queued, as far as is known: then [`Shape::look`] first.
+    pub fn wants_look(&self, endpoint: &EndpointName, bytes: u64, now: Instant) -> bool {
+        self.gauges.wants_look(endpoint, bytes, now)
+    }
+
+    /// Takes note of the bytes of each endpoint that are on the books or about to be.
+    pub fn look<'a>(&mut self, books: impl Iterator<Item = (&'a EndpointKey, u64)>, now: Instant) {
+        self.gauges.look(books, now);
+    }
+
+    /// Takes a submission of a limited endpoint into account, or refuses it.
+    pub fn weigh(&mut self, endpoint: &EndpointName, load: Load, now: Instant) -> Result<(), Excess> {
+        self.gauges.weigh(endpoint, load, now)
+    }
+
+    /// When [`Shape::handle_timeout`] has something to say.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.gauges.poll_timeout()
+    }
+
+    /// The endpoints that are within their quotas again.
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Exceeded> {
+        self.gauges.handle_timeout(now)
+    }
+
+    /// The endpoints that went over a quota since the start, those that still do first.
+    pub fn exceeded(&self) -> Vec<Exceeded> {
+        self.gauges.exceeded()
+    }
+
+    /// What the store knows an endpoint by.
+    pub fn key(&self, endpoint: &EndpointName) -> Option<&EndpointKey> {
+        self.directory.by_name(endpoint).map(|endpoint| &endpoint.key)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::{self, Fault},
-    shape::Shape,
+    shape::{Shape, quota::Exceeded},
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
@@ -38,7 +38,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A row of the outbox. Never reused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,6 +188,10 @@ pub struct Figures {
     pub dead_letters: u64,
     /// What was dropped since the start, by reason.
     pub drops: BTreeMap<&'static str, Drops>,
+    /// Endpoints that went over a quota since the start.
+    pub quotas: Vec<Exceeded>,
+    /// Nothing more is read for want of room.
+    pub full: Option<Fault>,
     /// Why the last transaction failed, if it did.
     pub fault: Option<Fault>,
 }
@@ -198,6 +202,7 @@ pub struct Store {
     commands: mpsc::Sender<Command>,
     bell: Arc<Bell>,
     max_sample_bytes: usize,
+    full: watch::Receiver<bool>,
     clock: Clock,
     boot_offset: Option<i64>,
 }
@@ -297,7 +302,8 @@ fn start(
     // never waits for the uplink, so this cannot lock up.
     let (commands, questions) = mpsc::channel(256);
     let (alive, died) = oneshot::channel();
-    let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions)?;
+    let (tell_full, full) = watch::channel(false);
+    let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions, tell_full)?;
     let (clock, boot_offset) = thread.boot();
     spawn(move || {
         // Dropped in this order: whoever learns of the end may open the directory.
@@ -306,7 +312,7 @@ fn start(
     })
     .map_err(unusable)?;
     let max_sample_bytes = options.max_sample_bytes;
-    Ok((Store { commands, bell, max_sample_bytes, clock, boot_offset }, died))
+    Ok((Store { commands, bell, max_sample_bytes, full, clock, boot_offset }, died))
 }
 
 /// The database file of a state directory.
@@ -345,7 +351,8 @@ fn lock(dir: &Path) -> Result<std::fs::File, OpenError> {
 impl Store {
     /// A unit's way in.
     pub async fn intake(&self) -> Result<Intake, Closed> {
-        let (intake, submissions) = adapter_api::channel(self.bell.clone(), self.max_sample_bytes);
+        let (intake, submissions) =
+            adapter_api::channel(self.bell.clone(), self.max_sample_bytes, self.full.clone());
         self.ask(Command::Unit(submissions)).await?;
         Ok(intake)
     }

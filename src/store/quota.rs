@@ -108,6 +108,11 @@ impl Level {
         wanted.saturating_sub(self.limit.saturating_sub(2 * self.slack))
     }
 
+    /// Whether so little is left that nothing more should be read; it `was` so until now.
+    pub(super) fn is_tight(self, was: bool) -> bool {
+        self.room(WhenFull::Refuse, 0) < self.slack.saturating_mul(if was { 2 } else { 1 })
+    }
+
     /// Bytes that may still be written when so many have gone.
     pub(super) fn room(self, policy: WhenFull, dropped: u64) -> u64 {
         let limit = match policy {
@@ -164,6 +169,15 @@ mod tests {
         assert_eq!((full.excess(0), full.reason), (3 * MIB, "quota"));
         assert_eq!(full.room(WhenFull::Refuse, 0), 0);
         assert_eq!(full.room(WhenFull::DropOldest, 3 * MIB), 4 * MIB);
+    }
+
+    #[test]
+    fn reading_stops_before_samples_are_refused_and_goes_on_when_there_is_more_room() {
+        for (used, fresh, was) in [(57, false, false), (59, false, true), (61, true, true), (63, true, true)]
+        {
+            let level = level(used * MIB, 0, 1_000 * MIB);
+            assert_eq!((level.is_tight(false), level.is_tight(true)), (fresh, was), "{used} of 64 MiB");
+        }
     }
 
     #[test]

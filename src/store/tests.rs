@@ -1,6 +1,7 @@
 //! The store as a whole, on a real database in a temporary directory.
 
 mod damage;
+mod quotas;
 mod room;
 mod time;
 
@@ -8,6 +9,7 @@ use super::*;
 use crate::{
     config::secret::EndpointToken,
     endpoints::{Endpoint, EndpointKey, Tenant},
+    shape::quota::Quotas,
     uplink::outflow::testing,
 };
 use adapter_api::{Reading, Refused, Sample, Source, Stamp, SubmitError, Urgency, Value};
@@ -24,6 +26,7 @@ fn endpoint(name: &str) -> Endpoint {
         token: EndpointToken::new(&format!("T-{name}")),
         key: EndpointKey { tenant: Tenant::default(), name },
         enabled: true,
+        quotas: Quotas::default(),
         name_on_wire: BTreeMap::new(),
     }
 }
@@ -41,9 +44,14 @@ fn open_with(dir: tempfile::TempDir, uplink: bool, limits: Limits) -> Site {
 }
 
 fn open_as(dir: tempfile::TempDir, uplink: bool, boot: &str, limits: Limits) -> Site {
+    open_of(dir, uplink, boot, limits, Quotas::default())
+}
+
+fn open_of(dir: tempfile::TempDir, uplink: bool, boot: &str, limits: Limits, quotas: Quotas) -> Site {
     let mut off = endpoint("off");
     off.enabled = false;
-    let directory = Arc::new(Directory::new([endpoint("a"), endpoint("b"), off]));
+    let a = Endpoint { quotas, ..endpoint("a") };
+    let directory = Arc::new(Directory::new([a, endpoint("b"), off]));
     let shape = Shape::new(directory.clone(), uplink);
     let options = Options {
         dir: dir.path().to_owned(),

@@ -5,11 +5,13 @@
 //! until then they are kept in `gone`, also over a failed transaction. A crash in between sends those
 //! rows again, which is allowed.
 
+mod admission;
 mod answers;
 mod books;
 mod group;
 mod room;
 mod sessions;
+mod suspend;
 mod time;
 
 use super::{
@@ -21,7 +23,7 @@ use super::{
     outbox, recover,
 };
 use crate::{
-    endpoints::{Directory, EndpointKey},
+    endpoints::{Directory, EndpointKey, Tenant},
     failpoint::{self, Point},
     fault::Fault,
     shape::Shape,
@@ -40,9 +42,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use suspend::Suspension;
 use tokio::sync::{
     mpsc::{self, error::TryRecvError},
-    oneshot,
+    oneshot, watch,
 };
 
 /// Requests in one transaction.
@@ -71,9 +74,11 @@ pub(super) struct Thread {
     commit_within: Duration,
     gone: Vec<Gone>,
     gone_due: Option<Instant>,
-    /// Offered and refused in a transaction that failed, and why: counted with the next one.
-    uncounted: BTreeMap<&'static str, u64>,
+    /// Offered and refused without a transaction or in one that failed, whose and why: counted with the
+    /// next one.
+    uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
+    suspension: Suspension,
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
@@ -142,6 +147,7 @@ impl Thread {
         shape: Shape,
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
+        full: watch::Sender<bool>,
     ) -> Result<Self, OpenError> {
         let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
@@ -183,6 +189,7 @@ impl Thread {
             uncounted: BTreeMap::new(),
             sessions: Sessions::default(),
             room,
+            suspension: Suspension::new(full),
             fault: None,
             damaged: false,
             stop: None,
@@ -191,6 +198,7 @@ impl Thread {
 
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
+        self.watch_room(clock::now());
         loop {
             if self.damaged && !self.mend() {
                 return;
@@ -202,8 +210,8 @@ impl Thread {
             }
             match self.due(now) {
                 Some(due) if due <= now => self.commit(now),
-                due if !more => match self.room.due() {
-                    Some(chore) if chore <= now => self.tidy(now),
+                due if !more => match self.chores_due() {
+                    Some(chore) if chore <= now => self.do_chores(now),
                     chore => self.bell.wait([due, chore].into_iter().flatten().min()),
                 },
                 _ => {}
@@ -216,14 +224,17 @@ impl Thread {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
-        let mut idle = 0;
-        while self.group.len() < GROUP && idle < self.units.len() {
+        // Of what is taken, some may be refused at once: that must not hold up the others' commit.
+        let (mut taken, mut idle) = (0, 0);
+        while self.group.len() < GROUP && taken < GROUP && idle < self.units.len() {
             self.turn = (self.turn + 1) % self.units.len();
             let Some(unit) = self.units.get_mut(self.turn) else { break };
             match unit.try_recv() {
                 Ok(submission) => {
-                    idle = 0;
-                    self.admit(submission);
+                    (taken, idle) = (taken + 1, 0);
+                    if let Some(submission) = self.within_quota(submission) {
+                        self.admit(submission);
+                    }
                 }
                 Err(TryRecvError::Empty) => idle += 1,
                 Err(TryRecvError::Disconnected) => {
@@ -231,7 +242,7 @@ impl Thread {
                 }
             }
         }
-        self.group.len() >= GROUP
+        self.group.len() >= GROUP || taken >= GROUP
     }
 
     fn admit(&mut self, mut submission: Submission) {
@@ -251,6 +262,19 @@ impl Thread {
         let full = (self.group.len() >= GROUP).then_some(now);
         let latest = self.latest.is_changed().then_some(self.latest_due);
         [full, self.group_due, self.gone_due, latest].into_iter().flatten().min()
+    }
+
+    /// When there is something to do that can wait.
+    fn chores_due(&self) -> Option<Instant> {
+        [self.room.due(), self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn do_chores(&mut self, now: Instant) {
+        self.calm(now);
+        self.tidy(now);
+        if self.suspension.due().is_some_and(|due| due <= now) {
+            self.watch_room(now);
+        }
     }
 
     fn obey(&mut self, command: Command) {

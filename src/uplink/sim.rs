@@ -120,6 +120,7 @@ impl World {
             key: key.clone(),
             token: EndpointToken::new(&format!("tok{e}")),
             enabled: true,
+            quotas: Default::default(),
             name_on_wire: BTreeMap::new(),
         })));
         let mut rng = Rng::with_seed(plan.seed);

@@ -77,8 +77,14 @@ pub const NOT_KEPT: FaultKind = FaultKind {
     cause: "the database could not be written, or the gateway is stopping",
     todo: "look at `tidegate status`: it says what is wrong with the database",
 };
+/// More than was planned for one device.
+pub const OVER_QUOTA: FaultKind = FaultKind {
+    code: "TG-424",
+    cause: "the device sends more than its quota, or the quota is too small for it",
+    todo: "slow the device down, or raise the quota in [quota] or [endpoints.NAME.quota]; no other endpoint is concerned",
+};
 /// All of them.
-pub const ALL: [FaultKind; 12] = [
+pub const ALL: [FaultKind; 13] = [
     HOST_REFUSED,
     HOST_UNREACHABLE,
     HOST_SILENT,
@@ -91,6 +97,7 @@ pub const ALL: [FaultKind; 12] = [
     SAMPLE_TOO_LARGE,
     STORE_FULL,
     NOT_KEPT,
+    OVER_QUOTA,
 ];
 
 impl From<&SubmitError> for FaultKind {
@@ -106,6 +113,7 @@ impl From<Refused> for FaultKind {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Full => STORE_FULL,
+            Refused::OverQuota(_) => OVER_QUOTA,
             Refused::Unknown | Refused::Failed | Refused::Closed => NOT_KEPT,
         }
     }

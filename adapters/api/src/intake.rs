@@ -5,7 +5,7 @@
 
 use crate::{EndpointName, Sample, clock::Bell};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 /// Submissions a unit may have waiting: enough for a store busy with one commit, little enough to
 /// push back on a flooder.
@@ -22,6 +22,17 @@ pub enum Urgency {
     Relaxed,
 }
 
+/// A limit of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Quota {
+    /// Samples it may hand in per second.
+    SamplesPerS,
+    /// Bytes it may hand in per second.
+    BytesPerS,
+    /// Bytes it may have waiting for the platform.
+    BytesQueued,
+}
+
 /// Why the store did not take a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -31,6 +42,9 @@ pub enum Refused {
     /// No such endpoint in the configuration, or it is disabled.
     #[error("the endpoint is not configured")]
     Unknown,
+    /// The endpoint is over its quota: what it sends is too much, or too early.
+    #[error("the endpoint is over its quota {}", .0.key())]
+    OverQuota(Quota),
     /// The transaction failed; nothing of it is kept.
     #[error("the store could not commit")]
     Failed,
@@ -96,13 +110,30 @@ pub struct Intake {
     bytes: Arc<Semaphore>,
     bell: Arc<Bell>,
     max_sample_bytes: usize,
+    full: watch::Receiver<bool>,
 }
 
-/// A unit's intake and the end the store reads from; `bell` wakes the store.
-pub fn channel(bell: Arc<Bell>, max_sample_bytes: usize) -> (Intake, mpsc::Receiver<Submission>) {
+/// A unit's intake and the end the store reads from; `bell` wakes the store, and `full` says whether it
+/// is full and refuses.
+pub fn channel(
+    bell: Arc<Bell>,
+    max_sample_bytes: usize,
+    full: watch::Receiver<bool>,
+) -> (Intake, mpsc::Receiver<Submission>) {
     let (tx, rx) = mpsc::channel(UNIT_SUBMISSIONS);
-    let intake = Intake { tx, bytes: Arc::new(Semaphore::new(UNIT_BYTES)), bell, max_sample_bytes };
+    let intake = Intake { tx, bytes: Arc::new(Semaphore::new(UNIT_BYTES)), bell, max_sample_bytes, full };
     (intake, rx)
+}
+
+impl Quota {
+    /// Its key in the configuration.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::SamplesPerS => "samples_per_s",
+            Self::BytesPerS => "bytes_per_s",
+            Self::BytesQueued => "bytes_queued",
+        }
+    }
 }
 
 impl Intake {
@@ -129,6 +160,21 @@ impl Intake {
         }
         let room = u32::try_from(weights.sum::<usize>()).unwrap_or(u32::MAX);
         self.send(endpoint, Offer::Samples(samples), urgency, room).await
+    }
+
+    /// Whether the store is full and refuses: then nothing is to be read from a device, for it could not
+    /// be kept. What was read already still gets in.
+    pub fn is_full(&self) -> bool {
+        *self.full.borrow()
+    }
+
+    /// Waits until the store is full, or is not. Cancel-safe.
+    pub async fn until_full(&self, full: bool) {
+        let told = self.full.clone().wait_for(|known| *known == full).await.is_ok();
+        if !told {
+            // The store has stopped, and says nothing more.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn send(

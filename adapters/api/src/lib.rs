@@ -27,7 +27,8 @@ pub use escape::{shown, steers};
 pub use fault::{Fault, FaultKind};
 pub use health::{Board, Health, Presence, Reporter};
 pub use intake::{
-    Intake, Offer, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency, channel,
+    Intake, Offer, Quota, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency,
+    channel,
 };
 pub use names::{EndpointName, NameError, Resource};
 pub use sample::{AboveI64, Finite, Quality, Reading, Sample, Source, Stamp, Value};

@@ -229,6 +229,7 @@ async fn answer(numbers: String, receipt: Receipt) -> String {
         Ok(()) => return format!("ok {numbers}"),
         Err(Refused::Full) => "full",
         Err(Refused::Unknown) => "unknown",
+        Err(Refused::OverQuota(quota)) => quota.key(),
         Err(Refused::Failed) => "failed",
         Err(Refused::Closed) => "closed",
     };

@@ -4,7 +4,7 @@
 //! It speaks by panics, as a test does. Not here: anything about one protocol; that is its [`Field`].
 
 use crate::{
-    Adapter, AdapterCx, Board, CancellationToken, Clock, Devices, Failure, Offer, Presence, Refused,
+    Adapter, AdapterCx, Board, CancellationToken, Clock, Devices, Failure, Health, Offer, Presence, Refused,
     Submission,
     clock::{Bell, now, sleep, timeout},
 };
@@ -67,6 +67,8 @@ pub struct Store {
     rx: Option<mpsc::Receiver<Submission>>,
     /// Taken, and not answered yet.
     pub held: VecDeque<Submission>,
+    /// Whether adapters are told that it is full.
+    pub full: watch::Sender<bool>,
 }
 
 impl Store {
@@ -83,6 +85,15 @@ impl Store {
         while let Ok(Some(submission)) = timeout(QUIET, self.receive()).await {
             self.held.push_back(submission);
             assert!(now() < end, "an adapter that is not answered must stop submitting");
+        }
+    }
+
+    /// Answers whatever comes, until nothing came for some time.
+    pub async fn answer_until_quiet(&mut self, result: Result<(), Refused>) {
+        let end = now() + PATIENCE;
+        while let Ok(Some(submission)) = timeout(QUIET, self.receive()).await {
+            submission.answer(result);
+            assert!(now() < end, "the adapter goes on reading");
         }
     }
 
@@ -144,7 +155,8 @@ impl<A: Adapter> Rig<A> {
 
     /// Starts it with this limit for a sample.
     pub fn limited(config: A::Config, devices: Devices<A::Device>, max_sample_bytes: usize) -> Self {
-        let (intake, rx) = crate::channel(Arc::new(Bell::default()), max_sample_bytes);
+        let (full, is_full) = watch::channel(false);
+        let (intake, rx) = crate::channel(Arc::new(Bell::default()), max_sample_bytes, is_full);
         let (board, report) = Board::new();
         let (devices, watched) = watch::channel(Arc::new(devices));
         let shutdown = CancellationToken::new();
@@ -158,7 +170,8 @@ impl<A: Adapter> Rig<A> {
         };
         let mut running = JoinSet::new();
         running.spawn_local(A::run(config, cx));
-        Self { store: Store { rx: Some(rx), held: VecDeque::new() }, board, devices, shutdown, running }
+        let store = Store { rx: Some(rx), held: VecDeque::new(), full };
+        Self { store, board, devices, shutdown, running }
     }
 
     /// Waits until the board shows what is asked for; panics if it does not come.
@@ -208,6 +221,7 @@ pub async fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
 pub fn contract<F: Field>(field: impl Fn() -> F) {
     check(field(), AMPLE, async |rig, answers| answers_after_the_commit_only::<F>(rig, answers).await);
     check(field(), AMPLE, async |rig, answers| survives_a_full_store::<F>(rig, answers).await);
+    check(field(), AMPLE, async |rig, answers| reads_nothing_while_full::<F>(rig, answers).await);
     check(field(), 1, async |rig, answers| survives_too_large::<F>(rig, answers).await);
     check(field(), AMPLE, async |rig, _| survives_a_closed_store::<F>(rig).await);
     check(field(), AMPLE, async |rig, _| keeps_few_outstanding::<F>(rig).await);
@@ -264,6 +278,32 @@ async fn survives_a_full_store<F: Field>(mut rig: Rig<F::Adapter>, answers: Answ
     if F::Adapter::ANSWERS_DEVICES {
         wait_for("devices are answered again", || answers.kept() >= 12).await;
     }
+    rig.assert_running();
+    rig.stop().await;
+}
+
+/// Nothing is read that cannot be kept: while the store is full, who polls leaves off, says why, and goes on
+/// by itself. Who is pushed to answers each device with the refusal.
+async fn reads_nothing_while_full<F: Field>(mut rig: Rig<F::Adapter>, answers: Answers) {
+    rig.store.next().await.answer(Ok(()));
+    rig.store.full.send_replace(true);
+    if F::Adapter::ANSWERS_DEVICES {
+        for _ in 0..4 {
+            rig.store.next().await.answer(Err(Refused::Full));
+        }
+        wait_for("devices are told of the refusal", || answers.refused() >= 4).await;
+    } else {
+        rig.store.answer_until_quiet(Ok(())).await;
+        let says_so = |health: &Health| matches!(health, Health::Degraded(faults) if faults.iter().any(|fault| fault.what.contains("the store is full")));
+        rig.until("it says why it does not read", |board| says_so(&board.read().0)).await;
+        let silent = |presence: &Presence| matches!(presence, Presence::Offline(_));
+        assert!(!rig.board.read().1.values().any(silent), "no device is to blame: {:?}", rig.board.read().1);
+    }
+    rig.store.full.send_replace(false);
+    for _ in 0..4 {
+        rig.store.next().await.answer(Ok(()));
+    }
+    rig.until("it is well again", |board| board.read().0 == Health::Up).await;
     rig.assert_running();
     rig.stop().await;
 }

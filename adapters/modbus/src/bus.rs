@@ -105,7 +105,8 @@ struct Group {
 impl Bus {
     async fn turn(&mut self) -> ControlFlow<()> {
         let due = self.schedule.poll_timeout().map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
-        let room = self.outstanding.has_room();
+        let full = self.shared.intake.is_full();
+        let room = self.outstanding.has_room() && !full;
         // All arms are cancel-safe: the last one only waits, its work is done below.
         tokio::select! {
             biased;
@@ -115,6 +116,8 @@ impl Bus {
                 Err(_) => return ControlFlow::Break(()),
             },
             (endpoint, result) = self.outstanding.oldest() => self.settle(endpoint, result),
+            // Polling is suspended, or goes on.
+            () = self.shared.intake.until_full(!full) => {}
             () = until(due), if room => {
                 let Some(turn) = self.schedule.poll_turn(now()) else { return ControlFlow::Continue(()) };
                 let shutdown = self.shared.shutdown.clone();
@@ -288,6 +291,8 @@ impl Bus {
     fn settle(&mut self, endpoint: EndpointName, result: Result<(), Refused>) {
         match result {
             Ok(()) => self.shared.complaints.clear(&Subject::Store(endpoint)),
+            // Told by the store, once for all of them: here it would come and go with each poll.
+            Err(Refused::OverQuota(_)) => {}
             Err(refused) => {
                 let fault = Fault::new(refused, refused.to_string(), self.place(&endpoint));
                 self.store_complains(&endpoint, fault);

@@ -1,7 +1,7 @@
 //! What the adapter complains about, put together into its one health.
 
 use crate::wire::Wire;
-use adapter_api::{EndpointName, Fault, Health, Reporter};
+use adapter_api::{EndpointName, Fault, Health, Reporter, field};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -10,6 +10,8 @@ use std::{
 /// What a complaint is about; the first in this order is shown first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
+    /// Nothing is read.
+    Polling,
     /// The store does not take this endpoint's samples.
     Store(EndpointName),
     /// This wire cannot be opened.
@@ -64,6 +66,16 @@ impl Complaints {
         });
     }
 
+    /// Polling is suspended, or goes on.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        if suspended {
+            let what = "polling is suspended: the store is full";
+            self.raise(Subject::Polling, Fault::new(field::STORE_FULL, what, "all devices of this adapter"));
+        } else {
+            self.clear(&Subject::Polling);
+        }
+    }
+
     /// Drops what is about hosts and devices that left the configuration.
     pub(crate) fn retain(&self, keep: impl Fn(&Subject) -> bool) {
         self.with(|open| open.by_subject.retain(|subject, _| keep(subject)));
@@ -106,6 +118,7 @@ impl Open {
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Polling => f.write_str("polling suspended"),
             Self::Store(endpoint) | Self::Device(endpoint) | Self::Registers(endpoint, _) => endpoint.fmt(f),
             Self::Link(wire) => wire.fmt(f),
         }
@@ -116,7 +129,7 @@ impl std::fmt::Display for Subject {
 mod tests {
     use super::*;
     use crate::fault;
-    use adapter_api::{Board, field};
+    use adapter_api::Board;
 
     #[test]
     fn the_worst_fault_of_each_kind_is_shown_and_the_others_are_counted() {

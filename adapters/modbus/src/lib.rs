@@ -92,7 +92,7 @@ impl Adapter for Modbus {
         });
         let mut buses =
             Buses { config, shared, tasks: JoinSet::new(), open: BTreeMap::new(), known: BTreeSet::new() };
-        let mut configured = true;
+        let (mut configured, mut suspended) = (true, false);
         loop {
             buses.adopt(&cx.devices.borrow_and_update());
             // All arms are cancel-safe.
@@ -100,6 +100,10 @@ impl Adapter for Modbus {
                 biased;
                 () = cx.shutdown.cancelled() => break,
                 changed = cx.devices.changed(), if configured => configured = changed.is_ok(),
+                () = cx.intake.until_full(!suspended) => {
+                    suspended = !suspended;
+                    buses.shared.complaints.suspend(suspended);
+                }
                 Some(ended) = buses.tasks.join_next() => survived(&ended)?,
             }
         }
@@ -171,6 +175,7 @@ impl Buses {
             Subject::Store(endpoint) | Subject::Device(endpoint) | Subject::Registers(endpoint, _) => {
                 devices.contains_key(endpoint)
             }
+            Subject::Polling => true,
             Subject::Link(wire) => self.open.contains_key(wire),
         });
     }

@@ -222,6 +222,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_suspension_each_group_is_read_once_and_keeps_to_its_grid() {
+        let mut bus = Bus::new(3, &[SECOND, Duration::from_secs(60)]);
+        bus.run(at(5_500), |_, _| false);
+        // A thousand periods in which nobody asks whose turn it is.
+        let back = at(1_005_500);
+        bus.now = back;
+        bus.run(at(1_010_500), |_, _| false);
+        for n in 0..3 {
+            let reads: Vec<_> = bus.reads(n).iter().filter(|read| **read >= back).collect();
+            // Both groups at once, and then the short one each second.
+            assert_eq!(reads.len(), 2 + 5, "{n}: {reads:?}");
+            assert!(*reads[2] >= at(1_006_000), "{n}: {reads:?}");
+        }
+    }
+
+    #[test]
     fn groups_keep_their_own_periods() {
         let mut bus = Bus::new(1, &[SECOND, Duration::from_secs(10)]);
         bus.run(at(20_000), |_, _| false);

@@ -87,6 +87,11 @@ impl Lanes {
         leaving
     }
 
+    /// The bytes of each lane, and whose they are.
+    pub(in crate::store) fn used(&self) -> impl Iterator<Item = (&EndpointKey, u64)> {
+        self.lanes.values().map(|lane| (&lane.info.endpoint, lane.bytes))
+    }
+
     /// Whether any row could be dropped.
     pub(in crate::store) fn may_drop(&self) -> bool {
         self.lanes.values().any(|lane| lane.waiting() > 0)

@@ -13,7 +13,7 @@ fn with(limits: Limits) -> Site {
 }
 
 /// A sample of some 900 bytes.
-fn large(n: i64) -> Sample {
+pub(super) fn large(n: i64) -> Sample {
     let reading = Reading::measured(Resource::new("n").unwrap(), Value::Text("x".repeat(880)));
     Sample { at: Stamp::Wall { us: n, source: Source::Gateway }, readings: vec![reading] }
 }
@@ -183,7 +183,7 @@ async fn dead_letters_have_a_tenth_of_the_quota_and_short_reasons() {
 }
 
 /// Waits until it is so, as long as a slow machine may take.
-async fn clock_until(so: impl Fn() -> bool) {
+pub(super) async fn clock_until(so: impl Fn() -> bool) {
     let deadline = adapter_api::clock::now() + Duration::from_secs(30);
     while !so() {
         assert!(adapter_api::clock::now() < deadline, "it did not come about");

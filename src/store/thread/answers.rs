@@ -1,6 +1,6 @@
 //! Answers to questions that change nothing of the queue: counters, kept values, figures.
 
-use super::Thread;
+use super::{Thread, suspend};
 use crate::{
     dialect::SessionKey,
     store::{DeadLetter, Event, Figures, Last},
@@ -53,8 +53,8 @@ impl Thread {
         let queued = self.lanes.queued() + u64::try_from(self.gone.len()).unwrap_or_default();
         let mut totals = self.ledger.totals(queued);
         let mut reasons = self.ledger.reasons();
-        for (reason, samples) in &self.uncounted {
-            // Refused in a transaction that failed: in the table with the next one that does not.
+        for ((_, reason), samples) in &self.uncounted {
+            // Refused without a transaction or in one that failed: in the table with the next one.
             totals.offered += samples;
             totals.refused += samples;
             *reasons.entry(format!("refused({reason})")).or_default() += samples;
@@ -64,6 +64,8 @@ impl Thread {
             reasons,
             dead_letters: self.room.dead.rows,
             drops: self.room.drops.clone(),
+            quotas: self.shape.exceeded(),
+            full: self.suspension.reason.map(suspend::fault),
             fault: self.fault.clone(),
         }
     }

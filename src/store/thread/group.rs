@@ -54,6 +54,7 @@ impl Thread {
             }
         }
         self.after_commit(now);
+        self.watch_room(now);
     }
 
     fn attempt(&mut self, group: &[Submission], room: u64, now: Instant) -> rusqlite::Result<Written> {
@@ -76,7 +77,8 @@ impl Thread {
             true => (Refused::Full, "disk_full"),
             false => (Refused::Failed, "transaction_failed"),
         };
-        *self.uncounted.entry(reason).or_default() += group.iter().map(offered).sum::<u64>();
+        *self.uncounted.entry((Tenant::default(), reason)).or_default() +=
+            group.iter().map(offered).sum::<u64>();
         group.into_iter().for_each(|submission| submission.answer(Err(refused)));
         // Deletes are kept and tried again; `latest` can wait.
         self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
@@ -125,9 +127,9 @@ impl Thread {
     ) -> rusqlite::Result<Written> {
         let mut written = Written { room, ..Written::default() };
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        for (reason, samples) in &self.uncounted {
-            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Offered, "", *samples);
-            self.ledger.add(&Tenant::default(), Class::Telemetry, Term::Refused, reason, *samples);
+        for ((tenant, reason), samples) in &self.uncounted {
+            self.ledger.add(tenant, Class::Telemetry, Term::Offered, "", *samples);
+            self.ledger.add(tenant, Class::Telemetry, Term::Refused, reason, *samples);
         }
         // First, for what comes takes the pages of what goes.
         self.write_gone(&mut written)?;

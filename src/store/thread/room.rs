@@ -159,7 +159,7 @@ impl Room {
         })
     }
 
-    fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
+    pub(super) fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
         let measure = self.measure(db).ok()?;
         Some((self.limits.level(&measure, self.leaving), measure))
     }

@@ -4,8 +4,8 @@ mod slave;
 
 use crate::{Config, Device, Modbus};
 use adapter_api::{
-    Board, Devices, EndpointName, Health, Offer, Presence, Quality, Reading, Refused, Submission, Urgency,
-    Value,
+    Board, Devices, EndpointName, Health, Offer, Presence, Quality, Quota, Reading, Refused, Submission,
+    Urgency, Value,
     clock::{now, sleep, timeout},
     testkit::{Answers, Field, Rig, contract, run, wait_for},
 };
@@ -466,6 +466,54 @@ fn devices_change_live_without_a_new_connection() {
             submission.answer(Err(Refused::Unknown));
         }
         rig.until("no complaint is left", |board| board.read().0 == Health::Up).await;
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn while_the_store_is_full_nothing_is_asked_and_then_no_poll_is_made_up_for() {
+    run(async {
+        let slave = Slave::start(|_| Reply::Addresses).await;
+        let at = slave.address;
+        let mut rig = Rig::<Modbus>::start(
+            config(""),
+            devices([("m", device(at, 1, "20ms", &[1])), ("slow", device(at, 2, "10m", &[1]))]),
+        );
+        for endpoint in ["m", "slow"] {
+            next_of(&mut rig, endpoint).await.answer(Ok(()));
+        }
+        rig.store.full.send_replace(true);
+        rig.store.answer_until_quiet(Ok(())).await;
+        let suspended = |health: &Health| matches!(health, Health::Degraded(faults) if faults[0].what.contains("suspended"));
+        assert!(suspended(&rig.board.read().0), "{:?}", rig.board.read().0);
+        let asked = slave.asked().len();
+        rig.store.hold_until_quiet().await;
+        assert_eq!((rig.store.held.len(), slave.asked().len()), (0, asked), "no device is asked");
+        assert_eq!(presence(&rig.board, "m"), Some(Presence::Online), "it was not silent");
+        rig.store.full.send_replace(false);
+        for _ in 0..5 {
+            let sample = rig.store.next().await;
+            assert_eq!(sample.endpoint.as_str(), "m", "the other one is not due yet");
+            sample.answer(Ok(()));
+        }
+        assert_eq!(rig.board.read().0, Health::Up);
+        assert!(slave.asked().iter().all(|a| a.connection == 0));
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn an_endpoint_over_its_quota_is_read_on_and_is_not_the_adapters_fault() {
+    run(async {
+        let slave = Slave::start(|_| Reply::Addresses).await;
+        let mut rig =
+            Rig::<Modbus>::start(config(""), devices([("m", device(slave.address, 1, "20ms", &[1]))]));
+        rig.store.next().await.answer(Ok(()));
+        rig.until("up", |board| board.read().0 == Health::Up).await;
+        for _ in 0..20 {
+            rig.store.next().await.answer(Err(Refused::OverQuota(Quota::SamplesPerS)));
+            assert_eq!(rig.board.read().0, Health::Up);
+        }
         rig.stop().await;
     });
 }
