@@ -16,6 +16,7 @@ mod time;
 
 use super::{
     Command, Event, LaneId, OpenError, Options, RowId,
+    autonomy::Inflow,
     boots::{Boots, Moment},
     lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
@@ -78,6 +79,7 @@ pub(super) struct Thread {
     uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
     suspension: Suspension,
+    inflow: Inflow,
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
@@ -189,6 +191,7 @@ impl Thread {
             sessions: Sessions::default(),
             room,
             suspension: Suspension::new(full),
+            inflow: Inflow::new(clock::now()),
             fault: None,
             damaged: false,
             stop: None,

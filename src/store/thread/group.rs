@@ -112,6 +112,7 @@ impl Thread {
         for (submission, result) in group.into_iter().zip(written.results) {
             submission.answer(result);
         }
+        self.inflow.add(written.rows.iter().map(|(_, _, bytes)| bytes).sum(), now);
         for (lane, row, bytes) in written.rows {
             self.lanes.push(lane, row, bytes);
             self.announce(lane);
