@@ -10,6 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use time::OffsetDateTime;
 use tokio::net::UnixStream;
 
 /// Why there is no answer.
@@ -114,7 +115,9 @@ pub fn status_text(answer: &Value) -> String {
         line(&mut out, "FAULT", &format!("the database: {}", shown(fault)));
     }
     for (reason, samples) in at(answer, "reasons").as_object().into_iter().flatten() {
-        line(&mut out, "", &format!("{}: {samples}", shown(reason)));
+        let dropped = reason.strip_prefix("dropped(").and_then(|r| r.strip_suffix(')'));
+        let range = dropped.map(|why| range_text(at(at(answer, "drops"), why))).unwrap_or_default();
+        line(&mut out, "", &format!("{}: {samples}{range}", shown(reason)));
     }
     line(&mut out, "autonomy", &autonomy_text(at(answer, "autonomy")));
     if !at(answer, "store_full").is_null() {
@@ -236,6 +239,21 @@ fn autonomy_text(autonomy: &Value) -> String {
     format!("{long} at {}/s, if nothing goes up; then {what} ({limit})", bytes_text(rate))
 }
 
+/// From when to when what was dropped had been read, in UTC.
+fn range_text(drops: &Value) -> String {
+    let moment = |key| at(drops, key).as_i64().and_then(moment_text);
+    match (moment("first_us"), moment("last_us")) {
+        (Some(first), Some(last)) => format!("  of {first} to {last} UTC"),
+        _ => String::new(),
+    }
+}
+
+fn moment_text(us: i64) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp(us.div_euclid(1_000_000)).ok()?;
+    let ((hour, minute, second), month) = (at.to_hms(), u8::from(at.month()));
+    Some(format!("{:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", at.year(), at.day()))
+}
+
 fn bytes_text(bytes: f64) -> String {
     match bytes {
         few if few < 1_000.0 => format!("{few:.0} B"),
@@ -274,6 +292,24 @@ fn text(value: &Value, key: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn drops_are_told_with_their_time_range() {
+        let status = status_text(&json!({
+            "reasons": { "dropped(quota)": 1_500, "dropped(corrupt)": 3, "refused(full)": 1 },
+            "drops": {
+                "quota": { "samples": 1_500, "first_us": 1_795_273_445_999_999_i64, "last_us": 1_795_302_245_000_000_i64 },
+                "corrupt": { "samples": 3, "first_us": null, "last_us": null },
+            },
+        }));
+        for said in [
+            "dropped(quota): 1500  of 2026-11-21 15:04:05 to 2026-11-21 23:04:05 UTC\n",
+            "dropped(corrupt): 3\n",
+            "refused(full): 1\n",
+        ] {
+            assert!(status.contains(said), "{status}");
+        }
+    }
 
     #[test]
     fn autonomy_is_told_in_words_and_never_made_up() {

@@ -230,8 +230,8 @@ pub struct Figures {
     pub reasons: BTreeMap<String, u64>,
     /// Dead letters.
     pub dead_letters: u64,
-    /// What was dropped since the start, by reason.
-    pub drops: BTreeMap<&'static str, Drops>,
+    /// What was dropped, by reason.
+    pub drops: BTreeMap<String, Drops>,
     /// Endpoints that went over a quota since the start.
     pub quotas: Vec<Exceeded>,
     /// How long it can go on; `None` where the disk cannot be asked.

@@ -154,7 +154,7 @@ impl Drops {
             samples = self.samples,
             first_us = self.first_us,
             last_us = self.last_us,
-            "readings were dropped; the figures are since the start"
+            "readings were dropped; the figures are of all drops for this reason"
         );
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod answers;
 mod books;
+mod drops;
 mod group;
 mod room;
 mod sessions;

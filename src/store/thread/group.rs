@@ -141,6 +141,7 @@ impl Thread {
             self.latest.write(&self.db)?;
             written.latest = true;
         }
+        self.write_drops(&written.drops)?;
         if self.ledger.is_changed() {
             self.ledger.write(&self.db)?;
         }
