@@ -28,7 +28,7 @@
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store; what one endpoint may hand in |
-//! | [`store`] | durable before answered, deleted only with proof, within its quota, salvaged when damaged |
+//! | [`store`] | durable before answered, deleted only with proof, within its quota (and for how long), salvaged when damaged |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
 //! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |

@@ -10,6 +10,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use time::OffsetDateTime;
 use tokio::net::UnixStream;
 
 /// Why there is no answer.
@@ -109,8 +110,11 @@ pub fn status_text(answer: &Value) -> String {
     line(&mut out, "ledger", &sums.join("  "));
     list(answer, "faults").for_each(|fault| fault_lines(&mut out, fault));
     for (reason, samples) in at(answer, "reasons").as_object().into_iter().flatten() {
-        line(&mut out, "", &format!("{}: {samples}", shown(reason)));
+        let dropped = reason.strip_prefix("dropped(").and_then(|r| r.strip_suffix(')'));
+        let range = dropped.map(|why| range_text(at(at(answer, "drops"), why))).unwrap_or_default();
+        line(&mut out, "", &format!("{}: {samples}{range}", shown(reason)));
     }
+    line(&mut out, "autonomy", &autonomy_text(at(answer, "autonomy")));
     if !at(answer, "store_full").is_null() {
         fault_lines(&mut out, at(answer, "store_full"));
     }
@@ -162,6 +166,7 @@ pub fn queue_text(answer: &Value) -> String {
             at(quota, "refused").as_object().into_iter().flatten().filter_map(|r| r.1.as_u64()).sum();
         line(&mut out, &text(quota, "endpoint"), &format!("{state}  {limit}  {refused} refused"));
     }
+    line(&mut out, "autonomy", &autonomy_text(at(answer, "autonomy")));
     let _infallible =
         writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));
     out
@@ -207,6 +212,53 @@ fn clock_text(clock: &Value) -> String {
     }
 }
 
+/// How long the store can go on taking samples, should none go up.
+fn autonomy_text(autonomy: &Value) -> String {
+    let room = at(autonomy, "room_bytes").as_f64().map(bytes_text).unwrap_or_default();
+    let (Some(hours), Some(rate)) = (at(autonomy, "hours").as_f64(), at(autonomy, "bytes_per_s").as_f64())
+    else {
+        return format!("unknown: there is room for {room}, and no rate yet at which it is used");
+    };
+    let refuses = at(autonomy, "then") == "refuse";
+    let what = if refuses { "new readings are refused" } else { "the oldest readings are dropped" };
+    let limit = match text(autonomy, "limit").as_str() {
+        "age" => "store.max_age",
+        "free_space" => "store.min_free",
+        _ => "store.max_bytes",
+    };
+    let long = match hours {
+        _ if at(autonomy, "over_a_year") == &Value::Bool(true) => "more than a year".to_owned(),
+        hours if hours < 0.1 => return format!("none left: {what} ({limit})"),
+        hours if hours < 100.0 => format!("{hours:.1} h"),
+        hours => format!("{:.0} days", (hours / 24.0).floor()),
+    };
+    format!("{long} at {}/s, if nothing goes up; then {what} ({limit})", bytes_text(rate))
+}
+
+/// From when to when what was dropped had been read, in UTC.
+fn range_text(drops: &Value) -> String {
+    let moment = |key| at(drops, key).as_i64().and_then(moment_text);
+    match (moment("first_us"), moment("last_us")) {
+        (Some(first), Some(last)) => format!("  of {first} to {last} UTC"),
+        _ => String::new(),
+    }
+}
+
+fn moment_text(us: i64) -> Option<String> {
+    let at = OffsetDateTime::from_unix_timestamp(us.div_euclid(1_000_000)).ok()?;
+    let ((hour, minute, second), month) = (at.to_hms(), u8::from(at.month()));
+    Some(format!("{:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", at.year(), at.day()))
+}
+
+fn bytes_text(bytes: f64) -> String {
+    match bytes {
+        few if few < 1_000.0 => format!("{few:.0} B"),
+        kilo if kilo < 1_000_000.0 => format!("{:.1} kB", kilo / 1_000.0),
+        mega if mega < 1_000_000_000.0 => format!("{:.1} MB", mega / 1_000_000.0),
+        giga => format!("{:.1} GB", giga / 1_000_000_000.0),
+    }
+}
+
 fn line(out: &mut String, key: &str, words: &str) {
     let _infallible = writeln!(out, "{key:<24} {words}");
 }
@@ -229,5 +281,77 @@ fn text(value: &Value, key: &str) -> String {
         Value::Null => String::new(),
         Value::String(text) => shown(text).to_string(),
         other => shown(&other.to_string()).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn drops_are_told_with_their_time_range() {
+        let status = status_text(&json!({
+            "reasons": { "dropped(quota)": 1_500, "dropped(corrupt)": 3, "refused(full)": 1 },
+            "drops": {
+                "quota": { "samples": 1_500, "first_us": 1_795_273_445_999_999_i64, "last_us": 1_795_302_245_000_000_i64 },
+                "corrupt": { "samples": 3, "first_us": null, "last_us": null },
+            },
+        }));
+        for said in [
+            "dropped(quota): 1500  of 2026-11-21 15:04:05 to 2026-11-21 23:04:05 UTC\n",
+            "dropped(corrupt): 3\n",
+            "refused(full): 1\n",
+        ] {
+            assert!(status.contains(said), "{status}");
+        }
+    }
+
+    #[test]
+    fn autonomy_is_told_in_words_and_never_made_up() {
+        for (hours, year, then, limit, said) in [
+            (
+                json!(51.3),
+                false,
+                "drop-oldest",
+                "quota",
+                "51.3 h at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_bytes)",
+            ),
+            (
+                json!(0.4),
+                false,
+                "refuse",
+                "free_space",
+                "0.4 h at 1.2 kB/s, if nothing goes up; then new readings are refused (store.min_free)",
+            ),
+            (json!(0.0), false, "refuse", "quota", "none left: new readings are refused (store.max_bytes)"),
+            (
+                json!(719.9),
+                false,
+                "drop-oldest",
+                "age",
+                "29 days at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_age)",
+            ),
+            (
+                json!(8760.0),
+                true,
+                "drop-oldest",
+                "quota",
+                "more than a year at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_bytes)",
+            ),
+            (
+                json!(null),
+                false,
+                "drop-oldest",
+                "quota",
+                "unknown: there is room for 812.3 MB, and no rate yet at which it is used",
+            ),
+        ] {
+            let autonomy = json!({
+                "hours": hours, "over_a_year": year, "room_bytes": 812_345_678, "then": then, "limit": limit,
+                "bytes_per_s": if hours.is_null() { json!(null) } else { json!(1_234.5) },
+            });
+            assert_eq!(autonomy_text(&autonomy), said);
+        }
     }
 }

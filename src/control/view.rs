@@ -4,7 +4,7 @@ use crate::{
     endpoints::Directory,
     fault::{Code, Fault},
     shape::quota::Exceeded,
-    store::{Closed, Figures, LaneInfo, Last, Store, item},
+    store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item},
     supervisor::{UnitState, UnitWatch},
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
@@ -15,7 +15,10 @@ use adapter_api::{
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// The longest autonomy that is told.
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What can be looked at.
 pub struct View {
@@ -71,6 +74,7 @@ impl View {
             "drops": figures.drops,
             "faults": faults(&figures),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
+            "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "store_full": figures.full,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
         }))
@@ -104,6 +108,7 @@ impl View {
             "lanes": lanes.iter().enumerate().map(lane).collect::<Vec<_>>(),
             "queued": lanes.iter().map(|(_, queued)| queued).sum::<usize>(),
             "dead": figures.dead_letters,
+            "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
         }))
     }
@@ -222,6 +227,22 @@ fn faults(figures: &Figures) -> Vec<Fault> {
         faults.push(Fault::new(Code::DeadLetters, what, "`tidegate queue --dead`"));
     }
     faults
+}
+
+/// How long the store can go on. `hours` is null where it is not known; beyond a year nobody measures.
+fn autonomy_json(autonomy: &Autonomy) -> Json {
+    let left = autonomy.left.map(|left| left.min(YEAR));
+    json!({
+        "hours": left.map(|left| (left.as_secs_f64() / 360.0).floor() / 10.0),
+        "over_a_year": left == Some(YEAR),
+        "room_bytes": autonomy.room_bytes,
+        "bytes_per_s": autonomy.bytes_per_s.map(|rate| (rate * 10.0).round() / 10.0),
+        "limit": autonomy.limit,
+        "then": match autonomy.then {
+            WhenFull::DropOldest => "drop-oldest",
+            WhenFull::Refuse => "refuse",
+        },
+    })
 }
 
 /// An endpoint that went over a quota, with the fault while it still does.

@@ -176,6 +176,18 @@ impl Ledger {
         totals
     }
 
+    /// Samples dropped, by reason.
+    pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
+        let mut dropped = BTreeMap::new();
+        for ((_, _, term, reason), samples) in &self.committed {
+            if *term == Term::Dropped {
+                let sum: &mut u64 = dropped.entry(reason.clone()).or_default();
+                *sum = sum.saturating_add(*samples);
+            }
+        }
+        dropped
+    }
+
     /// Samples per term and reason, where there is a reason.
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         let mut reasons = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! *is* the queue: memory holds only ids and what is in flight, there is no cursor on disk and no
 //! memory mode.
 
+mod autonomy;
 mod boots;
 mod diagnosis;
 pub mod item;
@@ -27,6 +28,7 @@ use crate::{
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
+pub use autonomy::Autonomy;
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
@@ -186,10 +188,12 @@ pub struct Figures {
     pub reasons: BTreeMap<String, u64>,
     /// Dead letters.
     pub dead_letters: u64,
-    /// What was dropped since the start, by reason.
-    pub drops: BTreeMap<&'static str, Drops>,
+    /// What was dropped, by reason.
+    pub drops: BTreeMap<String, Drops>,
     /// Endpoints that went over a quota since the start.
     pub quotas: Vec<Exceeded>,
+    /// How long it can go on; `None` where the disk cannot be asked.
+    pub autonomy: Option<Autonomy>,
     /// Nothing more is read for want of room.
     pub full: Option<Fault>,
     /// Why the last transaction failed, if it did.

@@ -113,6 +113,15 @@ impl Level {
         self.room(WhenFull::Refuse, 0) < self.slack.saturating_mul(if was { 2 } else { 1 })
     }
 
+    /// Bytes that still come in before something gives way.
+    pub(super) fn left(self, policy: WhenFull) -> u64 {
+        let before = match policy {
+            WhenFull::DropOldest => self.slack,
+            WhenFull::Refuse => self.slack.saturating_mul(2),
+        };
+        self.limit.saturating_sub(before).saturating_sub(self.used)
+    }
+
     /// Bytes that may still be written when so many have gone.
     pub(super) fn room(self, policy: WhenFull, dropped: u64) -> u64 {
         let limit = match policy {
@@ -145,7 +154,7 @@ impl Drops {
             samples = self.samples,
             first_us = self.first_us,
             last_us = self.last_us,
-            "readings were dropped; the figures are since the start"
+            "readings were dropped; the figures are of all drops for this reason"
         );
     }
 }
@@ -173,6 +182,8 @@ mod tests {
 
     #[test]
     fn reading_stops_before_samples_are_refused_and_goes_on_when_there_is_more_room() {
+        assert_eq!(level(57 * MIB, 0, 1_000 * MIB).left(WhenFull::Refuse), 3 * MIB);
+        assert_eq!(level(57 * MIB, 0, 1_000 * MIB).left(WhenFull::DropOldest), 5 * MIB);
         for (used, fresh, was) in [(57, false, false), (59, false, true), (61, true, true), (63, true, true)]
         {
             let level = level(used * MIB, 0, 1_000 * MIB);

@@ -1,5 +1,6 @@
 //! The store as a whole, on a real database in a temporary directory.
 
+mod autonomy;
 mod damage;
 mod quotas;
 mod room;

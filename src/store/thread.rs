@@ -8,6 +8,7 @@
 mod admission;
 mod answers;
 mod books;
+mod drops;
 mod group;
 mod room;
 mod sessions;
@@ -16,6 +17,7 @@ mod time;
 
 use super::{
     Command, Event, LaneId, OpenError, Options, RowId,
+    autonomy::Inflow,
     boots::{Boots, Moment},
     lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
@@ -79,6 +81,7 @@ pub(super) struct Thread {
     uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
     suspension: Suspension,
+    inflow: Inflow,
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
@@ -190,6 +193,7 @@ impl Thread {
             sessions: Sessions::default(),
             room,
             suspension: Suspension::new(full),
+            inflow: Inflow::new(clock::now()),
             fault: None,
             damaged: false,
             stop: None,

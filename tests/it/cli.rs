@@ -93,3 +93,43 @@ fn the_tables_for_people_say_what_is_wrong_and_where() {
     assert!(gateway.terminate().success());
     assert!(!recorder.arrivals().first.is_empty());
 }
+
+#[test]
+fn the_hours_of_autonomy_are_unknown_at_first_and_then_told() {
+    let site = Site::new();
+    let push = free_port();
+    // Nobody listens there.
+    let config = Config::plain(&site, free_port()).pushed(1, push);
+    // A minute lasts a second: sooner there is no rate.
+    let mut gateway = Gateway::new(&site, &config, 60);
+    gateway.start();
+    let mut pusher = Pusher::connect(push);
+    let (said, good) = gateway.say(&["queue"]);
+    assert!(good && said.contains("unknown: there is room for"), "{said}");
+    assert!(gateway.status()["autonomy"]["hours"].is_null());
+    pusher.push("p1", "1-1000");
+    let autonomy = |gateway: &Gateway| {
+        let autonomy = gateway.ask(&["queue"])?["autonomy"].clone();
+        autonomy["hours"].is_f64().then_some(autonomy)
+    };
+    let told = until("there is a rate", PATIENCE, || autonomy(&gateway));
+    let number = |key: &str| told[key].as_f64().unwrap();
+    let bytes = number("hours") * 3_600.0 * number("bytes_per_s");
+    assert!((bytes - number("room_bytes")).abs() < number("room_bytes") / 20.0, "{told}");
+    assert_eq!((&told["then"], &told["over_a_year"]), (&"drop-oldest".into(), &false.into()));
+    for command in ["queue", "status"] {
+        let (said, good) = gateway.say(&[command]);
+        assert!(
+            good && said.contains("/s, if nothing goes up; then the oldest readings are dropped"),
+            "{said}"
+        );
+    }
+    gateway.terminate();
+
+    gateway.configure(&site, &config.line("[store]\nmax_age = \"1h\""));
+    gateway.start();
+    Pusher::connect(push).push("p1", "1001-1010");
+    let told = until("there is a rate", PATIENCE, || autonomy(&gateway));
+    assert!(told["limit"] == "age" && (0.8..1.0).contains(&told["hours"].as_f64().unwrap()), "{told}");
+    assert!(gateway.terminate().success());
+}

@@ -331,6 +331,11 @@ impl Gateway {
         ))
     }
 
+    /// The refused samples, as the table has them.
+    pub(crate) fn refused_rows(&self) -> u64 {
+        self.count("SELECT coalesce(sum(samples), 0) FROM ledger WHERE term = 'refused'")
+    }
+
     fn count(&self, query: &str) -> u64 {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(&self.database, flags).unwrap();

@@ -36,6 +36,7 @@ mod pacer;
 mod peers;
 mod peers_alone;
 mod pusher;
+mod quota;
 mod road;
 mod site;
 mod stale;

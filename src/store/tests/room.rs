@@ -67,6 +67,8 @@ async fn i10_the_quota_holds_and_what_it_costs_is_counted() {
     let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
     assert_eq!(flying[0].stamp, last + 1);
     site.totals().await;
+    let known = site.store.figures().await.unwrap().drops["quota"];
+    assert_eq!((known.samples, known.first_us, known.last_us), (totals.dropped, Some(0), Some(last)));
 }
 
 #[tokio::test]

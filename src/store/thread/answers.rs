@@ -3,10 +3,11 @@
 use super::{Thread, suspend};
 use crate::{
     dialect::SessionKey,
-    store::{DeadLetter, Event, Figures, Last},
+    store::{Autonomy, DeadLetter, Event, Figures, Last, boots::Moment},
 };
-use adapter_api::{EndpointName, Resource};
+use adapter_api::{EndpointName, Instant, Resource, clock};
 use rusqlite::{OptionalExtension, params};
+use std::time::Duration;
 
 impl Thread {
     /// Reserves counters on disk, in a transaction of their own.
@@ -65,9 +66,35 @@ impl Thread {
             dead_letters: self.room.dead.rows,
             drops: self.room.drops.clone(),
             quotas: self.shape.exceeded(),
+            autonomy: self.autonomy(clock::now()),
             full: self.suspension.reason.map(suspend::fault),
             fault: self.fault.clone(),
         }
+    }
+
+    fn autonomy(&self, now: Instant) -> Option<Autonomy> {
+        let (level, _) = self.room.level(&self.db)?;
+        let then = self.room.limits.when_full;
+        let room = (level.left(then), level.reason);
+        Some(Autonomy::new(room, then, self.inflow.rate(now), self.age_left()))
+    }
+
+    /// Until the oldest row is too old; `None` where that does not count, or nobody can tell.
+    fn age_left(&self) -> Option<Duration> {
+        let max_age = self.room.limits.max_age.filter(|_| self.clock.is_trusted())?;
+        let oldest = self
+            .db
+            .prepare_cached("SELECT stamp, boot FROM outbox ORDER BY id LIMIT 1")
+            .ok()?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let age = match oldest.optional().ok()? {
+            None => 0,
+            Some((stamp, boot)) => match self.boots.moment(stamp, boot) {
+                Moment::At(us) => self.clock.wall_us().saturating_sub(us),
+                Moment::Unknown | Moment::NotYet => return None,
+            },
+        };
+        Some(max_age.saturating_sub(Duration::from_micros(u64::try_from(age).unwrap_or_default())))
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {

@@ -1,6 +1,6 @@
 //! The books: what of the database is in memory, read at start and after a salvage.
 
-use super::{Thread, room::Room};
+use super::{Thread, drops, room::Room};
 use crate::{
     backoff::Rng,
     endpoints::{EndpointKey, Tenant},
@@ -37,8 +37,9 @@ impl Books {
     }
 
     fn read(options: &Options) -> Result<Self, OpenError> {
-        let (db, room) = Room::open(options)?;
+        let (db, mut room) = Room::open(options)?;
         let (lanes, ledger, latest) = (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db)?);
+        room.drops = drops::load(&db, &ledger)?;
         Ok(Self { db, room, lanes, ledger, latest })
     }
 }
@@ -51,6 +52,7 @@ impl Thread {
         match mended {
             Ok((ledger, rows)) => {
                 self.ledger = ledger;
+                self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
                 self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
                 (self.damaged, self.fault) = (false, None);
                 self.gone_due = Some(clock::now());

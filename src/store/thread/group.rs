@@ -113,6 +113,7 @@ impl Thread {
         for (submission, result) in group.into_iter().zip(written.results) {
             submission.answer(result);
         }
+        self.inflow.add(written.rows.iter().map(|(_, _, bytes)| bytes).sum(), now);
         for (lane, row, bytes) in written.rows {
             self.lanes.push(lane, row, bytes);
             self.announce(lane);
@@ -141,6 +142,7 @@ impl Thread {
             self.latest.write(&self.db)?;
             written.latest = true;
         }
+        self.write_drops(&written.drops)?;
         if self.ledger.is_changed() {
             self.ledger.write(&self.db)?;
         }

@@ -3,14 +3,14 @@
 //!
 //! Not here: how much may be kept (`quota`), and which rows go (`lanes::share`).
 
-use super::{DELETES, End, Sum, Thread, Written};
+use super::{DELETES, End, Sum, Thread, Written, drops::AllDrops};
 use crate::backoff::Rng;
 use crate::fault::Fault;
 use crate::store::{
     OpenError, Options, database, diagnosis,
     ledger::Ledger,
     outbox,
-    quota::{Drops, Level, Limits, Measure, WhenFull},
+    quota::{Level, Limits, Measure, WhenFull},
     recover,
     reserve::{self, Reserve, Space},
     schema,
@@ -20,7 +20,7 @@ use adapter_api::{
     clock::{self},
 };
 use rusqlite::{Connection, ErrorCode};
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 /// Old rows are looked for so often.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ pub(super) struct Room {
     /// Bytes of rows in `gone`.
     pub(super) leaving: u64,
     pub(super) dead: Sum,
-    pub(super) drops: BTreeMap<&'static str, Drops>,
+    pub(super) drops: AllDrops,
     /// A transaction failed for want of space, and none has gone well since.
     pub(super) full: bool,
     vacuum_due: Option<Instant>,
@@ -80,7 +80,7 @@ impl Room {
                 rows: u64::try_from(letters).unwrap_or_default(),
                 bytes: u64::try_from(bytes).unwrap_or_default(),
             },
-            drops: BTreeMap::new(),
+            drops: AllDrops::new(),
             full: false,
             vacuum_due: None,
             age_due: options.limits.max_age.map(|_| now),
@@ -124,7 +124,7 @@ impl Room {
             self.dead.bytes = add(self.dead.bytes, count.bytes);
         }
         for (reason, samples, range) in &written.drops {
-            let drops = self.drops.entry(reason).or_default();
+            let drops = self.drops.entry((*reason).to_owned()).or_default();
             drops.add(*samples, *range);
             drops.tell(reason);
         }
