@@ -11,6 +11,7 @@ mod check;
 mod endpoints;
 mod files;
 mod low;
+pub(crate) mod pem;
 mod read;
 pub mod secret;
 mod suggest;
