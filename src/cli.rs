@@ -6,7 +6,7 @@ use crate::{
     daemon::Daemon,
     log,
 };
-use adapter_api::clock;
+use adapter_api::{clock, shown};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -92,6 +92,7 @@ struct Ask {
 
 /// Does what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    log::panics_are_plain();
     match cli.command {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
@@ -121,7 +122,7 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
             for warning in &warnings {
                 writeln!(io::stderr(), "{warning}")?;
             }
-            writeln!(io::stdout(), "{}: good, {} warnings", file.display(), warnings.len())?;
+            writeln!(io::stdout(), "{}: good, {} warnings", shown(&file.to_string_lossy()), warnings.len())?;
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
@@ -184,7 +185,7 @@ async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyho
     let asked = clock::timeout(PATIENCE, client::ask(&socket, &question)).await;
     let answer = asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??;
     if ask.json {
-        writeln!(io::stdout(), "{answer}")?;
+        writeln!(io::stdout(), "{}", client::json_text(&answer))?;
     } else {
         write!(io::stdout(), "{}", people(&answer))?;
     }

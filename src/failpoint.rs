@@ -1,6 +1,7 @@
 //! Places where a test lets the process die as a power cut would (`test-hooks` only).
 //!
 //! `TIDEGATE_FAIL=NAME@COUNT` kills this process with SIGKILL when it passes NAME for the COUNT-th time.
+//! `TIDEGATE_PANIC=login` lets the uplink panic at its first login, with the password in the panic's words.
 
 /// A place to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,3 +52,20 @@ pub fn pass(point: Point) {
 #[cfg(not(feature = "test-hooks"))]
 #[inline]
 pub const fn pass(_point: Point) {}
+
+/// Panics the first time, with a secret in the panic's words, if the environment says so.
+#[cfg(feature = "test-hooks")]
+#[expect(clippy::panic, reason = "what a test asks for")]
+pub fn panic_with(secret: &str) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static PANICKED: AtomicBool = AtomicBool::new(false);
+    let wanted = std::env::var("TIDEGATE_PANIC").is_ok_and(|place| place == "login");
+    if wanted && !PANICKED.swap(true, Ordering::Relaxed) {
+        panic!("on purpose, with {secret} and {secret:?}");
+    }
+}
+
+/// Does nothing in a build for use.
+#[cfg(not(feature = "test-hooks"))]
+#[inline]
+pub const fn panic_with(_secret: &str) {}

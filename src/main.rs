@@ -12,7 +12,8 @@ fn main() -> ExitCode {
         // Whoever read our output has gone, as `head` does.
         Err(error) if error.chain().any(is_broken_pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            let _unwritable = writeln!(io::stderr(), "tidegate: {error:#}");
+            let _unwritable =
+                writeln!(io::stderr(), "tidegate: {}", adapter_api::shown(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

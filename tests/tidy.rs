@@ -104,7 +104,7 @@ fn each_thing_is_touched_where_it_belongs() {
             "wall_us()",
             &["adapters/api/src/clock.rs", "src/trust/", "src/store/thread", "src/control/view.rs"],
         ),
-        ("judging_us()", &["adapters/api/src/clock.rs", "src/uplink/tls.rs"]),
+        ("judging_us()", &["adapters/api/src/clock.rs", "src/uplink/tls.rs", "src/config/files.rs"]),
         ("thread::Builder", &["src/store/mod.rs", "src/supervisor.rs", "adapters/api/src/testkit.rs"]),
         (".expose()", &["src/dialect/", "src/uplink/", "src/config/secret.rs"]),
         ("unsafe ", &[]),

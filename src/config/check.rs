@@ -221,6 +221,15 @@ impl<'d> Notes<'d> {
         self.add(Severity::Warning, path, Half::Value, what.into(), Some(hint.into()));
     }
 
+    /// A warning of a kind that has a code.
+    pub(super) fn warn_of(&mut self, code: Code, path: &KeyPath, what: String, hint: &str) {
+        let before = self.findings.len();
+        self.warn(path, what, hint);
+        if let Some(added) = self.findings.get_mut(before) {
+            added.code = Some(code);
+        }
+    }
+
     /// An error, unless it only follows from one that is known.
     pub(super) fn add(
         &mut self,

@@ -1,13 +1,19 @@
 //! The files a configuration names: credentials, which are read here, and certificates, which are
-//! only looked at (the TLS client reads them at each connection).
+//! only tried (the TLS client reads them at each connection).
 
-use super::check::{Half, KeyPath, Notes};
+use super::{
+    check::{Half, KeyPath, Notes},
+    pem::{self, Age, PemError},
+};
 use crate::fault::Code;
+use adapter_api::Clock;
+use rustls::pki_types::CertificateDer;
 use std::{
     fs::File,
     io::{self, ErrorKind, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Longer than any password or token.
@@ -43,19 +49,23 @@ impl Base<'_> {
         }
     }
 
-    /// A file that somebody else will read.
-    pub(super) fn present(self, notes: &mut Notes<'_>, key: &KeyPath, path: &Path) -> PathBuf {
-        if let Err(error) = open(&self.path(path)) {
-            let hint = "name a PEM file that the gateway's user may read";
-            notes.fault(
-                Code::NamedFile,
-                key,
-                Half::Value,
-                self.about(path, why(&error)),
-                Some(hint.to_owned()),
-            );
-        }
-        self.path(path)
+    /// A PEM file. What is wrong with it is noted; `None` then.
+    pub(super) fn pem<T>(
+        self,
+        notes: &mut Notes<'_>,
+        key: &KeyPath,
+        path: &Path,
+        read: impl FnOnce(&Path) -> Result<T, PemError>,
+    ) -> Option<T> {
+        let (code, why, hint) = match open(&self.path(path)).map(|_| read(&self.path(path))) {
+            Ok(Ok(read)) => return Some(read),
+            Ok(Err(error)) => (Code::UnusableFile, error.to_string(), PEM),
+            Err(error) => {
+                (Code::NamedFile, why(&error).to_owned(), "name a PEM file that the gateway's user may read")
+            }
+        };
+        notes.fault(code, key, Half::Value, self.about(path, &why), Some(hint.to_owned()));
+        None
     }
 
     /// What is wrong with a file. A lone word is not repeated: it may be the password itself, written where
@@ -79,6 +89,28 @@ pub(super) fn private(notes: &mut Notes<'_>, key: &KeyPath, path: &Path) {
     }
 }
 
+/// Warns of a certificate that is not good now, or soon will not be.
+pub(super) fn in_time(notes: &mut Notes<'_>, key: &KeyPath, certificate: &CertificateDer<'_>) {
+    let now = u64::try_from(Clock::trusting().judging_us()).map(Duration::from_micros).unwrap_or_default();
+    let (what, hint) = match pem::age(certificate, now) {
+        Ok(Age::Good(days)) if days < SOON => (format!("the certificate expires in {days} days"), RENEW),
+        Ok(Age::Good(_)) => return,
+        Ok(Age::Expired(days)) => (format!("the certificate expired {days} days ago"), RENEW),
+        Ok(Age::Early(days)) => {
+            (format!("by the clock here the certificate is good in {days} days only"), CLOCK)
+        }
+        Err(error) => (error.to_string(), PEM),
+    };
+    notes.warn_of(Code::CertificateAge, key, what, hint);
+}
+
+/// A certificate that ends within so many days is spoken of.
+const SOON: u64 = 30;
+const RENEW: &str =
+    "get a new one from the platform; it is used from the next connection on, without a restart";
+const CLOCK: &str = "see whether the clock of this machine is right: `date`";
+const PEM: &str =
+    "put the PEM file there that begins with -----BEGIN; try `openssl x509 -in FILE -noout -text`";
 const CREATE: &str =
     "create the file with nothing but the credential in it, readable by the gateway's user (mode 0640)";
 

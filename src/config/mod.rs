@@ -11,6 +11,7 @@ mod check;
 mod endpoints;
 mod files;
 mod low;
+pub(crate) mod pem;
 mod quota;
 mod read;
 pub mod secret;

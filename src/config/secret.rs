@@ -53,3 +53,37 @@ impl EndpointToken {
         if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Login,
+        dialect::{Correlation, ForeignPath},
+        uplink::mqtt::Event,
+    };
+
+    #[test]
+    fn whatever_holds_a_secret_shows_none() {
+        let token = EndpointToken::new("SECRET-1");
+        let login = Login { username: "gateway-1".to_owned(), password: Some(Secret::new("SECRET-2")) };
+        let correlation = Correlation { token: token.clone(), instance: "dcx".into(), id: 7 };
+        let path = ForeignPath::new("kp1/demo/dcx/SECRET-1/json/7/status".to_owned());
+        let event: Event<u8> = Event::Inbound(path, Vec::new());
+        let shown = format!("{token:?} {login:?} {correlation:?} {event:?}");
+        assert!(shown.contains("gateway-1") && shown.contains("id: 7"), "{shown}");
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+
+    #[test]
+    fn a_text_is_masked() {
+        for (token, text, masked) in [
+            ("SECRET-1", "not SECRET-1, SECRET-1", "not ***, ***"),
+            ("SECRET-1", "SECRET-2", "SECRET-2"),
+            // Part of words: it protects nothing.
+            ("end", "endpoint", "endpoint"),
+        ] {
+            assert_eq!(EndpointToken::new(token).mask(text), masked);
+        }
+    }
+}

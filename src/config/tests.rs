@@ -15,6 +15,11 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config")
 }
 
+/// One that is good for two thousand years.
+fn certificate() -> String {
+    rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap().cert.pem()
+}
+
 /// What a file of this text gets to read, without its name.
 fn said(text: &str, dir: &Path) -> String {
     let (line, findings) = match Config::parse(text, "F", dir) {
@@ -45,7 +50,8 @@ fn refusal(path: &Path) -> String {
 fn every_case_gets_its_findings() {
     // Git keeps no more of a file's mode than whether it can be run.
     let dir = tempfile::tempdir().unwrap();
-    for file in ["token.txt", "empty.txt", "key.pem", "ca.pem"] {
+    fs::write(dir.path().join("ca.pem"), certificate()).unwrap();
+    for file in ["token.txt", "empty.txt", "key.pem"] {
         fs::copy(data().join(file), dir.path().join(file)).unwrap();
         fs::set_permissions(dir.path().join(file), fs::Permissions::from_mode(0o640)).unwrap();
     }
@@ -161,7 +167,7 @@ fn a_file_that_is_no_configuration_is_refused_clearly() {
 #[test]
 fn relative_paths_are_those_of_the_files_directory() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, content) in [("password", "pass word\r\n"), ("token", "abc\n"), ("ca.pem", "")] {
+    for (name, content) in [("password", "pass word\r\n"), ("token", "abc\n"), ("ca.pem", &certificate())] {
         fs::write(dir.path().join(name), content).unwrap();
         fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }

@@ -3,7 +3,7 @@
 use super::{
     check::{Half, KeyPath, Notes, Severity},
     files::{self, Base},
-    low, range,
+    low, pem, range,
     secret::Secret,
     suggest,
 };
@@ -210,15 +210,23 @@ fn login(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Uplink, base: Base<'_>)
 }
 
 fn tls(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Tls, base: Base<'_>) -> TlsConfig {
-    let mut present = |key: &str, file: &Option<PathBuf>| {
-        file.as_deref().map(|file| base.present(notes, &at.key(key), file))
-    };
-    let ca_file = present("ca_file", &low.ca_file);
-    let cert_file = present("cert_file", &low.cert_file);
-    let key_file = present("key_file", &low.key_file);
-    if let Some(key_file) = &key_file {
-        files::private(notes, &at.key("key_file"), key_file);
+    let (ca_key, cert_key, key_key) = (at.key("ca_file"), at.key("cert_file"), at.key("key_file"));
+    if let Some(file) = &low.ca_file {
+        base.pem(notes, &ca_key, file, pem::authorities);
     }
+    let chain = low.cert_file.as_deref().and_then(|file| base.pem(notes, &cert_key, file, pem::certificates));
+    if let Some(own) = chain.as_deref().and_then(<[_]>::first) {
+        files::in_time(notes, &cert_key, own);
+    }
+    if let Some(file) = low.key_file.as_deref() {
+        let key = base.pem(notes, &key_key, file, pem::private_key);
+        if let (Some(chain), Some(key)) = (chain, key) {
+            base.pem(notes, &key_key, file, |_| pem::identity(chain, key));
+        }
+        files::private(notes, &key_key, &base.path(file));
+    }
+    let path = |file: &Option<PathBuf>| file.as_deref().map(|file| base.path(file));
+    let (ca_file, cert_file, key_file) = (path(&low.ca_file), path(&low.cert_file), path(&low.key_file));
     match (&cert_file, &key_file) {
         (Some(_), None) => {
             notes.error_with(&at.key("key_file"), "is missing", "cert_file and key_file go together");

@@ -1,6 +1,6 @@
 //! Asks the control socket, and prints the answers: tables for people, JSON for scripts.
 
-use adapter_api::shown;
+use adapter_api::{shown, steers};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
@@ -83,6 +83,20 @@ pub fn segment(text: &str) -> String {
         } else {
             // Writing to a string cannot fail.
             let _infallible = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Any answer for scripts: JSON in which nothing steers a terminal.
+pub fn json_text(answer: &Value) -> String {
+    let mut out = String::new();
+    for c in answer.to_string().chars() {
+        // All of these are in strings, and in the plane that one escape reaches.
+        if steers(c) {
+            let _infallible = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
         }
     }
     out
@@ -279,8 +293,62 @@ fn list<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
 fn text(value: &Value, key: &str) -> String {
     match at(value, key) {
         Value::Null => String::new(),
-        Value::String(text) => shown(text).to_string(),
-        other => shown(&other.to_string()).to_string(),
+        Value::String(text) => brief(text),
+        other => brief(&other.to_string()),
+    }
+}
+
+/// A long text is cut: a line for people is read by people.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => {
+            let start = text.get(..end).unwrap_or_default();
+            format!("{}... ({} bytes)", shown(start), text.len())
+        }
+        None => shown(text).to_string(),
+    }
+}
+
+/// In characters.
+const LONGEST: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const HOSTILE: &str = "\u{1b}]0;x\u{7}a\nlevel=ERROR \u{202e}\u{9b}2J\u{7f}";
+
+    fn steered(text: &str) -> bool {
+        text.chars().any(|c| steers(c) && c != '\n')
+    }
+
+    #[test]
+    fn text_from_outside_is_shown_escaped_and_brief() {
+        let long = "x".repeat(65_536);
+        let parked = json!([{ "endpoint": HOSTILE, "code": "TG-154", "why": HOSTILE }]);
+        let fault = json!({ "code": "TG-154", "what": HOSTILE, "where": HOSTILE, "cause": "c", "todo": "t" });
+        let devices = json!({ HOSTILE: { "presence": "offline", "why": HOSTILE } });
+        let unit = json!({ "name": HOSTILE, "state": "running", "faults": [fault], "devices": devices });
+        let uplink = json!({ "state": "up", "faults": [fault], "parked": parked, "last_error": HOSTILE });
+        let status =
+            json!({ "uplink": uplink, "faults": [fault], "units": [unit], "reasons": { HOSTILE: 1 } });
+        let queue = json!({ "lanes": [{ "endpoint": HOSTILE, "queued": 1 }] });
+        let dead = json!({ "dead": [{ "id": 1, "reason": HOSTILE, "sample": { HOSTILE: long } }] });
+        let read = json!({ "values": [{ "resource": HOSTILE, "value": long, "why": HOSTILE }] });
+        for (answer, text) in [
+            (&status, status_text(&status)),
+            (&queue, queue_text(&queue)),
+            (&dead, dead_text(&dead)),
+            (&read, latest_text(&read)),
+        ] {
+            assert!(!steered(&text) && text.contains("\\u{1b}]0;x"), "{text:?}");
+            assert!(text.lines().all(|line| !line.starts_with("level=ERROR")), "{text}");
+            assert!(text.len() < 8_192, "{} bytes for people", text.len());
+            let json = json_text(answer);
+            assert!(!steered(&json) && !json.contains('\n'), "{json}");
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), *answer, "it is the same to a script");
+        }
     }
 }
 

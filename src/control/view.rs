@@ -223,7 +223,7 @@ fn faults(figures: &Figures) -> Vec<Fault> {
         faults.push(Fault::new(Code::LedgerOff, "the ledger does not add up", "`ledger` in status"));
     }
     if figures.dead_letters > 0 {
-        let what = format!("{} samples were refused for good and are kept", figures.dead_letters);
+        let what = format!("samples that go up no more: {}; they are kept", figures.dead_letters);
         faults.push(Fault::new(Code::DeadLetters, what, "`tidegate queue --dead`"));
     }
     faults

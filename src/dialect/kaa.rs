@@ -10,7 +10,7 @@ mod tests;
 
 use super::{
     Confirm, Correlation, EncodeError, Encoded, Format, Frame, Inbound, KeyFault, Path, Qos, QualityMode,
-    Refusal, TimestampFormat, fault, object::Layout, resources, words,
+    Refusal, TimestampFormat, fault, object::Layout, resources, words::Words,
 };
 use crate::{config::secret::EndpointToken, endpoints::Endpoint};
 use adapter_api::{Issue, Resource, Sample};
@@ -147,8 +147,7 @@ impl Kaa {
         match verdict {
             Verdict::Status => Inbound::Delivered(correlation),
             Verdict::Error => {
-                let (code, words) = read_error(body);
-                let reason = words::reason(&words, correlation.token.expose());
+                let (code, reason) = read_error(body);
                 Inbound::Refused { correlation, refusal: meaning(code), reason }
             }
         }
@@ -251,27 +250,25 @@ fn request_id(digits: &str) -> Option<u32> {
 
 /// The code of an error, and the platform's words; 0 where there is no code. Never fails: whatever
 /// a refusal looks like, it is one.
-fn read_error(body: &[u8]) -> (u16, String) {
-    /// Larger than any reason: what is beyond is not worth reading.
+fn read_error(body: &[u8]) -> (u16, Words) {
+    /// Larger than any error: what is beyond is not worth reading.
     const READABLE: usize = 65_536;
+    const NO_CODE: &str = "an error without a code";
     if body.len() > READABLE {
-        return (0, format!("an error of {} bytes", body.len()));
+        return (0, Words::new(None, &format!("an error of {} bytes", body.len())));
     }
     let text = String::from_utf8_lossy(body);
     let Ok(serde_json::Value::Object(error)) = serde_json::from_str(&text) else {
         let text = text.trim();
-        return (0, if text.is_empty() { "an error without a code".to_owned() } else { text.to_owned() });
+        return (0, Words::new(None, if text.is_empty() { NO_CODE } else { text }));
     };
     let code = error.get("statusCode").and_then(|code| {
         let number = code.as_u64().or_else(|| code.as_str()?.trim().parse().ok())?;
         u16::try_from(number).ok()
     });
     let phrase = error.get("reasonPhrase").and_then(|phrase| phrase.as_str()).unwrap_or_default();
-    match (code, phrase) {
-        (None, "") => (0, "an error without a code".to_owned()),
-        (None, phrase) => (0, phrase.to_owned()),
-        (Some(code), phrase) => (code, format!("{code} {phrase}").trim_end().to_owned()),
-    }
+    let phrase = if code.is_none() && phrase.is_empty() { NO_CODE } else { phrase };
+    (code.unwrap_or_default(), Words::new(code, phrase))
 }
 
 /// The reference names no codes per cause, so they mean what they mean in HTTP (RFC 9110 §15). An

@@ -31,9 +31,10 @@ use crate::{
 };
 use adapter_api::{Issue, Resource, Sample};
 pub use object::{Format, QualityMode, TimestampFormat};
-pub use path::{Path, PathWriter};
+pub use path::{ForeignPath, Path, PathWriter};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
+pub use words::Words;
 
 /// The dialect of this process: one platform profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,8 +136,8 @@ pub enum Inbound {
         correlation: Correlation,
         /// What that means.
         refusal: Refusal,
-        /// In the platform's words, at most 256 bytes.
-        reason: String,
+        /// In the platform's words.
+        reason: Words,
     },
     /// Not for us, or not understood: counted, never acted on. Says why, without tokens.
     Ignored(&'static str),

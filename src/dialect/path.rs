@@ -1,6 +1,6 @@
 //! A path on the wire. It may carry a token, so what is shown of it has the endpoint's name instead (I11).
 
-use adapter_api::EndpointName;
+use adapter_api::{EndpointName, shown};
 use std::{fmt, ops::Range};
 
 /// An MQTT topic, topic filter or HTTP path.
@@ -11,6 +11,10 @@ pub struct Path {
     tokens: Vec<Range<usize>>,
     endpoint: Option<EndpointName>,
 }
+
+/// A path on which something came in: not understood yet, so nothing of it is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ForeignPath(String);
 
 /// Writes a path piece by piece and notes where tokens stand.
 #[derive(Debug)]
@@ -30,6 +34,24 @@ impl Path {
     /// What goes on the wire.
     pub fn expose(&self) -> &str {
         &self.wire
+    }
+}
+
+impl ForeignPath {
+    /// As it came.
+    pub fn new(wire: String) -> Self {
+        Self(wire)
+    }
+
+    /// What came on the wire.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ForeignPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a path of {} bytes", self.0.len())
     }
 }
 
@@ -58,13 +80,13 @@ impl PathWriter {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = 0;
+        let mut from = 0;
         for token in &self.tokens {
-            f.write_str(self.wire.get(shown..token.start).unwrap_or_default())?;
+            shown(self.wire.get(from..token.start).unwrap_or_default()).fmt(f)?;
             write!(f, "<{}>", self.endpoint.as_ref().map_or("?", EndpointName::as_str))?;
-            shown = token.end;
+            from = token.end;
         }
-        f.write_str(self.wire.get(shown..).unwrap_or_default())
+        shown(self.wire.get(from..).unwrap_or_default()).fmt(f)
     }
 }
 
@@ -88,5 +110,9 @@ mod tests {
             format!("{path} {path:?}"),
             "kp1/av/dcx/<boiler-7>/json/<boiler-7> kp1/av/dcx/<boiler-7>/json/<boiler-7>"
         );
+        let odd = Path::of(&endpoint).text("\u{1b}[2J/").token("SECRET-1").text("/\u{202e}").done();
+        assert_eq!(odd.to_string(), "\\u{1b}[2J/<boiler-7>/\\u{202e}");
+        let foreign = ForeignPath::new("kp1/av/dcx/SECRET-1/json/1/status".to_owned());
+        assert_eq!(format!("{foreign:?}"), "a path of 33 bytes");
     }
 }

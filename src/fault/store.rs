@@ -36,8 +36,8 @@ pub(super) const TABLE: &[Row] = &[
     (
         Code::DiskFull,
         "TG-206",
-        "the queue or another program has filled the file system; what is queued is still delivered",
-        "look at `df`; free some space; until then readings are refused and counted, and nothing that was kept is lost",
+        "the queue or another program has filled the file system",
+        "look at `df`; free some space; until then what is queued goes up and new readings are refused and counted",
     ),
     (
         Code::DatabaseBusy,
@@ -78,7 +78,7 @@ pub(super) const TABLE: &[Row] = &[
     (
         Code::UnitEnded,
         "TG-213",
-        "a mistake of the program; the journal says where",
+        "the system refuses it something it needs, or a mistake of the program; the journal says where",
         "nothing, if it comes back: nothing that was kept is lost; else report it with the journal",
     ),
     (

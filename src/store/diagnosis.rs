@@ -73,6 +73,9 @@ impl OpenError {
                 _ => (Code::DatabaseFault, "the database cannot be used".into(), None),
             },
         };
-        Fault::new(code, what, place(path.map(|path| path.as_path())))
+        let fault = Fault::new(code, what, place(path.map(|path| path.as_path())));
+        let remedy =
+            "look at `df`; free some space and start the gateway again; nothing that was kept is lost";
+        if code == Code::DiskFull { fault.with_remedy(remedy.to_owned()) } else { fault }
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn closed(phase: Phase, place: &str) -> Fault {
     io(&io::ErrorKind::UnexpectedEof.into(), phase, place)
 }
 
+/// The broker closes again and again on what is sent, with so many bytes in the air.
+pub(super) fn cut_off(bytes: usize, place: &str) -> Fault {
+    let what = format!("the broker closes the connection on what is sent ({bytes} bytes in the air)");
+    Fault::new(Code::PayloadTooLarge, what, place)
+}
+
 /// What an MQTT connection broke on.
 pub(super) fn broken(broken: &Broken, place: &str) -> Fault {
     let code = match broken {

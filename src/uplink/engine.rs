@@ -179,7 +179,7 @@ impl Engine {
                     self.common_refused = false;
                 }
             }
-            mqtt::Event::Inbound(path, body) => self.handle_inbound(now, &path, &body),
+            mqtt::Event::Inbound(path, body) => self.handle_inbound(now, path.expose(), &body),
         }
     }
 
@@ -281,6 +281,8 @@ impl Engine {
                 Some((part, _)) if self.outflow.is_flying(part) => {
                     self.last_reply = now;
                     self.counts.refused += 1;
+                    let tokens = self.directory.iter().map(|endpoint| &endpoint.token);
+                    let reason = reason.shown(&correlation.token, tokens);
                     if self.outflow.handle_refused(now, part, &refusal, &reason) {
                         self.outputs.push_back(Output::Renew(
                             Code::SessionRefused,
@@ -290,7 +292,10 @@ impl Engine {
                 }
                 _ => self.counts.stale_replies += 1,
             },
-            Inbound::Ignored(_) => self.counts.ignored += 1,
+            Inbound::Ignored(why) => {
+                tracing::debug!(why, bytes = body.len(), "ignored what the platform sent");
+                self.counts.ignored += 1;
+            }
         }
     }
 

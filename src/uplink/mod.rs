@@ -303,6 +303,7 @@ async fn open(
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
+        cut_off: 0,
         told: BTreeMap::new(),
     })
 }

@@ -6,7 +6,10 @@
 //!
 //! Deadlines that start "when it left" start at [`Connection::handle_written`].
 
-use crate::dialect::{Frame, Qos};
+use crate::{
+    config::secret::Secret,
+    dialect::{ForeignPath, Frame, Qos},
+};
 use adapter_api::Instant;
 use bytes::{Buf, BytesMut};
 use rumqttc::mqttbytes::{
@@ -32,7 +35,7 @@ pub(crate) struct Settings {
     /// MQTT client identifier.
     pub(crate) client_id: String,
     /// User name and password.
-    pub(crate) login: Option<(String, String)>,
+    pub(crate) login: Option<(String, Secret)>,
     /// Keep-alive, at most 65,535 s.
     pub(crate) keep_alive: Duration,
     /// Something due is missing for this long without any progress: the link is condemned.
@@ -51,7 +54,7 @@ pub(crate) enum Event<T> {
     /// An answer to a subscription: for each filter, whether it was granted.
     Subscribed(u64, Vec<bool>),
     /// A message came in (and was acknowledged, if it asked for that).
-    Inbound(String, Vec<u8>),
+    Inbound(ForeignPath, Vec<u8>),
 }
 
 /// Why a connection is of no more use.
@@ -131,7 +134,10 @@ impl<T: Copy> Connection<T> {
         connect.keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
         // The broker keeps subscriptions and what was published to them meanwhile.
         connect.clean_session = false;
-        connect.login = settings.login.clone().map(|(username, password)| Login { username, password });
+        connect.login = settings
+            .login
+            .clone()
+            .map(|(username, password)| Login { username, password: password.expose().to_owned() });
         let mut connection = Self {
             connected: false,
             out: BytesMut::new(),
@@ -373,7 +379,7 @@ impl<T: Copy> Connection<T> {
 
     fn handle_publish(&mut self, publish: Publish) -> Result<(), Broken> {
         self.acknowledge(publish.qos, publish.pkid)?;
-        self.events.push_back(Event::Inbound(publish.topic, publish.payload.to_vec()));
+        self.events.push_back(Event::Inbound(ForeignPath::new(publish.topic), publish.payload.to_vec()));
         Ok(())
     }
 
@@ -421,7 +427,7 @@ impl<T: Copy> Connection<T> {
         let Some(id) = two(header + 2 + usize::from(topic)) else { return Ok(false) };
         self.acknowledge(qos, id)?;
         self.skip = header + length;
-        self.events.push_back(Event::Inbound(String::new(), Vec::new()));
+        self.events.push_back(Event::Inbound(ForeignPath::new(String::new()), Vec::new()));
         Ok(true)
     }
 
@@ -597,7 +603,10 @@ mod tests {
         let mut publish = Publish::new("kp1/x", QoS::AtLeastOnce, b"body".to_vec());
         publish.pkid = 9;
         connection.handle_packet(at(1), Packet::Publish(publish.clone())).unwrap();
-        assert_eq!(events(&mut connection), [Event::Inbound("kp1/x".into(), b"body".to_vec())]);
+        assert_eq!(
+            events(&mut connection),
+            [Event::Inbound(ForeignPath::new("kp1/x".into()), b"body".to_vec())]
+        );
         assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(9))]);
         publish.qos = QoS::ExactlyOnce;
         connection.handle_packet(at(1), Packet::Publish(publish)).unwrap();
@@ -623,7 +632,10 @@ mod tests {
             connection.handle_bytes(at(1), &mut inbox).unwrap();
         }
         assert!(inbox.is_empty());
-        let heard = [Event::Inbound(String::new(), Vec::new()), Event::Inbound("t".into(), b"x".to_vec())];
+        let heard = [
+            Event::Inbound(ForeignPath::new(String::new()), Vec::new()),
+            Event::Inbound(ForeignPath::new("t".into()), b"x".to_vec()),
+        ];
         assert_eq!(events(&mut connection), heard);
         assert_eq!(write_all(&mut connection, at(1)), [Packet::PubAck(PubAck::new(0x0102))]);
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Rng},
-    config::{Address, UplinkConfig},
+    config::{Address, UplinkConfig, secret::Secret},
     failpoint::{self, Point},
     fault::{Code, Fault},
     store::{Closed, Event, Store},
@@ -36,6 +36,8 @@ const READ: usize = 8 << 10;
 const REMIND: Duration = Duration::from_secs(3_600);
 /// After the connection broke while something was written: how long it is listened to for the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// So many connections in a row that end on what was sent are no chance.
+const CUT_OFF: u32 = 3;
 /// Store events taken in one turn, so that the link gets its turn too.
 const EVENTS: usize = 256;
 
@@ -52,6 +54,8 @@ pub(super) struct Session {
     pub(super) status: SessionStatus,
     /// Since when the broker has let us in.
     pub(super) up_since: Option<Instant>,
+    /// Connections in a row that the broker closed on what was sent, with nothing confirmed on them.
+    pub(super) cut_off: u32,
     /// What was logged about each address since it last worked, and when.
     pub(super) told: BTreeMap<String, (Fault, Instant)>,
 }
@@ -136,13 +140,15 @@ impl Session {
         let settings = mqtt::Settings {
             client_id: self.client_id.clone(),
             login: self.config.login.as_ref().map(|login| {
-                let password = login.password.as_ref().map(|p| p.expose().to_owned()).unwrap_or_default();
+                let password = login.password.clone().unwrap_or_else(|| Secret::new(""));
+                failpoint::panic_with(password.expose());
                 (login.username.clone(), password)
             }),
             keep_alive: self.config.keep_alive,
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);
+        let before = self.engine.counts().delivered;
         let trouble = match self.converse(link, &mut connection).await {
             Ok(never) => match never {},
             Err(trouble) => trouble,
@@ -155,6 +161,14 @@ impl Session {
             Some(_) => Phase::Use,
             None => Phase::Login { own_certificate: self.config.tls.cert_file.is_some() && target.tls },
         };
+        let closed = matches!(trouble, Trouble::Closed | Trouble::Io(_));
+        let air = self.engine.outflow().air().bytes;
+        let on_what_was_sent =
+            closed && phase == Phase::Use && air > 0 && self.engine.counts().delivered == before;
+        self.cut_off = if on_what_was_sent { self.cut_off.saturating_add(1) } else { 0 };
+        if self.cut_off >= CUT_OFF {
+            return End::Fault(diagnosis::cut_off(air, &place));
+        }
         match trouble {
             Trouble::Shutdown => End::Shutdown,
             Trouble::Store(closed) => End::Store(closed),
@@ -238,12 +252,16 @@ impl Session {
             match output {
                 Output::Store(command) => self.store.ask(command).await?,
                 Output::Publish(part, frame) => {
+                    tracing::trace!(path = %frame.path, bytes = frame.body.len(), "published");
                     if connection.publish(now, part, frame).is_err() {
                         // All 65,535 packet ids are in use, with a window of 256: they were never freed.
                         return Err(Broken::Missing("PUBACK").into());
                     }
                 }
-                Output::Subscribe(key, filters) => connection.subscribe(now, key, &filters),
+                Output::Subscribe(key, filters) => {
+                    tracing::trace!(?filters, "subscribed");
+                    connection.subscribe(now, key, &filters);
+                }
                 Output::Renew(code, why) => return Err(Trouble::Renew(code, why)),
             }
         }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backoff::Rng,
     config::secret::EndpointToken,
-    dialect::Qos,
+    dialect::{ForeignPath, Qos},
     endpoints::{Directory, Endpoint, EndpointKey, Tenant},
     store::{Command, Event, LaneId, RowId},
 };
@@ -238,7 +238,8 @@ impl World {
             Happening::Answer(answer) => self.deliver(answer),
             Happening::Inbound(conn, answer) if self.link.up == Some(conn) => {
                 self.link.anything_back = true;
-                self.engine.handle_link(now, mqtt::Event::Inbound(answer.path, answer.body));
+                self.engine
+                    .handle_link(now, mqtt::Event::Inbound(ForeignPath::new(answer.path), answer.body));
             }
             // It was under way when the connection went: the broker keeps it, or thinks it arrived.
             Happening::Inbound(_, answer) if self.rng.u8(..4) > 0 => self.deliver(answer),

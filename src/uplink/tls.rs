@@ -5,14 +5,18 @@
 //! Files are read for each connection, so that a renewed certificate is used without a restart.
 
 use crate::{
-    config::{Address, TlsConfig},
+    config::{
+        Address, TlsConfig,
+        pem::{self, PemError},
+    },
     fault::{Code, Fault},
 };
 use adapter_api::Clock;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{ServerName, UnixTime},
+    sign::SingleCertAndKey,
     time_provider::TimeProvider,
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -32,15 +36,14 @@ pub(super) fn configure(
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_details(provider, Arc::new(Judging(clock.clone())))
         .with_safe_default_protocol_versions()
-        .map_err(|_| unusable("uplink.tls", "this build offers no version of TLS"))?
+        .map_err(|_| Fault::new(Code::TlsFiles, "this build offers no version of TLS", "uplink.tls"))?
         .with_root_certificates(roots(tls)?);
     let mut config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
-            let private =
-                PrivateKeyDer::from_pem_file(key).map_err(|_| unreadable("uplink.tls.key_file", key))?;
-            builder
-                .with_client_auth_cert(certificates("uplink.tls.cert_file", cert)?, private)
-                .map_err(|_| unusable("uplink.tls.cert_file", "the key does not belong to the certificate"))?
+            let chain = pem::certificates(cert).map_err(unusable("uplink.tls.cert_file", cert))?;
+            let private = pem::private_key(key).map_err(unusable("uplink.tls.key_file", key))?;
+            let identity = pem::identity(chain, private).map_err(unusable("uplink.tls.key_file", key))?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
         }
         _ => builder.with_no_client_auth(),
     };
@@ -60,18 +63,15 @@ impl TimeProvider for Judging {
 }
 
 fn roots(tls: &TlsConfig) -> Result<RootCertStore, Fault> {
-    let mut roots = RootCertStore::empty();
-    match &tls.ca_file {
-        Some(file) => {
-            for certificate in certificates("uplink.tls.ca_file", file)? {
-                roots.add(certificate).map_err(|_| unreadable("uplink.tls.ca_file", file))?;
-            }
-        }
+    let roots = match &tls.ca_file {
+        Some(file) => pem::authorities(file).map_err(unusable("uplink.tls.ca_file", file))?,
         // A root that cannot be parsed is one less, as in every other program of the system.
         None => {
+            let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
         }
-    }
+    };
     if roots.is_empty() {
         return Err(Fault::new(
             Code::NoAuthorities,
@@ -82,18 +82,6 @@ fn roots(tls: &TlsConfig) -> Result<RootCertStore, Fault> {
     Ok(roots)
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let all = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match all {
-        Ok(all) if !all.is_empty() => Ok(all),
-        _ => Err(unreadable(key, file)),
-    }
-}
-
-fn unreadable(key: &'static str, file: &Path) -> Fault {
-    unusable(key, &format!("nothing usable in {}", file.display()))
-}
-
-fn unusable(key: &'static str, what: &str) -> Fault {
-    Fault::new(Code::TlsFiles, what, key)
+fn unusable(key: &'static str, file: &Path) -> impl Fn(PemError) -> Fault {
+    move |why| Fault::new(Code::TlsFiles, why.to_string(), format!("{key}: {}", file.display()))
 }

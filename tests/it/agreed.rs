@@ -49,11 +49,13 @@ fn masked(said: &str) -> String {
         let digits = bare.bytes().filter(u8::is_ascii_digit).count();
         let dated = bare.len() == 10 && digits == 8 && bare.bytes().filter(|b| *b == b'-').count() == 2;
         let timed = bare.len() == 5 && digits == 4 && bare.contains(':');
-        let port = words.last() == Some(&"port".to_owned()) && digits == bare.len() && digits == 5;
-        words.push(match (dated, timed, port) {
+        let after_port = words.last() == Some(&"port".to_owned()) && digits == bare.len() && digits == 5;
+        let of_address = bare.strip_prefix("127.0.0.1:").is_some_and(|port| port.len() == 5);
+        words.push(match (dated, timed, after_port) {
             (true, _, _) => word.replace(bare, "DATE"),
             (_, true, _) => word.replace(bare, "TIME"),
             (_, _, true) => word.replace(bare, "PORT"),
+            _ if of_address => word.replace(bare, "127.0.0.1:PORT"),
             _ => word.to_owned(),
         });
     }

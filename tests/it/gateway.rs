@@ -37,6 +37,7 @@ pub(crate) struct Gateway {
     database: PathBuf,
     log: PathBuf,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -97,6 +98,12 @@ impl Config {
     /// A key of `[uplink]` that holds text, such as a duration.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         writeln!(self.uplink, "{key} = {value:?}").unwrap();
+        self
+    }
+
+    /// A key of `[uplink]` that holds a number.
+    pub(crate) fn number(mut self, key: &str, value: u64) -> Self {
+        writeln!(self.uplink, "{key} = {value}").unwrap();
         self
     }
 
@@ -179,7 +186,14 @@ impl Gateway {
         fs::write(&file, config.text(&site.path("control.sock"))).unwrap();
         let environment = [("TIDEGATE_TIME_SCALE".to_owned(), scale.to_string())].into();
         let database = config.state_dir.join("tidegate.db");
-        Self { config: file, database, log: site.path("tidegate.log"), environment, child: None }
+        Self {
+            config: file,
+            database,
+            log: site.path("tidegate.log"),
+            environment,
+            wrapper: Vec::new(),
+            child: None,
+        }
     }
 
     /// Writes another configuration for its next life.
@@ -230,8 +244,9 @@ impl Gateway {
     pub(crate) fn start_to_fail(&mut self, point: Option<&str>) {
         assert!(self.child.is_none(), "it still runs");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(binary());
-        command.args(["run", "-c"]).arg(&self.config).envs(self.environment.iter().cloned());
+        let mut line = self.wrapper.iter().map(Into::into).chain([binary().into_os_string()]);
+        let mut command = Command::new(line.next().unwrap());
+        command.args(line).args(["run", "-c"]).arg(&self.config).envs(self.environment.iter().cloned());
         if let Some(point) = point {
             command.env("TIDEGATE_FAIL", point);
         }
@@ -280,19 +295,38 @@ impl Gateway {
     }
 
     /// Waits until its status is so.
-    pub(crate) fn until_status(&mut self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until_status(&mut self, what: &str, mut so: impl FnMut(&Value) -> bool) -> Value {
         until(what, PATIENCE, || {
             self.assert_alive();
-            self.ask(&["status"]).filter(&so)
+            self.ask(&["status"]).filter(&mut so)
         })
     }
 
-    /// Waits until its uplink tells this fault, and shows it as people see it.
+    /// From its next life on it is started by this command, which has to become it.
+    pub(crate) fn started_by(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Its root directory as it sees it, for those that may look.
+    pub(crate) fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.child.as_ref().expect("it runs").id()).into()
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn journal(&self) -> String {
+        String::from_utf8(fs::read(&self.log).unwrap()).expect("a journal is text")
+    }
+
+    /// Waits until it tells this fault, of the uplink, of a unit or of itself, and shows it as people see it.
     pub(crate) fn until_fault(&mut self, code: &str) -> String {
         let told = |fault: &Value| fault["code"] == code;
+        let any_told = |faults: &Value| faults.as_array().is_some_and(|faults| faults.iter().any(told));
         self.until_status(&format!("it tells {code}"), |status| {
-            let others = status["uplink"]["faults"].as_array().map(Vec::as_slice).unwrap_or_default();
-            told(&status["uplink"]["fault"]) || others.iter().any(told)
+            let units = status["units"].as_array().map(Vec::as_slice).unwrap_or_default();
+            told(&status["uplink"]["fault"])
+                || any_told(&status["uplink"]["faults"])
+                || any_told(&status["faults"])
+                || units.iter().any(|unit| any_told(&unit["faults"]))
         });
         let (text, good) = self.say(&["status"]);
         assert!(good, "{text}");
@@ -420,6 +454,7 @@ pub(crate) struct Ledger {
     pub(crate) dead: u64,
 }
 
-fn binary() -> PathBuf {
+/// The daemon.
+pub(crate) fn binary() -> PathBuf {
     env::var_os("TIDEGATE_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tidegate").into(), PathBuf::from)
 }

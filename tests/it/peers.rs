@@ -245,9 +245,14 @@ impl Slave {
         self.python.tell(&json!({"do": "stop"}));
     }
 
-    /// How one unit (0: all of them) behaves: `serve`, `silent`, `busy`, or `slow` by so many ms.
+    /// How one unit (0: all of them) behaves: `serve`, `silent`, `busy`, `stranger`, or `slow` by so many ms.
     pub(crate) fn mode(&mut self, unit: u64, mode: &str, ms: u64) {
         self.python.tell(&json!({"unit": unit, "mode": mode, "ms": ms}));
+    }
+
+    /// A unit answers everything with this exception.
+    pub(crate) fn refuse(&mut self, unit: u64, code: u8) {
+        self.python.tell(&json!({"unit": unit, "mode": "refuse", "code": code}));
     }
 
     /// How many reads it has answered.

@@ -57,6 +57,12 @@ impl Pusher {
         assert_eq!(answer, format!("ok {number}"), "of {endpoint}");
     }
 
+    /// Pushes a sample with so many bytes of padding.
+    pub(crate) fn push_padded(&mut self, endpoint: &str, number: u64, bytes: usize) {
+        let answer = self.ask(&format!("{endpoint} {number} bytes={bytes}")).unwrap();
+        assert_eq!(answer, format!("ok {number}"), "of {endpoint}");
+    }
+
     fn ask(&mut self, line: &str) -> io::Result<String> {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes())?;
         let mut answer = String::new();

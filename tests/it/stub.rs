@@ -21,6 +21,8 @@ pub(crate) enum Manners {
     ConnAck(u8),
     /// Grants no filter.
     NoFilter,
+    /// Closes at a publish of more bytes.
+    AtMost(usize),
     /// Takes everything, says nothing.
     Mute,
     /// Speaks HTTP.
@@ -95,10 +97,11 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
                 return;
             }
             Manners::Mute => continue,
-            Manners::Good | Manners::ConnAck(_) | Manners::NoFilter => {}
+            Manners::Good | Manners::ConnAck(_) | Manners::NoFilter | Manners::AtMost(_) => {}
         }
         let Some(body) = body(&mut stream) else { return };
         let answer = match (first[0] >> 4, now) {
+            (3, Manners::AtMost(bytes)) if body.len() > bytes => return,
             (1, Manners::ConnAck(code)) => vec![0x20, 2, 0, code],
             (1, _) => vec![0x20, 2, 0, 0],
             (3, _) if first[0] & 6 != 0 => {

@@ -84,7 +84,7 @@ impl Adapter for Test {
 
     async fn run(config: Config, mut cx: AdapterCx<Device>) -> Result<(), Failure> {
         let listener =
-            listen(&config).await.map_err(|error| Failure(format!("{}: {error}", config.listen)))?;
+            listen(&config).await.map_err(|error| Failure(format!("{}: {}", config.listen, error.kind())))?;
         cx.report.health(Health::Up);
         let mut clients = JoinSet::new();
         let mut known = BTreeSet::new();

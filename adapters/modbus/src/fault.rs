@@ -110,20 +110,20 @@ impl Refusal {
     /// For people.
     pub(crate) fn fault(&self, place: String) -> Fault {
         let Self { point, code, values } = *self;
-        let kind = match code.0 {
-            1 => ILLEGAL_FUNCTION,
-            2 => ILLEGAL_ADDRESS,
-            3 => ILLEGAL_VALUE,
-            4 | 8 => DEVICE_FAILURE,
-            5..=7 => DEVICE_BUSY,
-            _ => UNKNOWN_EXCEPTION,
+        let (kind, words) = match code.0 {
+            1 => (ILLEGAL_FUNCTION, "the device does not serve the table of"),
+            2 => (ILLEGAL_ADDRESS, "the device has no register"),
+            3 => (ILLEGAL_VALUE, "the device does not allow this read at"),
+            4 | 8 => (DEVICE_FAILURE, "the device fails to read"),
+            5..=7 => (DEVICE_BUSY, "the device has no time for"),
+            _ => (UNKNOWN_EXCEPTION, "the device refuses"),
         };
         let others = match values {
             0 | 1 => String::new(),
-            2 => " and for one more value".to_owned(),
-            more => format!(" and for {} more values", more - 1),
+            2 => " and one more".to_owned(),
+            more => format!(" and {} more", more - 1),
         };
-        let what = format!("the device answers for {point}{others}: {code}");
+        let what = format!("{words} {point}{others}: {code}");
         let fault = Fault::new(kind, what, place);
         if kind == ILLEGAL_ADDRESS { fault.with_remedy(count_from_one(point)) } else { fault }
     }
@@ -182,23 +182,20 @@ mod tests {
 
     #[test]
     fn every_exception_has_a_code_and_plain_words() {
-        for (number, code, words) in [
-            (1, "TG-441", "illegal function (exception 01)"),
-            (2, "TG-442", "illegal data address (exception 02)"),
-            (3, "TG-443", "illegal data value (exception 03)"),
-            (4, "TG-444", "device failure (exception 04)"),
-            (5, "TG-445", "acknowledged, still working (exception 05)"),
-            (6, "TG-445", "device busy (exception 06)"),
-            (8, "TG-444", "memory parity error (exception 08)"),
-            (99, "TG-446", "exception (exception 99)"),
+        for (number, code, said) in [
+            (1, "TG-441", "does not serve the table of holding:13: illegal function (exception 01)"),
+            (2, "TG-442", "has no register holding:13: illegal data address (exception 02)"),
+            (3, "TG-443", "does not allow this read at holding:13: illegal data value (exception 03)"),
+            (4, "TG-444", "fails to read holding:13: device failure (exception 04)"),
+            (5, "TG-445", "has no time for holding:13: acknowledged, still working (exception 05)"),
+            (6, "TG-445", "has no time for holding:13: device busy (exception 06)"),
+            (8, "TG-444", "fails to read holding:13: memory parity error (exception 08)"),
+            (99, "TG-446", "refuses holding:13: exception (exception 63, decimal 99)"),
         ] {
             let fault = told("holding:13", number, 1);
-            assert_eq!(
-                (fault.code, fault.what),
-                (code, format!("the device answers for holding:13: {words}"))
-            );
+            assert_eq!((fault.code, fault.what), (code, format!("the device {said}")));
         }
-        assert!(told("coil:3", 1, 4).what.contains("coil:3 and for 3 more values: "));
+        assert!(told("coil:3", 1, 4).what.contains("coil:3 and 3 more: "));
     }
 
     #[test]

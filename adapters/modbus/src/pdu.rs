@@ -115,7 +115,10 @@ impl fmt::Display for Exception {
             0x0b => "gateway target did not respond",
             _ => "exception",
         };
-        write!(f, "{name} (exception {:02})", self.0)
+        match self.0 {
+            0..=9 => write!(f, "{name} (exception {:02})", self.0),
+            _ => write!(f, "{name} (exception {0:02X}, decimal {0})", self.0),
+        }
     }
 }
 

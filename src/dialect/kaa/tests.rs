@@ -31,10 +31,13 @@ struct Reply {
 
 fn check(reply: &Reply) {
     let correlation = Correlation { token: EndpointToken::new(TOKEN), instance: "dcx".into(), id: reply.id };
-    let refused = |refusal| Inbound::Refused {
-        correlation: correlation.clone(),
-        refusal,
-        reason: reply.reason.clone(),
+    let seen = kaa("").decode(&reply.path, reply.body.as_bytes());
+    if let Inbound::Refused { reason, .. } = &seen {
+        assert_eq!(reason.shown(&EndpointToken::new(TOKEN), []), reply.reason, "{}", reply.body);
+    }
+    let refused = |refusal| {
+        let Inbound::Refused { reason, .. } = seen.clone() else { panic!("{seen:?}") };
+        Inbound::Refused { correlation: correlation.clone(), refusal, reason }
     };
     let expected = match reply.is.as_str() {
         "delivered" => Inbound::Delivered(correlation.clone()),
@@ -42,12 +45,11 @@ fn check(reply: &Reply) {
         "later" => refused(Refusal::Later { after: None }),
         "endpoint" => refused(Refusal::Endpoint),
         why => {
-            let seen = kaa("").decode(&reply.path, reply.body.as_bytes());
             assert!(matches!(seen, Inbound::Ignored(seen) if seen == why), "{}: {seen:?}", reply.path);
             return;
         }
     };
-    assert_eq!(kaa("").decode(&reply.path, reply.body.as_bytes()), expected, "{} {}", reply.path, reply.body);
+    assert_eq!(seen, expected, "{} {}", reply.path, reply.body);
 }
 
 #[test]
@@ -194,9 +196,8 @@ fn an_error_of_any_size_and_spelling_is_a_refusal() {
     // The code counts, even where the words are no UTF-8.
     let body = b"{\"statusCode\":400,\"reasonPhrase\":\"\xff\"}";
     let seen = kaa("").decode("kp1/demo_application_v1/dcx/JTjdbENzHh/json/7/error", body);
-    assert!(
-        matches!(seen, Inbound::Refused { refusal: Refusal::Item, reason, .. } if reason == "400 \u{fffd}")
-    );
+    assert!(matches!(seen, Inbound::Refused { refusal: Refusal::Item, reason, .. }
+            if reason.shown(&EndpointToken::new(TOKEN), []) == "400 \u{fffd}"));
 }
 
 proptest! {
@@ -223,9 +224,10 @@ proptest! {
         let path = format!("{}/error", encoded.frames[0].path.expose());
         let seen = dialect.decode(&path, body.as_bytes());
         let Inbound::Refused { reason, .. } = &seen else { panic!("{seen:?}") };
+        let reason = reason.shown(&EndpointToken::new(TOKEN), []);
         prop_assert!(reason.len() <= 256 && !reason.chars().any(char::is_control));
         let filters = dialect.subscriptions(&endpoint(&[]));
-        let shown = format!("{encoded:?} {seen:?} {filters:?} {} {}", encoded.frames[0].path, filters[0]);
+        let shown = format!("{encoded:?} {seen:?} {reason} {filters:?} {} {}", encoded.frames[0].path, filters[0]);
         prop_assert!(!shown.contains(TOKEN), "{}", shown);
         prop_assert_eq!(encoded.taken, 1);
     }

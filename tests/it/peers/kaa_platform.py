@@ -17,6 +17,8 @@ file named by --rules:
   "refuse_tokens": {T: CODE}   requests of these tokens are
   "poison_key": NAME           an array with a sample that has this member is refused (400) as a whole
   "answer_as": {T: U}          requests of token T are answered under token U
+  "reason": TEXT               the reason of refusals; {token} in it is the request's token
+  "error_hex": HEX             the payload of refusals, byte by byte
   "status_delay_ms": N         answers wait
 Other commands: `{"publish": {"topic": T, "payload": TEXT}}` publishes anything, at QoS 1.
 """
@@ -159,8 +161,11 @@ class Platform:
         if verdict == "accepted" and request_id is not None:
             reply = (topic + "/status", b"")
         elif verdict == "refused":
-            body = {"statusCode": code, "reasonPhrase": reason}
-            reply = (topic + "/error", json.dumps(body).encode())
+            reason = rules.get("reason", reason).replace("{token}", token)
+            body = json.dumps({"statusCode": code, "reasonPhrase": reason}).encode()
+            if "error_hex" in rules:
+                body = bytes.fromhex(rules["error_hex"])
+            reply = (topic + "/error", body)
         else:
             return
         delay = rules.get("status_delay_ms", 0)

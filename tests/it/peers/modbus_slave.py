@@ -7,7 +7,8 @@ arrived somewhere, once, and in which order.
 Lines of the log: `{"opened": C}`, `{"closed": C}` for connection C, and for a read
 `{"connection", "unit", "function", "address", "count", "seq", "values"}`.
 Commands: `{"do": "stop"}` (no more reads, connections closed), `{"do": "start"}`,
-`{"unit": N, "mode": "serve" | "silent" | "busy" | "slow", "ms": 500}` (unit 0: all of them).
+`{"unit": N, "mode": "serve" | "silent" | "busy" | "slow" | "refuse" | "stranger", "ms": 500, "code": 4}`
+(unit 0: all of them; `refuse`: with this exception; `stranger`: answers as another unit).
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pymodbus.transaction import TransactionManager
 
 from peer import Log, say, serve_commands
 
+MODES = ("serve", "silent", "busy", "slow", "refuse", "stranger")
 CONNECTION = contextvars.ContextVar("connection")
 
 
@@ -60,14 +62,16 @@ class Site:
 
     async def read(self, unit, function, _start, address, count, current, written):
         """Called by pymodbus before it copies `current` into the answer."""
-        mode, ms = self.mode[unit]
+        mode, number = self.mode[unit]
         if mode == "slow":
-            await asyncio.sleep(ms / 1000)
+            await asyncio.sleep(number / 1000)
         connection = CONNECTION.get()
         if mode == "silent" or not self.serving or connection.transport is None:
             raise Silent
         if mode == "busy":
             return ExcCodes.DEVICE_BUSY
+        if mode == "refuse":
+            return ExcCodes(number)
         if written is not None:
             return ExcCodes.ILLEGAL_FUNCTION
         self.seq[unit] += 1
@@ -142,7 +146,8 @@ class Connection(ServerRequestHandler):
             except KeyError:  # no such unit
                 response = ExceptionResponse(pdu.function_code, ExcCodes.GATEWAY_NO_RESPONSE)
             response.transaction_id = pdu.transaction_id
-            response.dev_id = pdu.dev_id
+            stranger = self.server.site.mode.get(pdu.dev_id, ("serve", 0))[0] == "stranger"
+            response.dev_id = pdu.dev_id + 1 if stranger else pdu.dev_id
             self.server_send(response, None)
 
 
@@ -183,9 +188,9 @@ async def run(args):
             case {"do": "start"}:
                 site.serving = True
                 server = await listen(site, port)
-            case {"unit": unit, "mode": ("serve" | "silent" | "busy" | "slow") as mode, **rest}:
+            case {"unit": unit, "mode": mode, **rest} if mode in MODES:
                 for each in [unit] if unit else list(site.mode):
-                    site.mode[each] = (mode, rest.get("ms", 0))
+                    site.mode[each] = (mode, rest.get("ms") or rest.get("code", 0))
             case _:
                 raise ValueError(f"no such command: {command}")
 
