@@ -13,7 +13,6 @@ use std::{
     env,
     fmt::Write as _,
     fs::{self, OpenOptions},
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -239,23 +238,25 @@ impl Gateway {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// `kill -9`.
-    pub(crate) fn kill(&mut self) {
-        end(&mut self.child.take().expect("it runs"));
+    /// `kill -9`, and how it ended: it may have been faster.
+    pub(crate) fn kill(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        end(&mut child);
+        child.wait().unwrap()
     }
 
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let child = self.child.as_ref().expect("it runs");
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.ask_to_stop();
         self.ended("it stops after SIGTERM")
     }
 
-    /// Waits for a fail point to kill it.
-    pub(crate) fn until_killed(&mut self, point: &str) {
-        let status = self.ended(&format!("it passes the fail point {point}"));
-        assert_eq!(status.signal(), Some(9), "ended by {status} instead of the fail point {point}");
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = rustix::process::Pid::from_child(child);
+        // A child that has ended is there until it is waited for.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
     /// Waits until it ends by itself, and how.
@@ -303,6 +304,11 @@ impl Gateway {
     /// Waits until it ends by itself; the last line of its journal, without the time.
     pub(crate) fn last_words(&mut self) -> String {
         self.ended("it ends by itself");
+        self.last_line()
+    }
+
+    /// The last line of its journal, without the time.
+    pub(crate) fn last_line(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap();
         let last = log.lines().last().unwrap_or_default();
         last.split_once(' ').map_or(last, |(_, rest)| rest.trim_start()).to_owned() + "\n"

@@ -39,3 +39,4 @@ mod road;
 mod site;
 mod stale;
 mod stub;
+mod weather;
