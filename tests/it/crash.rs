@@ -106,6 +106,8 @@ struct Lives {
     stopped: usize,
     /// They could not even begin for want of space, and said so.
     starved: usize,
+    /// Ended by SIGBUS while the database was opened.
+    nipped: usize,
 }
 
 /// Every second life ends at a fail point, the points in turn; the others at any moment, most of all
@@ -159,9 +161,16 @@ fn kill_over_and_over(gateway: &mut Gateway, rounds: usize, chance: &mut fastran
 impl Lives {
     /// It may only have ended by itself for want of space.
     fn assert_starved(&mut self, gateway: &Gateway, status: ExitStatus) {
-        let last = gateway.last_line();
-        assert!(last.contains("no room is left"), "it ended by itself: {status}: {last}");
-        self.starved += 1;
+        let journal = gateway.journal();
+        if journal.contains("no room is left") {
+            self.starved += 1;
+        } else {
+            // SQLite extends the index of its journal byte by byte and maps it: what another program
+            // takes in just this moment is missing there. Nothing was taken in yet.
+            let opening = status.signal() == Some(7) && !journal.contains(" started ");
+            assert!(opening, "it ended by itself: {status}: {journal}");
+            self.nipped += 1;
+        }
     }
 }
 

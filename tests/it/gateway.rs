@@ -37,6 +37,8 @@ pub(crate) struct Gateway {
     log: PathBuf,
     environment: Vec<(String, String)>,
     child: Option<Child>,
+    /// Where in its journal this life begins.
+    born: usize,
 }
 
 /// What a process has used.
@@ -178,7 +180,7 @@ impl Gateway {
         fs::write(&file, config.text(&site.path("control.sock"))).unwrap();
         let environment = [("TIDEGATE_TIME_SCALE".to_owned(), scale.to_string())].into();
         let database = config.state_dir.join("tidegate.db");
-        Self { config: file, database, log: site.path("tidegate.log"), environment, child: None }
+        Self { config: file, database, log: site.path("tidegate.log"), environment, child: None, born: 0 }
     }
 
     /// Writes another configuration for its next life.
@@ -229,6 +231,7 @@ impl Gateway {
     pub(crate) fn start_to_fail(&mut self, point: Option<&str>) {
         assert!(self.child.is_none(), "it still runs");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        self.born = log.metadata().unwrap().len().try_into().unwrap();
         let mut command = Command::new(binary());
         command.args(["run", "-c"]).arg(&self.config).envs(self.environment.iter().cloned());
         if let Some(point) = point {
@@ -304,14 +307,14 @@ impl Gateway {
     /// Waits until it ends by itself; the last line of its journal, without the time.
     pub(crate) fn last_words(&mut self) -> String {
         self.ended("it ends by itself");
-        self.last_line()
-    }
-
-    /// The last line of its journal, without the time.
-    pub(crate) fn last_line(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap();
         let last = log.lines().last().unwrap_or_default();
         last.split_once(' ').map_or(last, |(_, rest)| rest.trim_start()).to_owned() + "\n"
+    }
+
+    /// The journal of this life, or of the last one.
+    pub(crate) fn journal(&self) -> String {
+        fs::read_to_string(&self.log).unwrap().split_off(self.born)
     }
 
     /// Waits until the uplink is up.
