@@ -7,7 +7,7 @@
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
 //! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
 //! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew),
-//! `TIDEGATE_TEST_DISK` (a small file system).
+//! `TIDEGATE_TEST_DISK` (a small file system), `TIDEGATE_TEST_NET` (a network of its own).
 #![cfg(feature = "test-hooks")]
 #![expect(
     clippy::unwrap_used,
@@ -30,6 +30,7 @@ mod disk;
 mod faults;
 mod gateway;
 mod links;
+mod loss;
 mod outage;
 mod pacer;
 mod peers;
