@@ -1,4 +1,5 @@
-//! The reserve: a file of allocated bytes, given up when the disk is full. And how full the disk is.
+//! The reserve: a file of allocated bytes, given up when the disk is full. The blocks of the journal's
+//! index. And how full the disk is.
 //!
 //! SQLite can neither delete nor checkpoint on a full disk: both write to the journal first. What the
 //! reserve held is then enough for deletes and one checkpoint, and they give more space back.
@@ -7,11 +8,23 @@ use rustix::{fs, io::Errno};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 /// Twice the journal's size: once for the journal, once for what a checkpoint appends.
 const BYTES: u64 = 8 << 20;
+
+/// The index of a journal of 64 MiB.
+const INDEX_BYTES: u64 = 128 << 10;
+
+/// The index of the journal (`-shm`), with all its blocks. SQLite writes to it through a mapping, and
+/// allocates one byte of each 4 KiB: where blocks are smaller, or copied on write, a full file system
+/// is not an error then, but a SIGBUS.
+///
+/// Open as long as the database is: closing it would end SQLite's locks on it (fcntl_locking(2)).
+#[derive(Debug, Default)]
+pub(super) struct Index(Option<File>);
 
 /// The reserve of a state directory.
 #[derive(Debug)]
@@ -80,6 +93,42 @@ impl Reserve {
     }
 }
 
+impl Index {
+    /// The index of an open database.
+    pub(super) fn open(database: &Path) -> io::Result<Self> {
+        match OpenOptions::new().write(true).open(index(database)) {
+            Ok(file) => Ok(Self(Some(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Allocates its blocks, if need be those of the reserve.
+    pub(super) fn allocate(&self, reserve: &mut Reserve) -> io::Result<()> {
+        let Some(file) = &self.0 else { return Ok(()) };
+        let allocate = || match fs::fallocate(file, fs::FallocateFlags::empty(), 0, INDEX_BYTES) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            done => done,
+        };
+        match allocate() {
+            Err(Errno::NOSPC) if reserve.give_up() => Ok(allocate()?),
+            done => Ok(done?),
+        }
+    }
+
+    /// Whether there is room for it: SQLite makes a new one of the blocks of an old one.
+    pub(super) fn has_room(database: &Path, dir: &Path) -> bool {
+        let held = std::fs::metadata(index(database)).map_or(0, |file| file.blocks().saturating_mul(512));
+        space(dir).is_none_or(|space| space.free.saturating_add(held) >= INDEX_BYTES)
+    }
+}
+
+fn index(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-shm");
+    path.into()
+}
+
 /// How full the file system of a directory is; `None` if it does not say.
 pub(super) fn space(dir: &Path) -> Option<Space> {
     let found = fs::statvfs(dir).ok()?;
@@ -108,7 +157,6 @@ fn write_all(file: &mut File, bytes: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
     fn the_reserve_is_allocated_given_up_once_and_built_again() {
@@ -126,5 +174,19 @@ mod tests {
         assert_eq!(reserve.lacks(), BYTES, "not while there is no room besides");
         reserve.build(0);
         assert_eq!(reserve.lacks(), 0);
+    }
+
+    #[test]
+    fn the_index_of_an_open_database_has_all_its_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        assert!(Index::has_room(&path, dir.path()));
+        let db = crate::store::schema::open(&path).unwrap();
+        let index = Index::open(&path).unwrap();
+        index.allocate(&mut Reserve::new(dir.path())).unwrap();
+        let allocated = std::fs::metadata(dir.path().join("t.db-shm")).unwrap().blocks() * 512;
+        assert!(allocated >= INDEX_BYTES, "{allocated}");
+        db.execute_batch("INSERT INTO ids VALUES ('request', 1)").unwrap();
+        drop((db, index));
     }
 }

@@ -216,6 +216,22 @@ async fn ids_are_never_handed_out_twice_over_restarts() {
 }
 
 #[tokio::test]
+async fn ids_that_could_not_be_committed_are_not_handed_out() {
+    let site = site();
+    let mut events = site.uplink().await;
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    // The commit fails, and no statement before it: as on a full disk.
+    let never = "CREATE TABLE never(lane INTEGER REFERENCES lane(id) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER fails AFTER INSERT ON ids BEGIN INSERT INTO never VALUES (-1); END;";
+    for (change, count) in [(never, 0), ("DROP TRIGGER fails", 100)] {
+        db.execute_batch(change).unwrap();
+        site.store.ask(Command::Reserve { session: SessionKey(None), count: 100 }).await.unwrap();
+        let Some(Event::Ids(ids)) = events.recv().await else { panic!("no ids") };
+        assert_eq!(ids.end - ids.start, count, "after {change}");
+    }
+}
+
+#[tokio::test]
 async fn refused_and_suppressed_samples_are_counted() {
     let site = site();
     assert_eq!(site.submit("nobody", 0..2).await, Err(Refused::Unknown));

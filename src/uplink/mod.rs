@@ -17,6 +17,8 @@
 
 mod diagnosis;
 pub(crate) mod engine;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod link;
 pub(crate) mod mqtt;
 pub mod outflow;

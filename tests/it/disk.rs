@@ -1,7 +1,7 @@
 //! A file system of 32 MB, full: by the queue itself, and by another program to the last byte.
 //!
-//! `TIDEGATE_TEST_DISK` names the directory where `tests/run --system` has mounted it, one for these
-//! tests alone; without it they are skipped.
+//! `TIDEGATE_TEST_DISK` names the directory where `tests/run` has mounted it, for these tests and the
+//! crash test, one after the other; without it they are skipped.
 
 use crate::{
     arrivals::{Arrivals, Platform},
@@ -25,12 +25,13 @@ const BATCH: u64 = 5_000;
 const RESERVE: u64 = 6_000_000;
 
 /// The small file system, empty.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    fn find() -> Option<Self> {
+    /// Where there is one.
+    pub(crate) fn find() -> Option<Self> {
         let Some(dir) = env::var_os("TIDEGATE_TEST_DISK").map(PathBuf::from) else {
-            println!("SKIPPED full disk: tests/run --system mounts one");
+            println!("SKIPPED full disk: tests/run --system and --long mount one");
             return None;
         };
         let disk = Self(dir);
@@ -40,7 +41,8 @@ impl Disk {
         Some(disk)
     }
 
-    fn state(&self) -> PathBuf {
+    /// The state directory on it.
+    pub(crate) fn state(&self) -> PathBuf {
         self.0.join("state")
     }
 
@@ -59,11 +61,21 @@ impl Disk {
     }
 
     /// Another program takes what is left, to the last byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut ballast = OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
-        for size in [1 << 16, 1 << 12, 1] {
-            write_until_full(&mut ballast, &vec![7; size]);
-        }
+        // What was freed meanwhile is taken as well. Not without end, should it be a file system that
+        // only says that it is full.
+        let mut sizes = [1 << 16, 1 << 12, 1].into_iter().cycle();
+        let found = (0..1_000).find(|_| {
+            let size = sizes.next().unwrap();
+            write_until_full(&mut ballast, &vec![7; size]) && size == 1
+        });
+        assert!(found.is_some(), "it does not get full");
+    }
+
+    /// The other program gives back what it took.
+    pub(crate) fn free_up(&self) {
+        fs::remove_file(self.ballast()).unwrap();
     }
 
     fn remount(&self, how: &str) {
@@ -84,16 +96,16 @@ impl Disk {
     }
 }
 
-fn write_until_full(file: &mut File, bytes: &[u8]) {
-    // Not without end, should it be a file system that only says that it is full.
-    for _ in 0..100_000 {
+/// Writes 1,000 times at most; returns whether it is full.
+fn write_until_full(file: &mut File, bytes: &[u8]) -> bool {
+    for _ in 0..1_000 {
         match file.write_all(bytes) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::StorageFull => return,
+            Err(error) if error.kind() == ErrorKind::StorageFull => return true,
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("it does not get full");
+    false
 }
 
 #[test]
@@ -185,7 +197,7 @@ fn a_disk_filled_by_another_program_does_not_stop_the_delivery() {
     gateway.until_drained();
 
     // Filled while it was down: not even a journal can be begun without the reserve.
-    fs::remove_file(disk.ballast()).unwrap();
+    disk.free_up();
     until("the reserve is whole", PATIENCE, || {
         taken += u64::from(pusher.try_push("p1", &(ROWS + 50 + taken + 1).to_string()));
         (disk.length("reserve") >= RESERVE).then_some(())
@@ -203,7 +215,7 @@ fn a_disk_filled_by_another_program_does_not_stop_the_delivery() {
     let tight = gateway.ledger();
     println!("FIGURE disk full of another's: {taken} samples taken after it was full; {tight:?}");
 
-    fs::remove_file(disk.ballast()).unwrap();
+    disk.free_up();
     until("samples are taken again", PATIENCE, || {
         let more = pusher.try_push("p1", &(3 * ROWS).to_string());
         more.then_some(())

@@ -13,7 +13,6 @@ use std::{
     env,
     fmt::Write as _,
     fs::{self, OpenOptions},
-    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -39,6 +38,8 @@ pub(crate) struct Gateway {
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
     child: Option<Child>,
+    /// Where in its journal this life begins.
+    born: usize,
 }
 
 /// What a process has used.
@@ -186,14 +187,9 @@ impl Gateway {
         fs::write(&file, config.text(&site.path("control.sock"))).unwrap();
         let environment = [("TIDEGATE_TIME_SCALE".to_owned(), scale.to_string())].into();
         let database = config.state_dir.join("tidegate.db");
-        Self {
-            config: file,
-            database,
-            log: site.path("tidegate.log"),
-            environment,
-            wrapper: Vec::new(),
-            child: None,
-        }
+        let log = site.path("tidegate.log");
+        let wrapper = Vec::new();
+        Self { config: file, database, log, environment, wrapper, child: None, born: 0 }
     }
 
     /// Writes another configuration for its next life.
@@ -244,6 +240,7 @@ impl Gateway {
     pub(crate) fn start_to_fail(&mut self, point: Option<&str>) {
         assert!(self.child.is_none(), "it still runs");
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        self.born = log.metadata().unwrap().len().try_into().unwrap();
         let mut line = self.wrapper.iter().map(Into::into).chain([binary().into_os_string()]);
         let mut command = Command::new(line.next().unwrap());
         command.args(line).args(["run", "-c"]).arg(&self.config).envs(self.environment.iter().cloned());
@@ -254,23 +251,25 @@ impl Gateway {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// `kill -9`.
-    pub(crate) fn kill(&mut self) {
-        end(&mut self.child.take().expect("it runs"));
+    /// `kill -9`, and how it ended: it may have been faster.
+    pub(crate) fn kill(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        end(&mut child);
+        child.wait().unwrap()
     }
 
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let child = self.child.as_ref().expect("it runs");
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.ask_to_stop();
         self.ended("it stops after SIGTERM")
     }
 
-    /// Waits for a fail point to kill it.
-    pub(crate) fn until_killed(&mut self, point: &str) {
-        let status = self.ended(&format!("it passes the fail point {point}"));
-        assert_eq!(status.signal(), Some(9), "ended by {status} instead of the fail point {point}");
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = rustix::process::Pid::from_child(child);
+        // A child that has ended is there until it is waited for.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
     /// Waits until it ends by itself, and how.
@@ -340,6 +339,11 @@ impl Gateway {
         let log = fs::read_to_string(&self.log).unwrap();
         let last = log.lines().last().unwrap_or_default();
         last.split_once(' ').map_or(last, |(_, rest)| rest.trim_start()).to_owned() + "\n"
+    }
+
+    /// The journal of this life, or of the last one.
+    pub(crate) fn journal(&self) -> String {
+        fs::read_to_string(&self.log).unwrap().split_off(self.born)
     }
 
     /// Waits until the uplink is up.

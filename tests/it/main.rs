@@ -7,7 +7,7 @@
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
 //! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
 //! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew),
-//! `TIDEGATE_TEST_DISK` (a small file system).
+//! `TIDEGATE_TEST_DISK` (a small file system), `TIDEGATE_TEST_NET` (a network of its own).
 #![cfg(feature = "test-hooks")]
 #![expect(
     clippy::unwrap_used,
@@ -31,6 +31,7 @@ mod faults;
 mod gateway;
 mod hostile;
 mod links;
+mod loss;
 mod modbus;
 mod outage;
 mod pacer;
@@ -43,3 +44,4 @@ mod secrets;
 mod site;
 mod stale;
 mod stub;
+mod weather;

@@ -66,13 +66,24 @@ pub(crate) const WITH_CERTIFICATE: &str = "require_certificate true\nuse_identit
 impl Broker {
     /// Starts it on a free port. `persistent` sessions survive [`Broker::stop`], none a kill.
     pub(crate) fn start(site: &Site, persistent: bool) -> Self {
-        Self::start_for(site, persistent, WITH_CERTIFICATE)
+        Self::start_for(site, persistent, "127.0.0.1", WITH_CERTIFICATE)
+    }
+
+    /// Starts it on all IPv4 addresses there are.
+    pub(crate) fn start_everywhere(site: &Site) -> Self {
+        Self::start_for(site, true, "0.0.0.0", WITH_CERTIFICATE)
     }
 
     /// Starts it for clients that log in with this name and password, and need no certificate.
     pub(crate) fn start_for_login(site: &Site, username: &str, password: &str) -> Self {
         let file = Self::write_password(site, username, password);
-        Self::start_for(site, true, &format!("allow_anonymous false\npassword_file {}\n", file.display()))
+        let address = "127.0.0.1";
+        Self::start_for(
+            site,
+            true,
+            address,
+            &format!("allow_anonymous false\npassword_file {}\n", file.display()),
+        )
     }
 
     /// Writes the file of the one login.
@@ -96,12 +107,12 @@ impl Broker {
         self.start_again();
     }
 
-    fn start_for(site: &Site, persistent: bool, clients: &str) -> Self {
+    fn start_for(site: &Site, persistent: bool, address: &str, clients: &str) -> Self {
         let port = free_port();
         let Identity { ca, cert, key } = site.identity("broker");
         let config = site.path("mosquitto.conf");
         let text = format!(
-            "per_listener_settings false\nuser root\nlistener {port} 127.0.0.1\n\
+            "per_listener_settings false\nuser root\nlistener {port} {address}\n\
              cafile {}\ncertfile {}\nkeyfile {}\n\
              set_tcp_nodelay true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
              persistence {persistent}\npersistence_location {}/\nautosave_interval 0\n\

@@ -21,7 +21,15 @@ pub(crate) struct Pusher {
 /// A thread that pushes to some endpoints in turn, through every crash, never a number twice.
 pub(crate) struct Witness {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Acknowledged>,
+    thread: JoinHandle<Witnessed>,
+}
+
+/// What it was answered.
+#[derive(Debug, Default)]
+pub(crate) struct Witnessed {
+    pub(crate) acknowledged: Acknowledged,
+    /// Refusals, by their reason.
+    pub(crate) refused: BTreeMap<String, usize>,
 }
 
 /// The acknowledged numbers of each endpoint, in order.
@@ -86,14 +94,14 @@ impl Witness {
     }
 
     /// Stops pushing. The last push has been answered, or never will be.
-    pub(crate) fn stop(self) -> Acknowledged {
+    pub(crate) fn stop(self) -> Witnessed {
         self.over.store(true, SeqCst);
         self.thread.join().unwrap()
     }
 }
 
-fn witness(port: u16, endpoints: &[String], over: &AtomicBool) -> Acknowledged {
-    let mut acknowledged = Acknowledged::new();
+fn witness(port: u16, endpoints: &[String], over: &AtomicBool) -> Witnessed {
+    let mut witnessed = Witnessed::default();
     let mut connection = None;
     let mut number = 0;
     while !over.load(SeqCst) {
@@ -107,9 +115,13 @@ fn witness(port: u16, endpoints: &[String], over: &AtomicBool) -> Acknowledged {
             let urgency = if fastrand::bool() { "urgent" } else { "relaxed" };
             match pusher.ask(&format!("{endpoint} {number} {urgency}")) {
                 Ok(answer) if answer == format!("ok {number}") => {
-                    acknowledged.entry(endpoint.clone()).or_default().push(number);
+                    witnessed.acknowledged.entry(endpoint.clone()).or_default().push(number);
                 }
-                Ok(answer) => panic!("{endpoint} {number} was answered {answer:?}"),
+                Ok(answer) => {
+                    let reason = answer.strip_prefix(&format!("refused {number} "));
+                    let reason = reason.unwrap_or_else(|| panic!("{endpoint} {number}: {answer:?}"));
+                    *witnessed.refused.entry(reason.to_owned()).or_default() += 1;
+                }
                 Err(_) => {
                     connection = None;
                     break;
@@ -119,5 +131,5 @@ fn witness(port: u16, endpoints: &[String], over: &AtomicBool) -> Acknowledged {
         // A device, not a flood: the platform has to keep up.
         thread::sleep(Duration::from_millis(5));
     }
-    acknowledged
+    witnessed
 }

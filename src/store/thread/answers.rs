@@ -13,11 +13,14 @@ impl Thread {
     /// Reserves counters on disk, in a transaction of their own.
     pub(super) fn reserve(&mut self, session: &SessionKey, count: u64) {
         let step = i64::try_from(count).unwrap_or(i64::MAX);
-        let reserved = self.db.query_row(
-            "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1 RETURNING next",
-            [step],
-            |row| row.get::<_, i64>(0),
-        );
+        let mut reserved = self.raise(step);
+        if reserved.as_ref().is_err_and(|error| self.room.is_full(error)) {
+            // Without ids nothing is delivered, and nothing given back.
+            self.room.full = true;
+            if self.room.reserve.give_up() {
+                reserved = self.raise(step);
+            }
+        }
         match reserved {
             Ok(next) => {
                 let next = u64::try_from(next).unwrap_or_default();
@@ -29,6 +32,15 @@ impl Thread {
                 self.sessions.answer(session, Event::Ids(0..0));
             }
         }
+    }
+
+    /// Not by RETURNING: its row comes before the COMMIT, whose failure then goes unheard.
+    fn raise(&self, step: i64) -> rusqlite::Result<i64> {
+        self.db.execute(
+            "INSERT INTO ids(name, next) VALUES ('request', ?1) ON CONFLICT DO UPDATE SET next = next + ?1",
+            [step],
+        )?;
+        self.db.query_row("SELECT next FROM ids WHERE name = 'request'", [], |row| row.get(0))
     }
 
     pub(super) fn keep(&self, owner: &str, key: &str, draw: &[u8]) -> rusqlite::Result<Vec<u8>> {

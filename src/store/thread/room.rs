@@ -12,7 +12,7 @@ use crate::store::{
     outbox,
     quota::{Level, Limits, Measure, WhenFull},
     recover,
-    reserve::{self, Reserve, Space},
+    reserve::{self, Index, Reserve, Space},
     schema,
 };
 use adapter_api::{
@@ -20,7 +20,11 @@ use adapter_api::{
     clock::{self},
 };
 use rusqlite::{Connection, ErrorCode};
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Old rows are looked for so often.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +45,7 @@ const NOTHING_LEFT: u64 = 128 << 10;
 pub(super) struct Room {
     pub(super) limits: Limits,
     pub(super) reserve: Reserve,
+    index: Index,
     dir: PathBuf,
     page: u64,
     /// Bytes of rows in `gone`.
@@ -61,18 +66,28 @@ impl Room {
     pub(super) fn open(options: &Options) -> Result<(Connection, Self), OpenError> {
         let mut reserve = Reserve::new(&options.dir);
         let path = database(&options.dir);
+        let unusable = |source| OpenError::Directory { path: options.dir.clone(), source };
+        if !Index::has_room(&path, &options.dir) && !reserve.give_up() {
+            return Err(OpenError::Full { path: options.dir.clone() });
+        }
         let db = match schema::open(&path) {
             Err(OpenError::Sqlite(error)) if is_full(&error, &options.dir) && reserve.give_up() => {
                 schema::open(&path)
             }
             opened => opened,
         }?;
+        let index = Index::open(&path).map_err(unusable)?;
+        if let Err(error) = index.allocate(&mut reserve) {
+            drop(db);
+            return Err(unusable(error));
+        }
         let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let (letters, bytes) = outbox::dead(&db)?;
         let now = clock::now();
         let mut room = Self {
             limits: options.limits.clone(),
             reserve,
+            index,
             dir: options.dir.clone(),
             page: u64::try_from(page).unwrap_or(4_096),
             leaving: 0,
@@ -98,9 +113,14 @@ impl Room {
         ledger: &Ledger,
     ) -> Result<(Ledger, Vec<i64>), OpenError> {
         *db = Connection::open_in_memory()?;
+        self.index = Index::default();
         recover::salvage(&self.dir, Some(ledger), &mut Rng::new())?;
         self.reserve = Reserve::new(&self.dir);
-        *db = schema::open(&database(&self.dir))?;
+        let path = database(&self.dir);
+        *db = schema::open(&path)?;
+        let unusable = |source| OpenError::Directory { path: self.dir.clone(), source };
+        self.index = Index::open(&path).map_err(unusable)?;
+        self.index.allocate(&mut self.reserve).map_err(unusable)?;
         let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
         let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         Ok((Ledger::load(db)?, rows))
@@ -291,7 +311,7 @@ pub(super) fn bytes(samples: &[Sample]) -> u64 {
     samples.iter().map(|sample| outbox::row_bytes(sample.weight())).sum()
 }
 
-fn is_full(error: &rusqlite::Error, dir: &std::path::Path) -> bool {
+fn is_full(error: &rusqlite::Error, dir: &Path) -> bool {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => true,
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
