@@ -49,22 +49,23 @@ impl Latest {
         Ok(latest)
     }
 
-    /// Takes note of a committed or suppressed sample.
-    pub(super) fn note(&mut self, endpoint: &EndpointKey, sample: &Sample, now: Instant) {
+    /// Takes note of committed or suppressed samples.
+    pub(super) fn note(&mut self, endpoint: &EndpointKey, samples: &[Sample], now: Instant) {
         if !self.values.contains_key(endpoint) {
             self.values.insert(endpoint.clone(), BTreeMap::new());
         }
         let Some(values) = self.values.get_mut(endpoint) else { return };
-        for reading in &sample.readings {
-            let noted = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
-            match values.get_mut(&reading.resource) {
-                Some(last) => *last = noted,
-                None => {
-                    values.insert(reading.resource.clone(), noted);
+        // From the last to the first: most readings are followed by one of the same resource.
+        let mut noted = HashSet::new();
+        for sample in samples.iter().rev() {
+            for reading in sample.readings.iter().rev() {
+                if !noted.insert(&reading.resource) {
+                    continue;
                 }
+                let last = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
+                values.insert(reading.resource.clone(), last);
+                self.changed.insert((endpoint.clone(), reading.resource.clone()));
             }
-            let key = (endpoint.clone(), reading.resource.clone());
-            self.changed.insert(key);
         }
     }
 
