@@ -116,6 +116,10 @@ impl Lanes {
                 lane.claimed.extract_if(.., |row| rows.contains(row)).collect()
             }
         };
+        if lane.claimed.is_empty() {
+            // Of 10,000 lanes few fly at a time; the others keep no room for it.
+            lane.claimed = Vec::new();
+        }
         lane.weigh(taken.len());
         self.queued = self.queued.saturating_sub(count(taken.len()));
         taken

@@ -1,6 +1,6 @@
 //! The daemon that is measured: its configuration, its process, and what it says of itself.
 
-use crate::site::{Site, end, until};
+use crate::site::{PATIENCE, Site, end, until};
 use serde_json::Value;
 use std::{
     env,
@@ -10,7 +10,8 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 /// A configuration in the making.
@@ -120,9 +121,17 @@ impl Gateway {
         });
     }
 
-    /// Waits until nothing is queued.
+    /// Waits until nothing is queued, as long as it gets less.
     pub fn until_drained(&self) {
-        until("the queue is empty", || (self.term("queued") == 0).then_some(()));
+        let (mut least, mut since) = (u64::MAX, Instant::now());
+        while least > 0 {
+            let queued = self.term("queued");
+            if queued < least {
+                (least, since) = (queued, Instant::now());
+            }
+            assert!(since.elapsed() < PATIENCE, "{queued} are queued, and it gets no less");
+            sleep(Duration::from_millis(20));
+        }
     }
 
     /// A term of the ledger.
@@ -163,7 +172,7 @@ impl std::ops::Sub for Usage {
 
 /// Waits for the broker's other clients.
 pub fn settle() {
-    std::thread::sleep(Duration::from_millis(500));
+    sleep(Duration::from_millis(500));
 }
 
 /// What a process has used, from `/proc`.

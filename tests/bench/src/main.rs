@@ -25,6 +25,13 @@ fn main() {
     {
         platform::serve(port.parse().expect("a port"), Path::new(ca));
     }
+    // To look at one case by hand.
+    if let [first, dir, endpoints, samples] = arguments.as_slice()
+        && first == "fill"
+    {
+        let (endpoints, samples) = (endpoints.parse().expect("a number"), samples.parse().expect("a number"));
+        return load::fill(Path::new(dir), endpoints, samples, load::PAD, load::Order::Random);
+    }
     let number = |variable: &str, default: u64| {
         env::var(variable).ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(default)
     };

@@ -64,13 +64,15 @@ pub fn serve(port: u16, ca: &Path) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (client, mut connection) = AsyncClient::new(options("platform", port, ca), 4_096);
+        let mut told = false;
         loop {
             match connection.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     // Only what a daemon asks for: the answers have one level more.
                     client.try_subscribe("kp1/+/+/+/json/+", QoS::AtLeastOnce).expect("room");
                 }
-                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                // Whoever started it listens for the first word only.
+                Ok(Event::Incoming(Packet::SubAck(_))) if !std::mem::replace(&mut told, true) => {
                     println!("ready");
                     std::io::stdout().flush().expect("an output");
                 }
