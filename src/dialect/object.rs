@@ -20,7 +20,7 @@ use adapter_api::{Quality, Reading, Resource, Sample, Stamp, Value};
 use serde::Deserialize;
 pub use stamp::TimestampFormat;
 use stamp::Written;
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// How objects are spelt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -131,7 +131,7 @@ impl<'a> Layout<'a> {
     }
 
     fn members(&self, endpoint: &'a Endpoint, sample: &'a Sample) -> Members<'a> {
-        let mut names = Names(HashMap::with_capacity(sample.readings.len().saturating_add(1)));
+        let mut names = Names(BTreeMap::new());
         let mut members = Vec::with_capacity(sample.readings.len().saturating_add(1));
         // Reserved without a known instant as well: a resource must not change its name with the clock's state.
         let field = names.claim(self.timestamp_field.into());
@@ -189,7 +189,7 @@ fn quality_text(quality: &Quality, timeless: bool) -> Option<String> {
 }
 
 /// The names of an object so far, each with how many `_` its last namesake got.
-struct Names<'a>(HashMap<Cow<'a, str>, usize>);
+struct Names<'a>(BTreeMap<Cow<'a, str>, usize>);
 
 impl<'a> Names<'a> {
     /// `name`, with as many `_` behind it as make it unique: a clash loses nothing.

@@ -2,9 +2,9 @@
 
 use super::item;
 use crate::endpoints::{EndpointKey, Tenant};
-use adapter_api::{EndpointName, Instant, Reading, Resource, Sample, Stamp};
+use adapter_api::{EndpointName, Instant, Reading, Sample, Stamp};
 use rusqlite::{Connection, params};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// A resource's last reading and when it was taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,9 +20,16 @@ pub struct Last {
 /// Last readings by endpoint and resource.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
-    values: HashMap<EndpointKey, BTreeMap<Resource, Last>>,
-    /// Not on disk yet.
-    changed: HashSet<(EndpointKey, Resource)>,
+    /// By resource. Lists no longer than they are filled: a tree's node has room for eleven, and most
+    /// of 10,000 endpoints have few.
+    values: HashMap<EndpointKey, Vec<Noted>>,
+    changed: bool,
+}
+
+#[derive(Debug)]
+struct Noted {
+    last: Last,
+    on_disk: bool,
 }
 
 impl Latest {
@@ -39,32 +46,30 @@ impl Latest {
                 continue;
             };
             let values = latest.values.entry(key).or_default();
-            values.extend(
-                sample
-                    .readings
-                    .into_iter()
-                    .map(|reading| (reading.resource.clone(), Last { at: sample.at, seen: None, reading })),
-            );
+            for reading in sample.readings {
+                let last = Last { at: sample.at, seen: None, reading };
+                put(values, Noted { last, on_disk: true });
+            }
         }
         Ok(latest)
     }
 
-    /// Takes note of a committed or suppressed sample.
-    pub(super) fn note(&mut self, endpoint: &EndpointKey, sample: &Sample, now: Instant) {
+    /// Takes note of committed or suppressed samples.
+    pub(super) fn note(&mut self, endpoint: &EndpointKey, samples: &[Sample], now: Instant) {
         if !self.values.contains_key(endpoint) {
-            self.values.insert(endpoint.clone(), BTreeMap::new());
+            self.values.insert(endpoint.clone(), Vec::new());
         }
         let Some(values) = self.values.get_mut(endpoint) else { return };
-        for reading in &sample.readings {
-            let noted = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
-            match values.get_mut(&reading.resource) {
-                Some(last) => *last = noted,
-                None => {
-                    values.insert(reading.resource.clone(), noted);
+        // From the last to the first: most readings are followed by one of the same resource.
+        let mut noted = HashSet::new();
+        for sample in samples.iter().rev() {
+            for reading in sample.readings.iter().rev() {
+                if noted.insert(&reading.resource) {
+                    let last = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
+                    put(values, Noted { last, on_disk: false });
+                    self.changed = true;
                 }
             }
-            let key = (endpoint.clone(), reading.resource.clone());
-            self.changed.insert(key);
         }
     }
 
@@ -73,39 +78,54 @@ impl Latest {
         self.values
             .iter()
             .filter(|(key, _)| key.name == *endpoint)
-            .flat_map(|(_, v)| v.values().cloned())
+            .flat_map(|(_, values)| values.iter().map(|noted| noted.last.clone()))
             .collect()
     }
 
     /// Whether there is something to write.
     pub(super) fn is_changed(&self) -> bool {
-        !self.changed.is_empty()
+        self.changed
     }
 
     /// Writes changed rows, inside the caller's transaction.
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut upsert = db.prepare_cached("INSERT OR REPLACE INTO latest(tenant, endpoint, resource, stamp, boot, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        for (endpoint, resource) in &self.changed {
-            let Some(Last { at, reading, .. }) = self.values.get(endpoint).and_then(|v| v.get(resource))
-            else {
-                continue;
-            };
-            let sample = Sample { at: *at, readings: vec![reading.clone()] };
-            let (stamp, boot) = super::outbox::columns(*at);
-            upsert.execute(params![
-                endpoint.tenant.as_str(),
-                endpoint.name.as_str(),
-                resource.as_str(),
-                stamp,
-                boot,
-                item::encode(&sample)
-            ])?;
+        for (endpoint, values) in &self.values {
+            for Noted { last: Last { at, reading, .. }, .. } in values.iter().filter(|noted| !noted.on_disk) {
+                let sample = Sample { at: *at, readings: vec![reading.clone()] };
+                let (stamp, boot) = super::outbox::columns(*at);
+                upsert.execute(params![
+                    endpoint.tenant.as_str(),
+                    endpoint.name.as_str(),
+                    reading.resource.as_str(),
+                    stamp,
+                    boot,
+                    item::encode(&sample)
+                ])?;
+            }
         }
         Ok(())
     }
 
     /// After COMMIT: all is on disk.
     pub(super) fn written(&mut self) {
-        self.changed.clear();
+        self.changed = false;
+        self.values.values_mut().flatten().for_each(|noted| noted.on_disk = true);
+    }
+}
+
+/// In the place of its resource's last one.
+fn put(values: &mut Vec<Noted>, noted: Noted) {
+    let resource = &noted.last.reading.resource;
+    match values.binary_search_by(|known| known.last.reading.resource.cmp(resource)) {
+        Ok(at) => {
+            if let Some(known) = values.get_mut(at) {
+                *known = noted;
+            }
+        }
+        Err(at) => {
+            values.reserve_exact(1);
+            values.insert(at, noted);
+        }
     }
 }

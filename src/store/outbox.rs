@@ -4,7 +4,7 @@
 
 use super::{LaneId, RowId, StoredRow, lanes::LaneInfo};
 use adapter_api::{Sample, Stamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 /// The two columns of a stamp.
 pub(super) fn columns(at: Stamp) -> (i64, Option<i64>) {
@@ -30,14 +30,22 @@ pub(super) fn short(reason: &str) -> &str {
 /// The earliest and the latest wall time of some rows, µs since 1970.
 pub(super) type Range = Option<(i64, i64)>;
 
-/// Writes one sample, inside the caller's transaction. Returns its bytes, too.
-pub(super) fn insert(db: &Connection, lane: LaneId, sample: &Sample) -> rusqlite::Result<(RowId, u64)> {
-    let (stamp, boot) = columns(sample.at);
-    let item = super::item::encode(sample);
+/// Writes samples of a lane, inside the caller's transaction. Tells of each row its bytes, too.
+pub(super) fn insert(
+    db: &Connection,
+    lane: LaneId,
+    samples: &[Sample],
+    mut wrote: impl FnMut(RowId, u64),
+) -> rusqlite::Result<()> {
     let mut insert =
         db.prepare_cached("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, ?3, ?4)")?;
-    insert.execute(params![lane.0, stamp, boot, item])?;
-    Ok((RowId(db.last_insert_rowid()), row_bytes(item.len())))
+    for sample in samples {
+        let (stamp, boot) = columns(sample.at);
+        let item = super::item::encode(sample);
+        insert.execute(params![lane.0, stamp, boot, item])?;
+        wrote(RowId(db.last_insert_rowid()), row_bytes(item.len()));
+    }
+    Ok(())
 }
 
 /// A row's wall time; `None` where it has none, or is no more.
@@ -63,12 +71,21 @@ pub(super) fn range(db: &Connection, rows: &[RowId]) -> rusqlite::Result<Range> 
     Ok(range)
 }
 
-/// Reads one row.
-pub(super) fn read(db: &Connection, row: RowId) -> rusqlite::Result<Option<StoredRow>> {
-    let mut select = db.prepare_cached("SELECT stamp, boot, item FROM outbox WHERE id = ?1")?;
-    select
-        .query_row([row.0], |r| Ok(StoredRow { id: row, stamp: r.get(0)?, boot: r.get(1)?, item: r.get(2)? }))
-        .optional()
+/// Reads rows one by one.
+pub(super) struct Reader<'a>(CachedStatement<'a>);
+
+impl<'a> Reader<'a> {
+    /// Prepared once for all of them.
+    pub(super) fn new(db: &'a Connection) -> rusqlite::Result<Self> {
+        db.prepare_cached("SELECT stamp, boot, item FROM outbox WHERE id = ?1").map(Self)
+    }
+
+    /// Reads one row.
+    pub(super) fn read(&mut self, row: RowId) -> rusqlite::Result<Option<StoredRow>> {
+        let stored =
+            |r: &Row<'_>| Ok(StoredRow { id: row, stamp: r.get(0)?, boot: r.get(1)?, item: r.get(2)? });
+        self.0.query_row([row.0], stored).optional()
+    }
 }
 
 /// Deletes rows in id order (cheap in that order only: 2.4 against 40 bytes written per stored byte

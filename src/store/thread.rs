@@ -88,6 +88,8 @@ pub(super) struct Thread {
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
+    /// A transaction for reading is open.
+    reading: bool,
     /// The database is damaged.
     damaged: bool,
     stop: Option<oneshot::Sender<()>>,
@@ -195,6 +197,7 @@ impl Thread {
             suspension: Suspension::new(full),
             inflow: Inflow::new(clock::now()),
             fault: None,
+            reading: false,
             damaged: false,
             stop: None,
         })
@@ -226,8 +229,15 @@ impl Thread {
     /// Takes commands and submissions, the units in turn. Returns whether a full group left some waiting.
     fn gather(&mut self) -> bool {
         while let Ok(command) = self.commands.try_recv() {
+            // All reads of a turn under one lock of the file: it costs more than the reading.
+            match command {
+                Command::Next { .. } => self.begin_reading(),
+                Command::Landed(_) | Command::Release { .. } => {}
+                _ => self.end_reading(),
+            }
             self.obey(command);
         }
+        self.end_reading();
         // Of what is taken, some may be refused at once: that must not hold up the others' commit.
         let (mut taken, mut idle) = (0, 0);
         while self.group.len() < GROUP && taken < GROUP && idle < self.units.len() {
@@ -341,13 +351,36 @@ impl Thread {
         }
     }
 
+    fn begin_reading(&mut self) {
+        if !self.reading {
+            // Without it each row is read under a lock of its own.
+            self.reading = self.db.prepare_cached("BEGIN").and_then(|mut begin| begin.execute([])).is_ok();
+        }
+    }
+
+    fn end_reading(&mut self) {
+        if std::mem::take(&mut self.reading)
+            && let Err(error) = self.db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]))
+        {
+            // What was read is read; SQLite may have ended it by itself.
+            tracing::debug!(%error, "the end of reading");
+            let _already = self.db.execute_batch("ROLLBACK");
+        }
+    }
+
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
         let mut timeless = false;
+        let mut reader = outbox::Reader::new(&self.db);
         while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
             let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
-            match outbox::read(&self.db, id) {
+            let read = match &mut reader {
+                Ok(reader) => reader.read(id),
+                // Asked once more, for the error.
+                Err(_) => outbox::Reader::new(&self.db).and_then(|mut reader| reader.read(id)),
+            };
+            match read {
                 Ok(Some(mut row)) if super::item::is_readable(&row.item) => {
                     match self.boots.moment(row.stamp, row.boot) {
                         Moment::At(us) => (row.stamp, row.boot) = (us, None),

@@ -102,6 +102,8 @@ pub(crate) struct Connection<T> {
     marks: VecDeque<(u64, Mark<T>)>,
     /// QoS 1 publishes by packet id: tag and its place in the order of sending.
     publishes: BTreeMap<u16, (T, u64)>,
+    /// Their packet ids in that order, those that are answered already among them.
+    order: VecDeque<(u64, u16)>,
     subscribes: BTreeMap<u16, (u64, Option<Instant>)>,
     last_id: u16,
     sent: u64,
@@ -145,6 +147,7 @@ impl<T: Copy> Connection<T> {
             written: 0,
             marks: VecDeque::new(),
             publishes: BTreeMap::new(),
+            order: VecDeque::new(),
             subscribes: BTreeMap::new(),
             last_id: 0,
             sent: 0,
@@ -177,6 +180,7 @@ impl<T: Copy> Connection<T> {
                 publish.pkid = id;
                 self.sent += 1;
                 self.publishes.insert(id, (tag, self.sent));
+                self.order.push_back((self.sent, id));
                 Mark::Progress
             }
         };
@@ -361,9 +365,13 @@ impl<T: Copy> Connection<T> {
     fn handle_puback(&mut self, ack: &PubAck) {
         // An id that is not ours confirms nothing.
         let Some((tag, order)) = self.publishes.remove(&ack.pkid) else { return };
-        let oldest = self.publishes.values().map(|(_, order)| *order).min();
-        self.overtook = match oldest {
-            Some(oldest) if oldest < order => self.overtook + 1,
+        while let Some((sent, id)) = self.order.front()
+            && self.publishes.get(id).is_none_or(|(_, order)| order != sent)
+        {
+            self.order.pop_front();
+        }
+        self.overtook = match self.order.front() {
+            Some((oldest, _)) if *oldest < order => self.overtook + 1,
             _ => 0,
         };
         self.events.push_back(Event::Acked(tag));

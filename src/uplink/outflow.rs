@@ -444,7 +444,11 @@ impl Outflow {
         });
         self.window.sent(size);
         // To the end of the line: lanes fly in turn.
-        self.unsent.retain(|waiting| *waiting != flight);
+        if self.unsent.front() == Some(&flight) {
+            self.unsent.pop_front();
+        } else {
+            self.unsent.retain(|waiting| *waiting != flight);
+        }
         self.line_up(flight);
         Some(id)
     }

@@ -182,8 +182,11 @@ pub async fn timeout<F: Future>(length: Duration, future: F) -> Result<F::Output
 impl Bell {
     /// Wakes the waiting thread, now or at its next wait.
     pub fn ring(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.1.notify_one();
+        let rung = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), true);
+        // Whoever waits was woken by the first ring, and each more would be a system call.
+        if !rung {
+            self.1.notify_one();
+        }
     }
 
     /// Blocks this thread until the bell rings or `until` has passed.

@@ -107,7 +107,7 @@ impl Thread {
                 else {
                     continue;
                 };
-                samples.iter().for_each(|sample| self.latest.note(&key, sample, now));
+                self.latest.note(&key, samples, now);
             }
         }
         for (submission, result) in group.into_iter().zip(written.results) {
@@ -127,7 +127,7 @@ impl Thread {
         now: Instant,
     ) -> rusqlite::Result<Written> {
         let mut written = Written { room, ..Written::default() };
-        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for ((tenant, reason), samples) in &self.uncounted {
             self.ledger.add(tenant, Class::Telemetry, Term::Offered, "", *samples);
             self.ledger.add(tenant, Class::Telemetry, Term::Refused, reason, *samples);
@@ -149,7 +149,7 @@ impl Thread {
         if !group.is_empty() {
             failpoint::pass(Point::BeforeCommit);
         }
-        self.db.execute_batch("COMMIT")?;
+        self.db.prepare_cached("COMMIT")?.execute([])?;
         Ok(written)
     }
 
@@ -231,11 +231,7 @@ impl Thread {
                 id
             }
         };
-        for sample in samples {
-            let (row, bytes) = outbox::insert(&self.db, lane, sample)?;
-            written.rows.push((lane, row, bytes));
-        }
-        Ok(())
+        outbox::insert(&self.db, lane, samples, |row, bytes| written.rows.push((lane, row, bytes)))
     }
 
     /// Deletes landed and dropped rows and buries dead ones (I2), counting what really changed.
