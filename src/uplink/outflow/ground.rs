@@ -172,4 +172,11 @@ impl Outflow {
         }
         self.queue_all(endpoint);
     }
+
+    /// Whether the platform refuses most of what flew lately, this endpoint left aside.
+    pub(super) fn are_others_refused(&self, now: Instant, endpoint: &EndpointKey) -> bool {
+        let lanes = &self.lanes;
+        let of = |lane| lanes.get(&lane).map(|lane| &lane.info.endpoint).filter(|other| *other != endpoint);
+        self.parking.are_most_parked(now, of)
+    }
 }

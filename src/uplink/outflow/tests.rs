@@ -1,7 +1,7 @@
 //! Rules that are best shown small. What holds in every order of things is shown by the simulation.
 
 use super::*;
-use crate::{endpoints::Tenant, store::Class};
+use crate::{dialect::Refusal, endpoints::Tenant, store::Class};
 use adapter_api::{EndpointName, Source, Stamp};
 
 const ONE: Size = Size { publishes: 1, bytes: 100 };
