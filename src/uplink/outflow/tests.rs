@@ -157,6 +157,54 @@ fn three_refused_single_rows_park_the_endpoint() {
 }
 
 #[test]
+fn a_run_of_bad_rows_is_given_up_one_row_a_probe() {
+    let mut bench = bench(true, &[(1, "a"), (2, "b")]);
+    let run = [3, 4, 5, 6, 7];
+    bench.commit(1, "a", 0..20);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, [3, 4], "then it is parked");
+    for given_up in 5..=7 {
+        assert!(bench.launch().is_empty(), "not before its probe");
+        // The shortest interval: a row each minute, not each hour.
+        bench.wait(MINUTE);
+        bench.refuse(&run);
+        assert_eq!(bench.buried, (3..=given_up).collect::<Vec<_>>());
+        assert_eq!(bench.outflow.parked().count(), 1);
+    }
+    bench.wait(MINUTE);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, run);
+    assert_eq!(bench.landed, (0..20).filter(|row| !run.contains(row)).collect::<Vec<_>>(), "in order");
+    assert_eq!(bench.outflow.parked().count(), 0);
+}
+
+#[test]
+fn a_run_of_bad_rows_is_given_up_an_hour_apart_where_others_are_refused_too() {
+    let mut bench = bench(true, &[(1, "a"), (2, "b"), (3, "c")]);
+    let run = [0, 1, 2, 3, 4];
+    bench.commit(1, "a", 0..20);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, [0, 1]);
+    bench.commit(2, "b", [100]);
+    bench.commit(3, "c", [101]);
+    let mut probes = 0;
+    while bench.buried.len() < 4 {
+        for (part, rows) in bench.launch() {
+            probes += usize::from(rows[0] < 100);
+            let (refusal, code) =
+                if rows[0] < 100 { (Refusal::Item, "400 no") } else { (Refusal::Endpoint, "404 no") };
+            bench.outflow.handle_refused(bench.now, part, &refusal, code);
+        }
+        bench.store();
+        // Each probe once, whatever its interval has grown to.
+        bench.wait(60 * MINUTE);
+        assert!(probes < 20, "the endpoint would be mute for ever (I4)");
+    }
+    // 1, 2, 4, 8, 16 and 32 minutes after it was parked, and then each hour: two rows.
+    assert_eq!((bench.buried, probes), (vec![0, 1, 2, 3], 7));
+}
+
+#[test]
 fn bad_heads_of_three_lanes_park_nothing() {
     let mut bench = bench(true, &[(1, "a"), (2, "a"), (3, "a")]);
     (1..=3).for_each(|lane| bench.commit(lane, "a", [10 * lane, 10 * lane + 1]));
