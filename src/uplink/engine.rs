@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Rng},
-    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
+    dialect::{Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
     endpoints::{Directory, EndpointKey},
     fault::Code,
     mutant::{self, Mutant},
@@ -391,7 +391,7 @@ impl Engine {
         let bytes = encoded.frames.iter().map(|frame| frame.path.expose().len() + frame.body.len()).sum();
         let size = Size { publishes: encoded.frames.len(), bytes };
         let Some(part) = self.outflow.launch(now, flight, encoded.taken, size) else { return };
-        if let Confirm::Reply(correlation) = encoded.confirm {
+        if let Some(correlation) = encoded.reply {
             if self.requests.len() >= REQUESTS {
                 let outflow = &self.outflow;
                 self.requests.retain(|_, (_, part)| outflow.is_flying(*part));
