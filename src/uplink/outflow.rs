@@ -290,8 +290,7 @@ impl Outflow {
 
     /// More than half of the lanes that flew in the last minute are parked.
     pub fn is_degraded(&mut self, now: Instant) -> bool {
-        let lanes = &self.lanes;
-        self.parking.is_degraded(now, |lane| lanes.get(&lane).map(|lane| &lane.info.endpoint))
+        self.parking.is_degraded(now)
     }
 
     /// Whether a part is still in the air.

@@ -71,7 +71,7 @@ impl Outflow {
         if self.parking.is_parked(&info.endpoint) {
             lane.limit = 1;
         }
-        self.parking.flew(now, id);
+        self.parking.flew(now, &info.endpoint, id);
         let proofs = unreadable.len();
         self.flights.insert(
             flight,

@@ -50,7 +50,7 @@ impl Outflow {
         found.singles = found.singles.saturating_add(1);
         let (singles, endpoint) = (found.singles, found.info.endpoint.clone());
         let probing = self.parking.is_parked(&endpoint) && singles > SINGLES;
-        let alone = probing && !self.are_others_refused(now, &endpoint);
+        let alone = probing && !self.parking.are_others_parked(now, &endpoint);
         if alone || probing && self.parking.is_given_up(&endpoint) {
             // A probe that met the next bad row. One row each probe, at the shortest interval: a run of
             // bad rows must not mute the endpoint for ever (I4). Where others are refused as well, the
@@ -171,12 +171,5 @@ impl Outflow {
             }
         }
         self.queue_all(endpoint);
-    }
-
-    /// Whether the platform refuses most of what flew lately, this endpoint left aside.
-    pub(super) fn are_others_refused(&self, now: Instant, endpoint: &EndpointKey) -> bool {
-        let lanes = &self.lanes;
-        let of = |lane| lanes.get(&lane).map(|lane| &lane.info.endpoint).filter(|other| *other != endpoint);
-        self.parking.are_most_parked(now, of)
     }
 }
