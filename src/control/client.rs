@@ -95,6 +95,9 @@ pub fn status_text(answer: &Value) -> String {
     let fault = at(uplink, "fault");
     let error = if fault.is_null() { text(uplink, "last_error") } else { String::new() };
     line(&mut out, "uplink", &join(&[text(uplink, "state"), text(uplink, "address"), error]));
+    if let Some(used_up) = at(at(uplink, "budget"), "used_up").as_str() {
+        line(&mut out, "  paused", &shown(used_up).to_string());
+    }
     for fault in std::iter::once(fault).chain(list(uplink, "faults")).filter(|fault| !fault.is_null()) {
         fault_lines(&mut out, fault);
     }
@@ -147,6 +150,9 @@ pub fn queue_text(answer: &Value) -> String {
     }
     let _infallible =
         writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));
+    if !at(answer, "paused").is_null() {
+        let _infallible = writeln!(out, "{}", text(answer, "paused"));
+    }
     out
 }
 

@@ -6,6 +6,7 @@
 //! | `from_store` | lanes with rows, rows, proofs taken: flights begin and end |
 //! | `from_link` | connections, confirmations, refusals: parts land, are buried or come back |
 //! | `turns` | whose turn it is for rows and for the window; timers |
+//! | `replay` | live rows and backlog: which lanes have fallen behind, their order, their share |
 //! | `ground` | what keeps a lane on the ground: backoff, parking, another lane's probe |
 //!
 //! One flight per lane, made of parts of one encoding each (I3). A part's rows leave the books by the
@@ -18,11 +19,13 @@
 mod from_link;
 mod from_store;
 mod ground;
+mod replay;
 #[cfg(test)]
 mod tests;
 mod turns;
 
 use super::{
+    pacing::{Bucket, Limits, Pacing, Replay},
     parking::Parking,
     window::{Size, Window},
 };
@@ -86,6 +89,8 @@ pub enum Wish {
         max_rows: usize,
         /// About so many bytes, at least one row.
         max_bytes: usize,
+        /// If the oldest row is older, the lane becomes a backlog instead.
+        live_age: Option<Duration>,
     },
     /// These are delivered.
     Land(Landed),
@@ -113,6 +118,10 @@ pub struct Pace {
     pub batch: usize,
     /// A confirmation can refuse: one part of a lane at a time.
     pub replies: bool,
+    /// What goes first after an outage.
+    pub replay: Replay,
+    /// What the operator allows.
+    pub limits: Limits,
 }
 
 /// What a lane that another session carries is doing.
@@ -131,17 +140,30 @@ const READ: usize = 64 << 10;
 /// Parts of one lane in the air at once where nothing can refuse.
 const PIPELINE: usize = 64;
 
+/// Control, live rows, backlog.
+const QUEUES: usize = 3;
+
 /// All lanes of a session.
 #[derive(Debug)]
 pub struct Outflow {
     pace: Pace,
     rng: Rng,
     lanes: BTreeMap<LaneId, Lane>,
-    ready: [VecDeque<LaneId>; 2],
+    /// Lanes that may fly, in turn; of each queue (`Outflow::queue_of`), as the next two are.
+    ready: [VecDeque<LaneId>; QUEUES],
+    /// Lanes the store was asked for rows of.
+    asked: [usize; QUEUES],
     /// Flights of which a part may be launched as soon as the window has room, each once, in turn.
-    unsent: VecDeque<FlightId>,
+    unsent: [VecDeque<FlightId>; QUEUES],
     flights: BTreeMap<FlightId, Flight>,
-    asked: usize,
+    /// Of the air, what is backlog.
+    backlog_air: Size,
+    /// Live rows flew lately: until then backlog has its share only.
+    live_until: Option<Instant>,
+    backlog_rate: Option<Bucket>,
+    pacing: Pacing,
+    /// A part may go then that a limit holds back.
+    paced_until: Option<Instant>,
     endpoints: BTreeMap<EndpointKey, Ways>,
     parking: Parking,
     timers: BTreeSet<(Instant, Timer)>,
@@ -265,13 +287,18 @@ impl Outflow {
     pub fn new(pace: Pace, rng: Rng) -> Self {
         Self {
             parking: Parking::new(pace.probe),
+            backlog_rate: pace.replay.max_rate.map(Bucket::new),
+            pacing: Pacing::new(&pace.limits),
             pace,
             rng,
             lanes: BTreeMap::new(),
-            ready: [VecDeque::new(), VecDeque::new()],
-            unsent: VecDeque::new(),
+            ready: [const { VecDeque::new() }; QUEUES],
+            asked: [0; QUEUES],
+            unsent: [const { VecDeque::new() }; QUEUES],
             flights: BTreeMap::new(),
-            asked: 0,
+            backlog_air: Size::default(),
+            live_until: None,
+            paced_until: None,
             endpoints: BTreeMap::new(),
             timers: BTreeSet::new(),
             window: Window::new(),
@@ -319,7 +346,9 @@ impl Outflow {
     /// Flights and questions under way, and timers.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.flights.len() + self.asked + self.unsent.len(), self.timers.len())
+        let held: usize =
+            self.asked.iter().sum::<usize>() + self.unsent.iter().map(VecDeque::len).sum::<usize>();
+        (self.flights.len() + held, self.timers.len())
     }
 
     /// Lanes that are doing something, and what: for `queue`.
@@ -328,6 +357,7 @@ impl Outflow {
             None => NOT_MINE,
             Some(lane) if self.parking.is_parked(&lane.info.endpoint) => "parked",
             Some(lane) => match lane.phase {
+                Phase::Idle if lane.more && !self.is_turn(lane) => "waits for an earlier lane",
                 Phase::Idle => "idle",
                 Phase::Ready | Phase::Asked => "ready",
                 Phase::Flying(_) => "flying",

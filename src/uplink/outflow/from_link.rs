@@ -1,6 +1,6 @@
 //! What comes from the link: connections, confirmations, refusals, and filters that were refused. Sans-IO.
 
-use super::{Buried, FlightId, LATE, Landed, Outflow, Part, PartId, Phase, Timer, Window, Wish};
+use super::{Buried, FlightId, LATE, Landed, Outflow, Part, PartId, Phase, Size, Timer, Window, Wish};
 use crate::{
     dialect::Refusal,
     endpoints::EndpointKey,
@@ -15,6 +15,7 @@ impl Outflow {
     pub fn handle_connected(&mut self) {
         self.connected = true;
         self.window = Window::new();
+        (self.backlog_air, self.live_until) = (Size::default(), None);
     }
 
     /// The replies of this endpoint can reach us now.
@@ -45,6 +46,7 @@ impl Outflow {
         let flying: Vec<FlightId> = self.flights.keys().copied().collect();
         flying.into_iter().for_each(|flight| self.give_back(now, flight));
         self.window = Window::new();
+        self.backlog_air = Size::default();
     }
 
     /// A part's request has reached the broker; from now on its reply can be missed.
@@ -73,7 +75,7 @@ impl Outflow {
         flying.proofs += 1;
         let lane_id = flying.lane;
         self.end_deadline(&landed);
-        self.window.lost(now, landed.held);
+        self.out_of_the_air(now, lane_id, landed.held);
         self.window.carried(now, landed.sent, landed.size);
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return true };
         lane.backoff.reset();
@@ -97,9 +99,10 @@ impl Outflow {
         let Some(at) = flying.parts.iter().position(|p| p.id == part) else { return false };
         let Some(refused) = flying.parts.get_mut(at) else { return false };
         let (lane_id, rows) = (flying.lane, refused.rows.len());
+        let (held, sent, size) = (std::mem::take(&mut refused.held), refused.sent, refused.size);
         // The link carried it and its answer: as good as a confirmation for the window.
-        self.window.lost(now, std::mem::take(&mut refused.held));
-        self.window.carried(now, refused.sent, refused.size);
+        self.out_of_the_air(now, lane_id, held);
+        self.window.carried(now, sent, size);
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
             lane.misses = 0;
         }
@@ -169,7 +172,7 @@ impl Outflow {
             Some(flight) => flight.unsent.drain(..).map(|row| row.id).collect(),
             None => Vec::new(),
         };
-        self.unsent.retain(|waiting| *waiting != part.flight);
+        self.out_of_line(part.flight);
         if !unsent.is_empty() {
             self.wishes.push_back(Wish::Release { lane: lane_id, rows: unsent });
             if let Some(lane) = self.lanes.get_mut(&lane_id) {

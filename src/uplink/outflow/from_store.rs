@@ -39,7 +39,7 @@ impl Outflow {
         unreadable: Vec<(RowId, String)>,
         more: bool,
     ) {
-        self.asked = self.asked.saturating_sub(1);
+        self.answered(id);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.more = more;
         let asked = lane.phase == Phase::Asked;
@@ -83,6 +83,47 @@ impl Outflow {
         }
     }
 
+    /// In place of rows: this lane has fallen behind, and is a backlog from now on.
+    pub fn handle_behind(&mut self, info: &LaneInfo) {
+        self.answered(info.id);
+        let Some(lane) = self.lanes.get_mut(&info.id) else { return };
+        lane.info.class = info.class;
+        if lane.phase == Phase::Asked {
+            lane.phase = Phase::Idle;
+            lane.more = true;
+        }
+        self.queue(info.id);
+        self.pass_probe_on(info.id);
+    }
+
+    /// A backlog lane is drained and no more: those after it may fly.
+    pub fn handle_drained(&mut self, id: LaneId) {
+        self.answered(id);
+        // One that flies all the same ends its flight first; then it is idle and in nobody's way.
+        if self.lanes.get(&id).is_none_or(|lane| matches!(lane.phase, Phase::Flying(_))) {
+            return;
+        }
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        let endpoint = lane.info.endpoint;
+        let probing = self.parking.is_probing(&endpoint, id);
+        if let Some(ways) = self.endpoints.get_mut(&endpoint) {
+            ways.lanes.retain(|lane| *lane != id);
+        }
+        if probing {
+            self.probe(&endpoint);
+        }
+        self.queue_all(&endpoint);
+    }
+
+    /// A question to the store is answered.
+    fn answered(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get(&id).filter(|lane| lane.phase == Phase::Asked) else { return };
+        let queue = self.queue_of(lane);
+        if let Some(asked) = self.asked.get_mut(queue) {
+            *asked = asked.saturating_sub(1);
+        }
+    }
+
     /// The store has taken one proof of this flight: its rows cannot be handed out again.
     pub fn handle_taken(&mut self, flight: FlightId) {
         if let Some(flying) = self.flights.get_mut(&flight) {
@@ -111,6 +152,7 @@ impl Outflow {
         }
         self.queue(lane_id);
         self.pass_probe_on(lane_id);
+        self.let_next_fly(lane_id);
     }
 
     /// Takes a flight out of the air: its rows come back, in order.
@@ -124,10 +166,10 @@ impl Outflow {
             .flat_map(|part| part.rows.iter().copied())
             .chain(unsent.iter().map(|row| row.id))
             .collect();
-        self.unsent.retain(|flight| *flight != id);
+        self.out_of_line(id);
         for part in &parts {
             self.end_deadline(part);
-            self.window.lost(now, part.held);
+            self.out_of_the_air(now, lane_id, part.held);
         }
         if !rows.is_empty() {
             self.wishes.push_back(Wish::Release { lane: lane_id, rows });

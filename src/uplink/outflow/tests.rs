@@ -1,5 +1,7 @@
 //! Rules that are best shown small. What holds in every order of things is shown by the simulation.
 
+mod replay;
+
 use super::*;
 use crate::{dialect::Refusal, endpoints::Tenant, store::Class};
 use adapter_api::{EndpointName, Source, Stamp};
@@ -15,6 +17,8 @@ struct Bench {
     landed: Vec<i64>,
     buried: Vec<i64>,
     untaken: Vec<FlightId>,
+    /// Lanes that have fallen behind when they are next asked for.
+    behind: Vec<i64>,
 }
 
 fn key(endpoint: &str) -> EndpointKey {
@@ -22,13 +26,22 @@ fn key(endpoint: &str) -> EndpointKey {
 }
 
 fn bench(replies: bool, lanes: &[(i64, &str)]) -> Bench {
-    let pace = Pace {
+    bench_with(pace(replies), lanes)
+}
+
+fn pace(replies: bool) -> Pace {
+    Pace {
         confirm_timeout: Duration::from_secs(30),
         retry: (Duration::from_secs(5), Duration::from_secs(600)),
         probe: (Duration::from_secs(60), Duration::from_secs(3_600)),
         batch: 100,
         replies,
-    };
+        replay: Replay::default(),
+        limits: Limits::default(),
+    }
+}
+
+fn bench_with(pace: Pace, lanes: &[(i64, &str)]) -> Bench {
     let outflow = Outflow::new(pace, Rng::with_seed(1));
     let mut bench = Bench {
         outflow,
@@ -37,6 +50,7 @@ fn bench(replies: bool, lanes: &[(i64, &str)]) -> Bench {
         landed: Vec::new(),
         buried: Vec::new(),
         untaken: Vec::new(),
+        behind: Vec::new(),
     };
     bench.outflow.handle_connected();
     for (lane, endpoint) in lanes {
@@ -61,6 +75,12 @@ impl Bench {
     fn store(&mut self) {
         while let Some(wish) = self.outflow.poll_wish(self.now) {
             match wish {
+                Wish::Next { lane, live_age: Some(_), .. } if self.behind.contains(&lane.0) => {
+                    self.behind.retain(|behind| *behind != lane.0);
+                    let known = &self.outflow.lanes[&lane].info;
+                    let info = LaneInfo { class: Class::Backlog, ..known.clone() };
+                    self.outflow.handle_behind(&info);
+                }
                 Wish::Next { lane, max_rows, .. } => {
                     let waiting = self.waiting.get_mut(&lane).unwrap();
                     let sample =
