@@ -24,12 +24,16 @@ pub(crate) enum Mutant {
     RefusalBuriesTheBatch,
     /// A reply's deadline starts when the request is handed to the link.
     DeadlineFromSubmission,
+    /// An endpoint's backlog lanes fly beside each other.
+    BacklogAtOnce,
+    /// With all its lanes in use, an endpoint's live rows go into its oldest backlog.
+    LiveIntoTheOldest,
 }
 
 #[cfg(test)]
 impl Mutant {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::FlightsKeptOverDisconnect,
         Self::TwoFlightsInALane,
         Self::NoWindow,
@@ -39,6 +43,8 @@ impl Mutant {
         Self::DropIgnoresFlights,
         Self::RefusalBuriesTheBatch,
         Self::DeadlineFromSubmission,
+        Self::BacklogAtOnce,
+        Self::LiveIntoTheOldest,
     ];
 }
 

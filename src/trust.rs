@@ -7,9 +7,11 @@
 //! Not here: `adjtimex`. timedated answers by it, may ask it where the hardened unit may not, and a
 //! machine without systemd has `trust = "always"`.
 
+mod day;
 pub mod watch;
 
 use adapter_api::Instant;
+pub use day::{Day, midnight_after, today};
 use serde::Deserialize;
 use std::{collections::VecDeque, time::Duration};
 

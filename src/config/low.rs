@@ -8,6 +8,7 @@ use crate::{
     dialect::{kaa::KaaConfig, plain::PlainConfig},
     shape::DeviceTime,
     trust::Choice,
+    uplink::pacing::Order,
 };
 use adapter_api::{EndpointName, Resource, Span};
 use serde::Deserialize;
@@ -80,6 +81,8 @@ pub(super) struct Uplink {
     pub(super) max_payload: u64,
     pub(super) insecure: bool,
     pub(super) tls: Tls,
+    pub(super) replay: Replay,
+    pub(super) limits: Limits,
     pub(super) kaa: Option<KaaConfig>,
     pub(super) plain: Option<PlainConfig>,
 }
@@ -93,6 +96,25 @@ pub(super) struct Tls {
     pub(super) key_file: Option<PathBuf>,
     pub(super) server_name: Option<String>,
     pub(super) alpn: Vec<String>,
+}
+
+/// `[uplink.replay]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Replay {
+    pub(super) order: Order,
+    pub(super) live_age: Span,
+    pub(super) share: u64,
+    pub(super) max_rate: Option<u64>,
+}
+
+/// `[uplink.limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) max_messages_per_s: Option<u64>,
+    pub(super) max_bytes_per_s: Option<u64>,
+    pub(super) daily_bytes: Option<u64>,
 }
 
 /// `[endpoints.NAME]` without the table of its adapter kind.
@@ -150,9 +172,17 @@ impl Default for Uplink {
             max_payload: 65_536,
             insecure: false,
             tls: Tls::default(),
+            replay: Replay::default(),
+            limits: Limits::default(),
             kaa: None,
             plain: None,
         }
+    }
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { order: Order::InOrder, live_age: Span::from_secs(60), share: 50, max_rate: None }
     }
 }
 

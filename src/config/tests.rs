@@ -4,6 +4,7 @@
 //! With `TIDEGATE_BLESS=1` they are written anew, to be read before they are committed.
 
 use super::*;
+use crate::uplink::pacing::{Limits, Order, Replay};
 use proptest::prelude::*;
 use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::PermissionsExt};
 
@@ -90,13 +91,15 @@ fn the_example_is_taken_as_it_is() {
 }
 
 /// Tables of the example whose keys serde is asked for.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "gateway",
     "clock",
     "store",
     "quota",
     "uplink",
     "uplink.tls",
+    "uplink.replay",
+    "uplink.limits",
     "uplink.kaa",
     "uplink.plain",
     "adapters.modbus.boiler-room",
@@ -190,6 +193,30 @@ fn relative_paths_are_those_of_the_files_directory() {
     assert_eq!(uplink.retry, Duration::from_secs(5)..=Duration::from_secs(600));
     let shown = format!("{config:?}");
     assert!(!shown.contains("pass word") && !shown.contains("abc"), "{shown}");
+}
+
+#[test]
+fn replay_and_limits_are_what_the_file_says() {
+    let uplink = |text: &str| {
+        let (config, warnings) = Config::parse(text, "F", &data()).unwrap();
+        assert_eq!(warnings, []);
+        let Uplink::Mqtt(uplink) = config.uplink else { panic!("no uplink") };
+        (uplink.replay, uplink.limits)
+    };
+    assert_eq!(uplink(EXAMPLE), (Replay::default(), Limits::default()));
+    let text = EXAMPLE
+        .replace("order = \"in-order\"", "order = \"live-first\"")
+        .replace("live_age = \"60s\"", "live_age = \"5s\"")
+        .replace("share = 50", "share = 20")
+        .replace("# max_rate =", "max_rate =")
+        .replace("# max_messages", "max_messages")
+        .replace("# max_bytes_per_s =", "max_bytes_per_s =")
+        .replace("# daily_bytes =", "daily_bytes =");
+    let live_age = Duration::from_secs(5);
+    let replay = Replay { order: Order::LiveFirst, live_age, share: 20, max_rate: Some(500) };
+    let limits =
+        Limits { messages_per_s: Some(50), bytes_per_s: Some(20_000), daily_bytes: Some(20_000_000) };
+    assert_eq!(uplink(&text), (replay, limits));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use super::{
     secret::Secret,
     suggest,
 };
-use crate::dialect::{Dialect, kaa::Kaa, plain::Plain};
+use crate::{
+    dialect::{Dialect, kaa::Kaa, plain::Plain},
+    uplink::pacing::{Limits, Order, Replay},
+};
 use adapter_api::Span;
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -39,6 +42,10 @@ pub struct UplinkConfig {
     pub probe: RangeInclusive<Duration>,
     /// Of one frame's body, in bytes.
     pub max_payload: usize,
+    /// What goes first after an outage.
+    pub replay: Replay,
+    /// What may be sent in a second and in a day.
+    pub limits: Limits,
     /// For addresses with TLS.
     pub tls: TlsConfig,
     /// The platform's language.
@@ -98,6 +105,8 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Uplink, base: Base<'_>) -> 
     let retry = spans(notes, &at, ("retry_min", low.retry_min), ("retry_max", low.retry_max));
     let probe = spans(notes, &at, ("probe_min", low.probe_min), ("probe_max", low.probe_max));
     let max_payload = range(notes, &at.key("max_payload"), low.max_payload, 256..=1_048_576);
+    let replay = replay(notes, &at.key("replay"), &low.replay);
+    let limits = limits(notes, &at.key("limits"), &low.limits);
     let dialect = match kind {
         "kaa" => low.kaa.map(|config| Dialect::Kaa(Kaa { config })),
         _ => low.plain.map(|config| Dialect::Plain(Plain { config })),
@@ -120,6 +129,8 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Uplink, base: Base<'_>) -> 
         retry,
         probe,
         max_payload,
+        replay,
+        limits,
         tls,
         dialect,
     })))
@@ -176,6 +187,40 @@ fn spans(
         notes.error(&at.key(key), format!("{min_key} is longer than {max_key}"));
     }
     low..=high
+}
+
+const LIVE: [Span; 2] = [Span::from_secs(1), Span::from_secs(86_400)];
+/// Samples, publishes or bytes in a second.
+const RATE: RangeInclusive<u64> = 1..=1_000_000_000;
+
+fn replay(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Replay) -> Replay {
+    let live_age = span(notes, &at.key("live_age"), low.live_age, LIVE);
+    let share = range(notes, &at.key("share"), low.share, 1..=100);
+    let max_rate = rate(notes, &at.key("max_rate"), low.max_rate);
+    if low.order == Order::InOrder {
+        let hint = "write order = \"live-first\", or remove the key";
+        for key in ["live_age", "share", "max_rate"].map(|key| at.key(key)) {
+            if notes.has(&key) && !notes.has(&at.key("order")) {
+                notes.warn(&key, "not used with replay.order = \"in-order\"", hint);
+            }
+        }
+    }
+    Replay { order: low.order, live_age, share, max_rate }
+}
+
+fn limits(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Limits) -> Limits {
+    if let Some(daily) = low.daily_bytes {
+        range(notes, &at.key("daily_bytes"), daily, 65_536..=1_000_000_000_000_000);
+    }
+    Limits {
+        messages_per_s: rate(notes, &at.key("max_messages_per_s"), low.max_messages_per_s),
+        bytes_per_s: rate(notes, &at.key("max_bytes_per_s"), low.max_bytes_per_s),
+        daily_bytes: low.daily_bytes,
+    }
+}
+
+fn rate(notes: &mut Notes<'_>, key: &KeyPath, rate: Option<u64>) -> Option<u32> {
+    rate.map(|rate| u32::try_from(range(notes, key, rate, RATE)).unwrap_or(u32::MAX))
 }
 
 fn check_client_id(notes: &mut Notes<'_>, key: &KeyPath, id: Option<&str>) {

@@ -110,6 +110,9 @@ pub fn status_text(answer: &Value) -> String {
     let fault = at(uplink, "fault");
     let error = if fault.is_null() { text(uplink, "last_error") } else { String::new() };
     line(&mut out, "uplink", &join(&[text(uplink, "state"), text(uplink, "address"), error]));
+    if let Some(used_up) = at(at(uplink, "budget"), "used_up").as_str() {
+        line(&mut out, "  paused", &shown(used_up).to_string());
+    }
     for fault in std::iter::once(fault).chain(list(uplink, "faults")).filter(|fault| !fault.is_null()) {
         fault_lines(&mut out, fault);
     }
@@ -183,6 +186,9 @@ pub fn queue_text(answer: &Value) -> String {
     line(&mut out, "autonomy", &autonomy_text(at(answer, "autonomy")));
     let _infallible =
         writeln!(out, "queued {}, dead letters {}", text(answer, "queued"), text(answer, "dead"));
+    if !at(answer, "paused").is_null() {
+        let _infallible = writeln!(out, "{}", text(answer, "paused"));
+    }
     out
 }
 
@@ -313,113 +319,4 @@ fn brief(text: &str) -> String {
 const LONGEST: usize = 512;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const HOSTILE: &str = "\u{1b}]0;x\u{7}a\nlevel=ERROR \u{202e}\u{9b}2J\u{7f}";
-
-    fn steered(text: &str) -> bool {
-        text.chars().any(|c| steers(c) && c != '\n')
-    }
-
-    #[test]
-    fn text_from_outside_is_shown_escaped_and_brief() {
-        let long = "x".repeat(65_536);
-        let parked = json!([{ "endpoint": HOSTILE, "code": "TG-154", "why": HOSTILE }]);
-        let fault = json!({ "code": "TG-154", "what": HOSTILE, "where": HOSTILE, "cause": "c", "todo": "t" });
-        let devices = json!({ HOSTILE: { "presence": "offline", "why": HOSTILE } });
-        let unit = json!({ "name": HOSTILE, "state": "running", "faults": [fault], "devices": devices });
-        let uplink = json!({ "state": "up", "faults": [fault], "parked": parked, "last_error": HOSTILE });
-        let status =
-            json!({ "uplink": uplink, "faults": [fault], "units": [unit], "reasons": { HOSTILE: 1 } });
-        let queue = json!({ "lanes": [{ "endpoint": HOSTILE, "queued": 1 }] });
-        let dead = json!({ "dead": [{ "id": 1, "reason": HOSTILE, "sample": { HOSTILE: long } }] });
-        let read = json!({ "values": [{ "resource": HOSTILE, "value": long, "why": HOSTILE }] });
-        for (answer, text) in [
-            (&status, status_text(&status)),
-            (&queue, queue_text(&queue)),
-            (&dead, dead_text(&dead)),
-            (&read, latest_text(&read)),
-        ] {
-            assert!(!steered(&text) && text.contains("\\u{1b}]0;x"), "{text:?}");
-            assert!(text.lines().all(|line| !line.starts_with("level=ERROR")), "{text}");
-            assert!(text.len() < 8_192, "{} bytes for people", text.len());
-            let json = json_text(answer);
-            assert!(!steered(&json) && !json.contains('\n'), "{json}");
-            assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), *answer, "it is the same to a script");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn drops_are_told_with_their_time_range() {
-        let status = status_text(&json!({
-            "reasons": { "dropped(quota)": 1_500, "dropped(corrupt)": 3, "refused(full)": 1 },
-            "drops": {
-                "quota": { "samples": 1_500, "first_us": 1_795_273_445_999_999_i64, "last_us": 1_795_302_245_000_000_i64 },
-                "corrupt": { "samples": 3, "first_us": null, "last_us": null },
-            },
-        }));
-        for said in [
-            "dropped(quota): 1500  of 2026-11-21 15:04:05 to 2026-11-21 23:04:05 UTC\n",
-            "dropped(corrupt): 3\n",
-            "refused(full): 1\n",
-        ] {
-            assert!(status.contains(said), "{status}");
-        }
-    }
-
-    #[test]
-    fn autonomy_is_told_in_words_and_never_made_up() {
-        for (hours, year, then, limit, said) in [
-            (
-                json!(51.3),
-                false,
-                "drop-oldest",
-                "quota",
-                "51.3 h at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_bytes)",
-            ),
-            (
-                json!(0.4),
-                false,
-                "refuse",
-                "free_space",
-                "0.4 h at 1.2 kB/s, if nothing goes up; then new readings are refused (store.min_free)",
-            ),
-            (json!(0.0), false, "refuse", "quota", "none left: new readings are refused (store.max_bytes)"),
-            (
-                json!(719.9),
-                false,
-                "drop-oldest",
-                "age",
-                "29 days at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_age)",
-            ),
-            (
-                json!(8760.0),
-                true,
-                "drop-oldest",
-                "quota",
-                "more than a year at 1.2 kB/s, if nothing goes up; then the oldest readings are dropped (store.max_bytes)",
-            ),
-            (
-                json!(null),
-                false,
-                "drop-oldest",
-                "quota",
-                "unknown: there is room for 812.3 MB, and no rate yet at which it is used",
-            ),
-        ] {
-            let autonomy = json!({
-                "hours": hours, "over_a_year": year, "room_bytes": 812_345_678, "then": then, "limit": limit,
-                "bytes_per_s": if hours.is_null() { json!(null) } else { json!(1_234.5) },
-            });
-            assert_eq!(autonomy_text(&autonomy), said);
-        }
-    }
-}
+mod tests;

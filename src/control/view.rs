@@ -84,7 +84,7 @@ impl View {
     pub async fn queue(&self) -> Result<Json, ViewError> {
         let mut lanes = self.store.queue().await?;
         lanes.sort_by(|(a, _), (b, _)| (&a.endpoint, a.class, a.seq).cmp(&(&b.endpoint, b.class, b.seq)));
-        let phases = self.session(lanes.iter().map(|(lane, _)| lane.id).collect()).await.1;
+        let (session, phases) = self.session(lanes.iter().map(|(lane, _)| lane.id).collect()).await;
         let figures = self.store.figures().await?;
         let waiting = matches!(self.trust.state(), State::Waiting(_));
         let lane = |(index, (lane, queued)): (usize, &(LaneInfo, usize))| {
@@ -110,6 +110,7 @@ impl View {
             "dead": figures.dead_letters,
             "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
+            "paused": session.budget.and_then(|budget| budget.used_up),
         }))
     }
 

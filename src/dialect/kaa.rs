@@ -9,8 +9,8 @@
 mod tests;
 
 use super::{
-    Confirm, Correlation, EncodeError, Encoded, Format, Frame, Inbound, KeyFault, Path, Qos, QualityMode,
-    Refusal, TimestampFormat, fault, object::Layout, resources, words::Words,
+    Correlation, EncodeError, Encoded, Format, Frame, Inbound, KeyFault, Path, Qos, QualityMode, Refusal,
+    TimestampFormat, fault, object::Layout, resources, words::Words,
 };
 use crate::{config::secret::EndpointToken, endpoints::Endpoint};
 use adapter_api::{Issue, Resource, Sample};
@@ -135,7 +135,7 @@ impl Kaa {
         let correlation =
             Correlation { token: endpoint.token.clone(), instance: Arc::clone(&self.config.dcx), id };
         let frames = vec![Frame { path, body, qos: self.config.qos }];
-        Ok(Encoded { frames, confirm: Confirm::Reply(correlation), taken })
+        Ok(Encoded { frames, reply: Some(correlation), taken })
     }
 
     /// Understands a reply.

@@ -96,21 +96,11 @@ pub struct Encoded {
     /// To be sent in order; the samples are delivered when each of them is confirmed. Without frames
     /// (a sample without readings, where each reading is a frame) they are delivered at once.
     pub frames: Vec<Frame>,
-    /// What confirms them.
-    pub confirm: Confirm,
+    /// The platform's own answer that confirms them, where the dialect has one ([`Dialect::replies`]);
+    /// otherwise the link does: QoS 1 by its PUBACK, QoS 0 by taking them.
+    pub reply: Option<Correlation>,
     /// How many leading samples are in `frames`: at least one.
     pub taken: usize,
-}
-
-/// When an item counts as delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Confirm {
-    /// When the link took it.
-    Written,
-    /// At its PUBACK.
-    PubAck,
-    /// At the platform's own answer with this correlation.
-    Reply(Correlation),
 }
 
 /// What ties a platform's answer to a request. All three must match (a reply of another endpoint or

@@ -11,7 +11,7 @@ mod tests;
 mod topic;
 
 use super::{
-    Confirm, EncodeError, Encoded, Format, Frame, KeyFault, Path, Qos, QualityMode, TimestampFormat, fault,
+    EncodeError, Encoded, Format, Frame, KeyFault, Path, Qos, QualityMode, TimestampFormat, fault,
     object::{self, Layout, name_on_wire},
     resources,
 };
@@ -110,11 +110,7 @@ impl Plain {
             let (body, taken) = self.body(endpoint, samples, max_payload)?;
             (vec![self.frame(self.config.topic.path(endpoint, ""), body, max_payload)?], taken)
         };
-        let confirm = match self.config.qos {
-            Qos::AtMostOnce => Confirm::Written,
-            Qos::AtLeastOnce => Confirm::PubAck,
-        };
-        Ok(Encoded { frames, confirm, taken })
+        Ok(Encoded { frames, reply: None, taken })
     }
 
     /// What is wrong with an endpoint's resources.

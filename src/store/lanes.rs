@@ -27,9 +27,24 @@ pub struct LaneInfo {
 #[derive(Debug, Default)]
 pub struct Lanes {
     lanes: HashMap<LaneId, Lane>,
-    newest: HashMap<(EndpointKey, Class), LaneId>,
+    /// Of each endpoint, by seq.
+    of: HashMap<EndpointKey, Vec<(i64, LaneId)>>,
+    /// The highest there ever was: not given out again while proofs of a removed lane may be under way.
+    last: i64,
     queued: u64,
 }
+
+/// Which lane takes an endpoint's new samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// This one.
+    Lane(LaneId),
+    /// A new one with this seq.
+    New(i64),
+}
+
+/// Lanes of samples an endpoint may have. After that its youngest backlog takes the live rows in.
+const MOST: usize = 4;
 
 #[derive(Debug)]
 struct Lane {
@@ -60,11 +75,13 @@ struct IdQueue {
 }
 
 impl Lanes {
-    /// Makes a lane known. Newer lanes (by seq) of an endpoint and class take the new rows.
+    /// Makes a lane known.
     pub fn add(&mut self, info: LaneInfo) {
-        let newest = self.newest.entry((info.endpoint.clone(), info.class)).or_insert(info.id);
-        if self.lanes.get(newest).is_none_or(|known| known.info.seq <= info.seq) {
-            *newest = info.id;
+        self.last = self.last.max(info.id.0);
+        let of = self.of.entry(info.endpoint.clone()).or_default();
+        if !of.contains(&(info.seq, info.id)) {
+            of.push((info.seq, info.id));
+            of.sort_unstable();
         }
         self.lanes.entry(info.id).or_insert_with(|| Lane {
             info,
@@ -77,9 +94,52 @@ impl Lanes {
         });
     }
 
-    /// The lane that takes an endpoint's new rows.
-    pub fn newest(&self, endpoint: &EndpointKey, class: Class) -> Option<LaneId> {
-        self.newest.get(&(endpoint.clone(), class)).copied()
+    /// The lane that takes an endpoint's new samples.
+    pub fn intake(&self, endpoint: &EndpointKey) -> Intake {
+        let of = self.of.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+        let lanes = || of.iter().filter_map(|(_, id)| self.lanes.get(id));
+        let youngest = |class| lanes().rfind(|lane| lane.info.class == class).map(|lane| &lane.info);
+        let backlog = youngest(Class::Backlog);
+        let full = lanes().filter(|lane| lane.info.class != Class::Control).count() >= MOST;
+        let oldest = lanes().find(|lane| lane.info.class == Class::Backlog).map(|lane| &lane.info);
+        let taker =
+            if crate::mutant::is(crate::mutant::Mutant::LiveIntoTheOldest) { oldest } else { backlog };
+        match youngest(Class::Telemetry).or(taker.filter(|_| full)) {
+            Some(lane) => Intake::Lane(lane.id),
+            None => Intake::New(backlog.map_or(0, |lane| lane.seq.saturating_add(1))),
+        }
+    }
+
+    /// The highest id a lane ever had.
+    pub fn last(&self) -> LaneId {
+        LaneId(self.last)
+    }
+
+    /// A lane has fallen behind: it takes no new rows, and new ones open a lane after it.
+    pub fn fall_behind(&mut self, lane: LaneId) -> Option<LaneInfo> {
+        let lane = self.lanes.get_mut(&lane)?;
+        lane.info.class = Class::Backlog;
+        Some(lane.info.clone())
+    }
+
+    /// Whether more rows or bytes wait in a lane than this.
+    pub fn exceeds(&self, lane: LaneId, rows: usize, bytes: usize) -> bool {
+        let over = |lane: &Lane| lane.waiting() > rows || lane.bytes > count(bytes);
+        self.lanes.get(&lane).is_some_and(over)
+    }
+
+    /// Whether a lane is a backlog without any rows.
+    pub fn is_drained(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| lane.info.class == Class::Backlog && lane.rows() == 0)
+    }
+
+    /// Forgets a lane.
+    pub fn remove(&mut self, lane: LaneId) -> Option<LaneInfo> {
+        let removed = self.lanes.remove(&lane)?.info;
+        if let Some(of) = self.of.get_mut(&removed.endpoint) {
+            of.retain(|(_, id)| *id != lane);
+        }
+        Some(removed)
     }
 
     /// Adds a committed row of so many bytes. Ids of a lane ascend.

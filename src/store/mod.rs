@@ -57,6 +57,8 @@ pub enum Class {
     Control,
     /// Samples.
     Telemetry,
+    /// Samples of a lane that fell behind: with `replay.order = "live-first"`, later than live ones.
+    Backlog,
 }
 
 /// A row as it is on disk.
@@ -103,6 +105,10 @@ pub enum Event {
         /// Whether the lane holds more.
         more: bool,
     },
+    /// In place of `Rows`: this lane has fallen behind and is a backlog lane from now on, on disk as well.
+    Behind(LaneInfo),
+    /// This lane was a backlog, is drained and no more.
+    Drained(LaneId),
     /// Landed or buried rows of this flight are off the books and cannot be handed out again.
     Taken(FlightId),
     /// Counters reserved on disk: never handed out before, whatever happens.
@@ -215,7 +221,7 @@ pub struct Store {
 pub(crate) enum Command {
     Unit(mpsc::Receiver<adapter_api::Submission>),
     Uplink { session: SessionKey, endpoints: Vec<EndpointKey>, events: mpsc::UnboundedSender<Event> },
-    Next { lane: LaneId, max_rows: usize, max_bytes: usize },
+    Next { lane: LaneId, max_rows: usize, max_bytes: usize, live_age: Option<Duration> },
     Landed(Landed),
     Bury(Buried),
     Release { lane: LaneId, rows: Vec<RowId> },
@@ -261,6 +267,15 @@ impl Class {
         match self {
             Self::Control => 0,
             Self::Telemetry => 1,
+            Self::Backlog => 2,
+        }
+    }
+
+    /// What it is counted as: a sample stays one wherever it waits.
+    pub(crate) const fn account(self) -> Self {
+        match self {
+            Self::Control => Self::Control,
+            Self::Telemetry | Self::Backlog => Self::Telemetry,
         }
     }
 
@@ -269,6 +284,7 @@ impl Class {
         match number {
             0 => Some(Self::Control),
             1 => Some(Self::Telemetry),
+            2 => Some(Self::Backlog),
             _ => None,
         }
     }
@@ -278,6 +294,7 @@ impl Class {
         match self {
             Self::Control => "control",
             Self::Telemetry => "telemetry",
+            Self::Backlog => "backlog",
         }
     }
 }

@@ -54,6 +54,12 @@ pub(super) fn wall_us(db: &Connection, row: RowId) -> rusqlite::Result<Option<i6
     select.query_row([row.0], |r| r.get(0)).optional()
 }
 
+/// The two columns of a row's stamp.
+pub(super) fn stamp(db: &Connection, row: RowId) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
+    let mut select = db.prepare_cached("SELECT stamp, boot FROM outbox WHERE id = ?1")?;
+    select.query_row([row.0], |r| Ok((r.get(0)?, r.get(1)?))).optional()
+}
+
 /// The earliest and the latest wall time of rows in id order.
 pub(super) fn range(db: &Connection, rows: &[RowId]) -> rusqlite::Result<Range> {
     let mut select = db.prepare_cached(
@@ -108,8 +114,13 @@ pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -
          SELECT ?2, ?3, ?4, stamp, boot, item, ?5 FROM outbox WHERE id = ?1",
     )?;
     let tenant = lane.endpoint.tenant.as_str();
-    let copied =
-        copy.execute(params![row.0, tenant, lane.endpoint.name.as_str(), lane.class.number(), reason])?;
+    let copied = copy.execute(params![
+        row.0,
+        tenant,
+        lane.endpoint.name.as_str(),
+        lane.class.account().number(),
+        reason
+    ])?;
     delete(db, &[row])?;
     Ok(copied > 0)
 }

@@ -188,12 +188,13 @@ fn values(row: &Row<'_>, columns: usize) -> rusqlite::Result<Vec<rusqlite::types
 
 /// Counts what is missing as dropped. Returns how many rows were found and how many were lost.
 fn settle_ledger(new: &Connection) -> rusqlite::Result<(i64, i64)> {
+    // Backlog is counted as telemetry (`Class::account`).
     let mut select = new.prepare(
         "SELECT tenant, class, sum(expected), sum(found) FROM (
              SELECT tenant, class, CASE WHEN term = 'stored' THEN samples
                  WHEN term IN ('landed', 'dropped', 'dead', 'discarded') THEN -samples ELSE 0 END AS expected, 0 AS found
              FROM ledger
-             UNION ALL SELECT lane.tenant, lane.class, 0, 1 FROM outbox JOIN lane ON lane.id = outbox.lane)
+             UNION ALL SELECT lane.tenant, CASE lane.class WHEN 2 THEN 1 ELSE lane.class END, 0, 1 FROM outbox JOIN lane ON lane.id = outbox.lane)
          GROUP BY tenant, class",
     )?;
     let accounts: Vec<(String, i64, i64, i64)> = select

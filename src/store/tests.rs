@@ -1,6 +1,7 @@
 //! The store as a whole, on a real database in a temporary directory.
 
 mod autonomy;
+mod behind;
 mod damage;
 mod quotas;
 mod room;
@@ -113,7 +114,7 @@ async fn rows(
     lane: LaneId,
     max: usize,
 ) -> (Vec<StoredRow>, bool) {
-    store.ask(Command::Next { lane, max_rows: max, max_bytes: 1 << 20 }).await.unwrap();
+    store.ask(Command::Next { lane, max_rows: max, max_bytes: 1 << 20, live_age: None }).await.unwrap();
     loop {
         match events.recv().await.unwrap() {
             Event::Rows { rows, more, .. } => return (rows, more),

@@ -7,6 +7,7 @@
 
 mod admission;
 mod answers;
+mod behind;
 mod books;
 mod drops;
 mod group;
@@ -35,6 +36,7 @@ use adapter_api::{
     Clock, Instant, Offer, Refused, Submission, Urgency,
     clock::{self, Bell},
 };
+use behind::Behind;
 use books::Books;
 use room::Room;
 use rusqlite::Connection;
@@ -85,6 +87,8 @@ pub(super) struct Thread {
     sessions: Sessions,
     clock: Clock,
     boots: Boots,
+    /// Questions for lanes that are being written down as fallen behind.
+    behind: Vec<Behind>,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
@@ -123,6 +127,8 @@ struct Written {
     room: u64,
     /// Lanes that are new on disk.
     lanes: Vec<LaneInfo>,
+    /// Backlog lanes that are no more on disk.
+    drained: Vec<LaneId>,
     /// One result per submission of the group.
     results: Vec<Result<(), Refused>>,
     /// Leading entries of `gone` that are done with.
@@ -174,6 +180,7 @@ impl Thread {
         Ok(Self {
             clock: Clock::untrusted(boots.present()),
             boots,
+            behind: Vec::new(),
             timeless: BTreeSet::new(),
             latest,
             latest_due: clock::now() + LATEST_EVERY,
@@ -206,6 +213,7 @@ impl Thread {
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
         self.watch_room(clock::now());
+        self.remove_drained();
         loop {
             if self.damaged && !self.mend() {
                 return;
@@ -298,16 +306,25 @@ impl Thread {
                 let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
                 self.sessions.attach(&session, endpoints, events);
                 let all = self.lanes.iter().map(|(lane, _)| lane);
-                let lanes: Vec<LaneId> =
-                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| l.id).collect();
-                for lane in lanes {
+                let mut lanes: Vec<(i64, LaneId)> =
+                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| (l.seq, l.id)).collect();
+                // An endpoint's lanes in their order: the uplink must know of the earlier ones first.
+                lanes.sort_unstable();
+                self.behind.retain(|asked| lanes.iter().all(|(_, lane)| asked.lane != *lane));
+                for (_, lane) in lanes {
                     // Nothing of an earlier life of this session is in the air any more.
                     self.lanes.reset(lane);
                     self.timeless.remove(&lane);
                     self.announce(lane);
                 }
             }
-            Command::Next { lane, max_rows, max_bytes } => self.next(lane, max_rows, max_bytes),
+            Command::Next { lane, max_rows, max_bytes, live_age } => {
+                let asked = Behind { lane, max_rows, max_bytes };
+                match live_age {
+                    Some(age) if self.is_behind(&asked, age) => self.put_behind(asked),
+                    _ => self.next(lane, max_rows, max_bytes),
+                }
+            }
             Command::Landed(landed) => {
                 failpoint::pass(Point::AfterConfirmation);
                 self.off_the_books(landed.lane(), landed.rows(), &End::Landed);

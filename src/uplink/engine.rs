@@ -5,6 +5,7 @@
 //! connection; anything else is counted as a stale reply.
 
 use super::{
+    budget::{Budget, Spent},
     mqtt,
     outflow::{Outflow, Pace, PartId, Row, Wish},
     subscribe::Subscriptions,
@@ -12,11 +13,12 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Rng},
-    dialect::{Confirm, Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
+    dialect::{Correlation, Dialect, EncodeError, Encoded, Frame, Inbound, Path, SessionKey},
     endpoints::{Directory, EndpointKey},
     fault::Code,
     mutant::{self, Mutant},
     store::{self, Command, StoredRow, item},
+    trust::Day,
 };
 use adapter_api::Instant;
 use std::{
@@ -76,6 +78,7 @@ pub(crate) struct Engine {
     max_payload: usize,
     confirm_timeout: Duration,
     outflow: Outflow,
+    budget: Option<Budget>,
     subscriptions: Subscriptions,
     /// Requests of this connection by id.
     requests: HashMap<u32, (Correlation, PartId)>,
@@ -119,6 +122,7 @@ impl Engine {
             common_refused: false,
             rng: rng.clone(),
             outflow: Outflow::new(pace, rng),
+            budget: None,
             subscriptions: Subscriptions::default(),
             requests: HashMap::new(),
             ids: VecDeque::new(),
@@ -132,6 +136,18 @@ impl Engine {
         }
     }
 
+    /// Sends no more in a day than this.
+    pub(crate) fn keep_to(&mut self, budget: Option<Budget>) {
+        self.budget = budget;
+    }
+
+    /// What day it is, if that is known.
+    pub(crate) fn handle_day(&mut self, now: Instant, today: Option<Day>) {
+        if let Some(budget) = &mut self.budget {
+            budget.handle_day(now, today);
+        }
+    }
+
     /// The store said something.
     pub(crate) fn handle_store(&mut self, now: Instant, event: store::Event) {
         match event {
@@ -140,6 +156,8 @@ impl Engine {
                 let (rows, unreadable) = decode(rows);
                 self.outflow.handle_rows(now, lane, rows, unreadable, more);
             }
+            store::Event::Behind(lane) => self.outflow.handle_behind(&lane),
+            store::Event::Drained(lane) => self.outflow.handle_drained(lane),
             store::Event::Taken(flight) => self.outflow.handle_taken(flight),
             store::Event::Ids(range) => {
                 self.ids_asked = false;
@@ -214,7 +232,8 @@ impl Engine {
 
     /// The next moment at which something is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.outflow.poll_timeout().into_iter().chain(self.ids_due).chain(self.common_due).min()
+        let day = self.budget.as_ref().and_then(Budget::poll_timeout);
+        self.outflow.poll_timeout().into_iter().chain(self.ids_due).chain(self.common_due).chain(day).min()
     }
 
     /// What the session has to do next.
@@ -229,13 +248,22 @@ impl Engine {
             self.outputs
                 .extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
             self.pump(now);
+            let spent = self.budget.as_mut().and_then(|budget| budget.poll_keep(now));
+            self.outputs.extend(spent.map(keep));
         }
         self.outputs.pop_front()
     }
 
     /// Lets nothing new fly: the daemon stops.
-    pub(crate) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self, now: Instant) {
         self.outflow.drain();
+        let spent = self.budget.as_mut().and_then(|budget| budget.last_words(now));
+        self.outputs.extend(spent.map(keep));
+    }
+
+    /// What of the day's budget is spent, if there is one.
+    pub(crate) fn spent(&self, now: Instant) -> Option<Spent> {
+        self.budget.as_ref().map(|budget| budget.spent(now))
     }
 
     /// What was counted.
@@ -329,7 +357,9 @@ impl Engine {
         loop {
             while let Some(wish) = self.outflow.poll_wish(now) {
                 self.outputs.push_back(Output::Store(match wish {
-                    Wish::Next { lane, max_rows, max_bytes } => Command::Next { lane, max_rows, max_bytes },
+                    Wish::Next { lane, max_rows, max_bytes, live_age } => {
+                        Command::Next { lane, max_rows, max_bytes, live_age }
+                    }
                     Wish::Land(landed) => {
                         if !self.dialect.replies() {
                             self.counts.delivered += u64::try_from(landed.rows().len()).unwrap_or_default();
@@ -352,6 +382,9 @@ impl Engine {
         if self.dialect.replies() && self.ids.is_empty() {
             return false;
         }
+        if self.budget.as_ref().is_some_and(Budget::is_used_up) {
+            return false;
+        }
         let Some((flight, key, room)) = self.outflow.poll_part(now) else { return false };
         let Some(endpoint) = self.directory.by_key(&key).cloned() else {
             self.outflow.handle_closed(now, &key, "the endpoint is not configured");
@@ -366,7 +399,7 @@ impl Engine {
             && limit < self.max_payload
         {
             // Over what the window has room for: it flies alone, when the air is clear.
-            if !self.outflow.is_air_clear() {
+            if !self.outflow.is_air_clear(flight) {
                 return false;
             }
             encoded = self.dialect.encode(
@@ -396,7 +429,8 @@ impl Engine {
         let bytes = encoded.frames.iter().map(|frame| frame.path.expose().len() + frame.body.len()).sum();
         let size = Size { publishes: encoded.frames.len(), bytes };
         let Some(part) = self.outflow.launch(now, flight, encoded.taken, size) else { return };
-        if let Confirm::Reply(correlation) = encoded.confirm {
+        self.budget.iter_mut().for_each(|budget| budget.spend(bytes));
+        if let Some(correlation) = encoded.reply {
             if self.requests.len() >= REQUESTS {
                 let outflow = &self.outflow;
                 self.requests.retain(|_, (_, part)| outflow.is_flying(*part));
@@ -430,6 +464,10 @@ impl Engine {
     pub(crate) fn parked(&self) -> Vec<(EndpointKey, String)> {
         self.outflow.parked().map(|(endpoint, why)| (endpoint.clone(), why.to_owned())).collect()
     }
+}
+
+fn keep(spent: Vec<u8>) -> Output {
+    Output::Store(Command::Put { owner: "uplink", key: "budget", value: spent })
 }
 
 /// The next reserved id.

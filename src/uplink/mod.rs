@@ -5,6 +5,7 @@
 //! | `outflow` | which rows fly, and what becomes of them (sans-IO) |
 //! | `parking` | endpoints the platform refuses for now (sans-IO) |
 //! | `window` | how much may be in the air (sans-IO) |
+//! | `pacing`, `budget` | what the operator allows in a second, and in a day (sans-IO) |
 //! | `subscribe` | filters a connection still has to ask for (sans-IO) |
 //! | `engine` | one session's machine of these and the dialect (sans-IO) |
 //! | `mqtt` | one MQTT 3.1.1 connection (sans-IO) |
@@ -15,6 +16,7 @@
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
 //! with its own engine. Both dialects so far carry all endpoints on one.
 
+pub mod budget;
 mod diagnosis;
 pub(crate) mod engine;
 #[cfg(fuzzing)]
@@ -22,6 +24,7 @@ pub mod fuzz;
 mod link;
 pub(crate) mod mqtt;
 pub mod outflow;
+pub mod pacing;
 mod parking;
 mod session;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use crate::{
     store::{Closed, LaneId, Store},
 };
 use adapter_api::{CancellationToken, clock};
+use budget::{Budget, Spent};
 use engine::{Counts, Engine};
 use outflow::{NOT_MINE, Pace};
 use serde::{Deserialize, Serialize};
@@ -116,6 +120,9 @@ pub struct SessionStatus {
     pub stale_replies: u64,
     /// Messages that are not for us.
     pub ignored: u64,
+    /// What of the day's budget is spent, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Spent>,
 }
 
 /// A question about the session, and about some lanes.
@@ -210,6 +217,7 @@ impl SessionStatus {
         self.missed += other.missed;
         self.stale_replies += other.stale_replies;
         self.ignored += other.ignored;
+        self.budget = self.budget.take().or(other.budget);
     }
 
     fn count(&mut self, counts: Counts) {
@@ -285,6 +293,8 @@ async fn open(
         probe: (*config.probe.start(), *config.probe.end()),
         batch: config.dialect.batch(),
         replies: config.dialect.replies(),
+        replay: config.replay,
+        limits: config.limits,
     };
     let client_id = match &key.0 {
         None => client_id.to_owned(),
@@ -293,7 +303,11 @@ async fn open(
     let events = store.uplink(key.clone(), endpoints.iter().map(|e| e.key.clone()).collect()).await?;
     let directory = Arc::new(Directory::new(endpoints));
     let dialect = config.dialect.clone();
-    let engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
+    let mut engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
+    if let Some(limit) = config.limits.daily_bytes {
+        let spent = store.keep("uplink", "budget", Vec::new()).await?;
+        engine.keep_to(Some(Budget::new(clock::now(), limit, &spent)));
+    }
     Ok(Session {
         config: config.clone(),
         client_id,

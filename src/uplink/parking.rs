@@ -7,7 +7,7 @@ use crate::{
 };
 use adapter_api::Instant;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -21,8 +21,22 @@ const PACE: Duration = Duration::from_millis(20);
 pub(super) struct Parking {
     probe: (Duration, Duration),
     parked: BTreeMap<EndpointKey, Parked>,
-    flown: HashMap<LaneId, Instant>,
+    flown: Flown,
     degraded: bool,
+    /// Probes were brought forward up to then.
+    forward_until: Option<Instant>,
+}
+
+/// Lanes that flew in the last minute. Counted as it changes: 10,000 refused endpoints are parked one
+/// by one, and each asks how many others are.
+#[derive(Debug, Default)]
+struct Flown {
+    last: HashMap<LaneId, Instant>,
+    order: BTreeSet<(Instant, LaneId, EndpointKey)>,
+    /// How many lanes of each endpoint.
+    lanes: HashMap<EndpointKey, usize>,
+    /// How many lanes of parked endpoints.
+    parked: usize,
 }
 
 #[derive(Debug)]
@@ -46,13 +60,16 @@ enum Probe {
 impl Parking {
     /// Nobody is parked; probes grow from the first interval to the second.
     pub(super) fn new(probe: (Duration, Duration)) -> Self {
-        Self { probe, parked: BTreeMap::new(), flown: HashMap::new(), degraded: false }
+        Self { probe, parked: BTreeMap::new(), flown: Flown::default(), degraded: false, forward_until: None }
     }
 
     /// Parks an endpoint, or parks it again after a probe. Returns when to probe it. Another refusal
     /// of what was in the air when it was parked says nothing new.
     pub(super) fn park(&mut self, now: Instant, endpoint: &EndpointKey, why: &str, rng: &mut Rng) -> Instant {
         let fresh = !self.parked.contains_key(endpoint);
+        if fresh {
+            self.flown.parked += self.flown.of(endpoint);
+        }
         let parked = self.parked.entry(endpoint.clone()).or_insert_with(|| Parked {
             why: String::new(),
             until: now,
@@ -70,7 +87,9 @@ impl Parking {
 
     /// Ends it.
     pub(super) fn unpark(&mut self, endpoint: &EndpointKey) {
-        self.parked.remove(endpoint);
+        if self.parked.remove(endpoint).is_some() {
+            self.flown.parked -= self.flown.of(endpoint);
+        }
     }
 
     /// Whether an endpoint is parked.
@@ -104,58 +123,76 @@ impl Parking {
         parked.probe == Probe::Lane(lane)
     }
 
-    /// Brings the probes of all parked endpoints forward, paced.
+    /// Brings the probes of all parked endpoints forward, paced. Not again before the last of them.
     pub(super) fn bring_forward(&mut self, now: Instant) -> Vec<(Instant, EndpointKey)> {
+        if self.forward_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
         let mut at = now;
         let waiting = self.parked.iter_mut().filter(|(_, parked)| parked.probe == Probe::No);
-        waiting
+        let forward = waiting
             .map(|(endpoint, parked)| {
                 at = at + PACE;
                 parked.until = parked.until.min(at);
                 (parked.until, endpoint.clone())
             })
-            .collect()
+            .collect();
+        self.forward_until = Some(at);
+        forward
     }
 
     /// A lane flew.
-    pub(super) fn flew(&mut self, now: Instant, lane: LaneId) {
-        self.flown.insert(lane, now);
+    pub(super) fn flew(&mut self, now: Instant, endpoint: &EndpointKey, lane: LaneId) {
+        self.expire(now);
+        let Some(last) = self.flown.last.insert(lane, now) else {
+            *self.flown.lanes.entry(endpoint.clone()).or_default() += 1;
+            self.flown.parked += usize::from(self.parked.contains_key(endpoint));
+            self.flown.order.insert((now, lane, endpoint.clone()));
+            return;
+        };
+        self.flown.order.remove(&(last, lane, endpoint.clone()));
+        self.flown.order.insert((now, lane, endpoint.clone()));
     }
 
     /// Whether more than half of the lanes that flew in the last minute are parked. While none flies
     /// and somebody is parked, it stays as it was.
-    pub(super) fn is_degraded<'a>(
-        &mut self,
-        now: Instant,
-        endpoint_of: impl Fn(LaneId) -> Option<&'a EndpointKey>,
-    ) -> bool {
+    pub(super) fn is_degraded(&mut self, now: Instant) -> bool {
+        self.expire(now);
         if self.parked.is_empty() {
             self.degraded = false;
-            return false;
-        }
-        self.flown.retain(|_, at| now.since(*at) <= LATELY);
-        if !self.flown.is_empty() {
-            let is_parked = |lane: &&LaneId| {
-                endpoint_of(**lane).is_some_and(|endpoint| self.parked.contains_key(endpoint))
-            };
-            self.degraded = self.flown.keys().filter(is_parked).count() * 2 > self.flown.len();
+        } else if !self.flown.last.is_empty() {
+            self.degraded = self.flown.parked * 2 > self.flown.last.len();
         }
         self.degraded
     }
 
-    /// Whether more than half of those lanes that flew in the last minute are parked, of those that
-    /// `endpoint_of` names. While none of them flies: whether somebody else is parked at all.
-    pub(super) fn are_most_parked<'a>(
-        &self,
-        now: Instant,
-        endpoint_of: impl Fn(LaneId) -> Option<&'a EndpointKey>,
-    ) -> bool {
-        let lately = self.flown.iter().filter(|(_, at)| now.since(**at) <= LATELY);
-        let endpoints: Vec<&EndpointKey> = lately.filter_map(|(lane, _)| endpoint_of(*lane)).collect();
-        if endpoints.is_empty() {
-            return self.parked.len() > 1;
+    /// Whether more than half of the lanes that flew in the last minute are parked, those of this
+    /// endpoint left aside. While no other flies: whether somebody else is parked at all.
+    pub(super) fn are_others_parked(&mut self, now: Instant, endpoint: &EndpointKey) -> bool {
+        self.expire(now);
+        let own = self.flown.of(endpoint);
+        let parked = self.flown.parked - if self.parked.contains_key(endpoint) { own } else { 0 };
+        match self.flown.last.len() - own {
+            0 => self.parked.len() > 1,
+            others => parked * 2 > others,
         }
-        endpoints.iter().filter(|endpoint| self.parked.contains_key(**endpoint)).count() * 2 > endpoints.len()
+    }
+
+    /// Forgets who flew more than a minute ago.
+    fn expire(&mut self, now: Instant) {
+        while let Some((at, _, _)) = self.flown.order.first()
+            && now.since(*at) > LATELY
+        {
+            let Some((_, lane, endpoint)) = self.flown.order.pop_first() else { return };
+            self.flown.last.remove(&lane);
+            self.flown.parked -= usize::from(self.parked.contains_key(&endpoint));
+            if let Some(lanes) = self.flown.lanes.get_mut(&endpoint) {
+                *lanes -= 1;
+                if *lanes == 0 {
+                    self.flown.lanes.remove(&endpoint);
+                }
+            }
+        }
     }
 
     /// Whether the probes of a parked endpoint have grown as rare as they get.
@@ -173,5 +210,12 @@ impl Parking {
     /// Parked endpoints and why.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointKey, &str)> {
         self.parked.iter().map(|(endpoint, parked)| (endpoint, parked.why.as_str()))
+    }
+}
+
+impl Flown {
+    /// Lanes of this endpoint.
+    fn of(&self, endpoint: &EndpointKey) -> usize {
+        self.lanes.get(endpoint).copied().unwrap_or_default()
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     failpoint::{self, Point},
     fault::{Code, Fault},
     store::{Closed, Event, Store},
+    trust,
 };
 use adapter_api::{CancellationToken, Instant, clock};
 use bytes::BytesMut;
@@ -223,7 +224,7 @@ impl Session {
                 Some(question) = self.questions.recv() => self.answer(question),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled(), if leaving.is_none() => {
-                    self.engine.drain();
+                    self.engine.drain(clock::now());
                     leaving = Some(clock::now() + FAREWELL);
                 }
             }
@@ -235,6 +236,7 @@ impl Session {
 
     /// Moves what can move between the machines and the store.
     async fn turn(&mut self, now: Instant, connection: &mut Connection<PartId>) -> Result<(), Trouble> {
+        self.engine.handle_day(now, trust::today(self.store.clock()));
         loop {
             while let Some(event) = connection.poll_event() {
                 if event == mqtt::Event::Connected {
@@ -283,6 +285,7 @@ impl Session {
         loop {
             let now = clock::now();
             self.engine.handle_timeout(now);
+            self.engine.handle_day(now, trust::today(self.store.clock()));
             self.leave(now).await?;
             let due = self.engine.poll_timeout();
             tokio::select! {
@@ -322,6 +325,7 @@ impl Session {
         status.subscribing = self.engine.is_waiting_for_subscriptions();
         status.park(self.engine.parked().into_iter().map(super::Parked::from).collect());
         status.count(self.engine.counts());
+        status.budget = self.engine.spent(clock::now());
         let lanes = question.lanes.iter().map(|lane| self.engine.outflow().phase_of(*lane)).collect();
         let _gone = question.answer.send((status, lanes));
     }

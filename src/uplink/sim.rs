@@ -20,7 +20,7 @@ use crate::{
     config::secret::EndpointToken,
     dialect::{ForeignPath, Qos},
     endpoints::{Directory, Endpoint, EndpointKey, Tenant},
-    store::{Command, Event, LaneId, RowId},
+    store::{Class, Command, Event, LaneId, RowId},
 };
 use adapter_api::{EndpointName, Instant};
 use link::Link;
@@ -58,6 +58,8 @@ struct Stats {
     stale: u64,
     missed: u64,
     cuts: u64,
+    behind: u64,
+    drained: u64,
 }
 
 enum Happening {
@@ -206,7 +208,7 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         let now = self.instant();
         match happening {
-            Happening::Commit(lane) => self.commit(lane),
+            Happening::Commit(lane) => return self.commit(lane),
             Happening::Work(process, job) if process == self.process => return self.work(job),
             Happening::Tell(process, event) if process == self.process => self.told(event),
             Happening::Left(conn, part, parcel, qos) if self.link.up == Some(conn) => {
@@ -251,7 +253,8 @@ impl World {
             Happening::PowerCut => self.power_cut(),
             Happening::Drop => {
                 let (lane, max) = (self.rng.usize(..self.shelf.infos.len()), self.rng.usize(1..=20));
-                return self.shelf.drop_oldest(lane, max);
+                self.shelf.drop_oldest(lane, max)?;
+                self.shelf.sweep().into_iter().for_each(|event| self.tell(event));
             }
             _ => {}
         }
@@ -260,24 +263,25 @@ impl World {
 
     // === The store ===
 
-    fn commit(&mut self, lane: usize) {
+    fn commit(&mut self, lane: usize) -> Result<(), String> {
+        let lane = self.shelf.intake(lane)?;
         let (count, gap) = (self.rng.usize(1..=self.plan.rows), self.rng.i64(1..5));
         let first = self.shelf.stored_of(lane);
         self.committed.extend((0..count as u64).map(|n| ((lane, first + n), self.now)));
-        let event = self.shelf.commit(lane, count, gap);
+        let event = self.shelf.commit(self.now, lane, count, gap);
         event.into_iter().for_each(|event| self.tell(event));
+        Ok(())
     }
 
     fn work(&mut self, job: Job) -> Result<(), String> {
-        if matches!(job, Job::Delete)
-            && self.now < self.plan.faults_until
-            && self.rng.u8(..100) < self.plan.store_fails
-        {
+        let fails = self.now < self.plan.faults_until && self.rng.u8(..100) < self.plan.store_fails;
+        if matches!(job, Job::Delete) && fails {
             self.after(SECOND, Happening::Work(self.process, Job::Delete));
             return Ok(());
         }
-        let event = self.shelf.work(&self.plan, job)?;
+        let event = self.shelf.work(&self.plan, self.now, fails, job)?;
         event.into_iter().for_each(|event| self.tell(event));
+        self.shelf.sweep().into_iter().for_each(|event| self.tell(event));
         if self.shelf.has_gone() && !self.shelf.delete_due {
             self.shelf.delete_due = true;
             let after = self.rng.u64(..SECOND);
@@ -304,6 +308,8 @@ impl World {
                     air.retain(|row, landed| !*landed || shelf.is_claimed(*lane, *row));
                 });
             }
+            Event::Behind(lane) => _ = self.asked.remove(&lane.id),
+            Event::Drained(lane) => _ = self.asked.remove(lane),
             Event::Ready(_) | Event::Ids(_) => {}
         }
         let now = self.instant();
@@ -312,7 +318,8 @@ impl World {
 
     fn ask(&mut self, command: Command) -> Result<(), String> {
         let (job, ordered) = match command {
-            Command::Next { lane, max_rows, max_bytes } => {
+            Command::Next { lane, max_rows, max_bytes, live_age } => {
+                self.check_turn(lane)?;
                 if !self.asked.insert(lane) {
                     return Err(format!("lane {} was asked for twice", lane.0));
                 }
@@ -328,7 +335,8 @@ impl World {
                 if max_rows == 0 || max_bytes == 0 {
                     return Err("asked for nothing".into());
                 }
-                (Job::Next { lane, max_rows, max_bytes }, true)
+                let live_age = live_age.map(|age| u64::try_from(age.as_micros()).unwrap());
+                (Job::Next { lane, max_rows, max_bytes, live_age }, true)
             }
             Command::Release { lane, rows } => {
                 let air = self.air.entry(lane).or_default();
@@ -394,6 +402,28 @@ impl World {
         Ok(())
     }
 
+    /// An endpoint's backlog lanes fly one at a time, the oldest first.
+    fn check_turn(&self, id: LaneId) -> Result<(), String> {
+        let lane = self.shelf.index(id);
+        let info = &self.shelf.infos[lane];
+        if info.class != Class::Backlog {
+            return Ok(());
+        }
+        let others = self.shelf.present().filter(|(other, _)| *other != lane);
+        for (other, _) in others.filter(|(_, o)| o.endpoint == info.endpoint && o.class == Class::Backlog) {
+            let seq = self.shelf.infos[other].seq;
+            let flies =
+                self.air.get(&self.shelf.infos[other].id).is_some_and(|a| a.values().any(|landed| !landed));
+            if flies
+                || self.asked.contains(&self.shelf.infos[other].id)
+                || seq < info.seq && self.shelf.has_waiting(other)
+            {
+                return Err(format!("backlog lane {lane} is asked for beside lane {other}"));
+            }
+        }
+        Ok(())
+    }
+
     /// A row leaves by proof: it must be in the air, and each only once.
     fn leave(&mut self, lane: LaneId, row: RowId) -> Result<Number, String> {
         match self.air.entry(lane).or_default().get_mut(&row) {
@@ -426,6 +456,7 @@ impl World {
         (stats.stored, stats.dropped, stats.dead) =
             (self.shelf.stored, self.shelf.dropped, self.shelf.dead.len() as u64);
         stats.resent = self.platform.resent;
+        (stats.behind, stats.drained) = (self.shelf.behind, self.shelf.drained);
         let lanes = self.shelf.infos.len();
         let silent = (0..lanes).flat_map(|lane| (0..self.shelf.stored_of(lane)).map(move |n| (lane, n)));
         let missing = silent.filter(|n| {

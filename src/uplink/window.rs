@@ -31,6 +31,8 @@ pub(super) struct Window {
     recent: Size,
     /// Since when the air is empty.
     quiet_since: Option<Instant>,
+    /// The shortest time to a confirmation.
+    fastest: Option<Duration>,
     /// When something was last confirmed.
     last_carried: Option<Instant>,
     /// The air was full, or something was under way for long: the link, not the site, sets the pace.
@@ -46,6 +48,7 @@ impl Window {
             confirmed: VecDeque::new(),
             recent: Size::default(),
             quiet_since: None,
+            fastest: None,
             last_carried: None,
             was_full: false,
         }
@@ -67,6 +70,23 @@ impl Window {
             return None;
         }
         Some(room)
+    }
+
+    /// What may be in the air so that it waits no longer than so much in a hundred of 2 s for its turn on
+    /// the link: what the link carried in that time, and what it has to hold to be busy at all. Where that
+    /// is not known yet, so much of the window. At least one publish.
+    pub(super) fn share(&self, percent: usize) -> Size {
+        let known = self.was_full && !self.confirmed.is_empty();
+        let way = self.fastest.filter(|_| known).unwrap_or_default().min(LOOK_BACK);
+        let way = usize::try_from(way.as_millis() * 100 / LOOK_BACK.as_millis()).unwrap_or(100);
+        let all = if known { self.recent } else { self.open };
+        let of = |all: usize| (all.saturating_mul(percent.saturating_add(way)) / 100).max(1);
+        Size { publishes: of(all.publishes), bytes: of(all.bytes) }
+    }
+
+    /// More would have gone: the link sets the pace, as far as the window is concerned.
+    pub(super) fn fill(&mut self) {
+        self.was_full = true;
     }
 
     /// Whether so many frames may go at once.
@@ -106,6 +126,8 @@ impl Window {
     /// This was confirmed, whether it still counted as in the air or not.
     pub(super) fn carried(&mut self, now: Instant, sent: Instant, size: Size) {
         if size.publishes > 0 {
+            let way = now.since(sent);
+            self.fastest = Some(self.fastest.map_or(way, |known| known.min(way)));
             // The link worked on it since then, or since the one before it.
             let took = now.since(self.last_carried.map_or(sent, |last| last.max(sent)));
             self.last_carried = Some(now);
@@ -170,6 +192,7 @@ mod tests {
     use super::*;
 
     const ONE: Size = Size { publishes: 1, bytes: 1_000 };
+    const PART: Size = Size { publishes: 1, bytes: 4_000 };
 
     fn at(ms: u64) -> Instant {
         Instant::from_start(Duration::from_millis(ms))
@@ -248,6 +271,40 @@ mod tests {
             largest = if round > 5 { largest.max(bytes) } else { 0 };
         }
         assert!((1_000..=6_000).contains(&largest), "{largest}");
+    }
+
+    #[test]
+    fn half_of_what_is_carried_keeps_a_far_link_busy_and_the_wait_short() {
+        // 32,000 bytes per second in parts of 4,000, this far away: backlog that keeps to its share.
+        for (round_trip_ms, least) in [(50, 31_000), (300, 31_000), (900, 31_000), (1_900, 28_000)] {
+            let (mut window, mut free_at, mut air) = (Window::new(), 0, VecDeque::new());
+            let (mut carried, mut longest) = (0, 0);
+            for now in (0..120_000).step_by(5) {
+                while air.front().is_some_and(|(_, back)| *back <= now) {
+                    let (sent, _) = air.pop_front().unwrap();
+                    window.lost(at(now), PART);
+                    window.carried(at(now), at(sent), PART);
+                    if now > 60_000 {
+                        carried += PART.bytes;
+                        longest = longest.max(now - sent);
+                    }
+                }
+                while window.room(at(now)).is_some() {
+                    let share = window.share(50);
+                    let held = window.air();
+                    if held.publishes > 0 && (held.publishes >= share.publishes || held.bytes >= share.bytes)
+                    {
+                        window.fill();
+                        break;
+                    }
+                    window.sent(PART);
+                    free_at = now.max(free_at) + 125;
+                    air.push_back((now, free_at + round_trip_ms));
+                }
+            }
+            assert!(carried / 60 >= least, "{round_trip_ms} ms: {} bytes per second", carried / 60);
+            assert!(longest <= 1_400 + round_trip_ms, "{round_trip_ms} ms: {longest} ms on the way");
+        }
     }
 
     #[test]

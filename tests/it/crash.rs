@@ -161,7 +161,7 @@ fn kill_over_and_over(gateway: &mut Gateway, rounds: usize, chance: &mut fastran
 impl Lives {
     /// It may only have ended by itself for want of space.
     fn assert_starved(&mut self, gateway: &Gateway, status: ExitStatus) {
-        let journal = gateway.journal();
+        let journal = gateway.journal_of_life();
         if journal.contains("no room is left") {
             self.starved += 1;
         } else {

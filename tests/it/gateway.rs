@@ -342,7 +342,7 @@ impl Gateway {
     }
 
     /// The journal of this life, or of the last one.
-    pub(crate) fn journal(&self) -> String {
+    pub(crate) fn journal_of_life(&self) -> String {
         fs::read_to_string(&self.log).unwrap().split_off(self.born)
     }
 

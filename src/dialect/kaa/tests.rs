@@ -69,7 +69,7 @@ fn a_request_is_that_of_the_reference() {
     assert_eq!(frame.body, br#"[{"timestamp":1566987697005,"temperature":23}]"#);
     assert_eq!((frame.qos, encoded.taken), (Qos::AtLeastOnce, 1));
     let correlation = Correlation { token: EndpointToken::new(TOKEN), instance: "dcx".into(), id: 42 };
-    assert_eq!(encoded.confirm, Confirm::Reply(correlation.clone()));
+    assert_eq!(encoded.reply.as_ref(), Some(&correlation));
     let status = format!("{}/status", frame.path.expose());
     assert_eq!(kaa("").decode(&status, b""), Inbound::Delivered(correlation));
 }

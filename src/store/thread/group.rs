@@ -5,7 +5,7 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Verdict,
-    store::{Class, Event, LaneId, LaneInfo, RowId, ledger::Term, outbox, recover},
+    store::{Class, Event, LaneId, LaneInfo, RowId, lanes::Intake, ledger::Term, outbox, recover},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
 use rusqlite::{ErrorCode, params};
@@ -80,6 +80,7 @@ impl Thread {
         *self.uncounted.entry((Tenant::default(), reason)).or_default() +=
             group.iter().map(offered).sum::<u64>();
         group.into_iter().for_each(|submission| submission.answer(Err(refused)));
+        self.fly_behind();
         // Deletes are kept and tried again; `latest` can wait.
         self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
         self.latest_due = now + LATEST_EVERY;
@@ -118,6 +119,7 @@ impl Thread {
             self.lanes.push(lane, row, bytes);
             self.announce(lane);
         }
+        self.settle_lanes(&written.drained);
     }
 
     pub(super) fn transact(
@@ -143,6 +145,7 @@ impl Thread {
             written.latest = true;
         }
         self.write_drops(&written.drops)?;
+        self.write_lanes(&mut written)?;
         if self.ledger.is_changed() {
             self.ledger.write(&self.db)?;
         }
@@ -219,15 +222,17 @@ impl Thread {
             .iter()
             .find(|lane| lane.endpoint == *key && lane.class == class)
             .map(|lane| lane.id);
-        let lane = match self.lanes.newest(key, class).or(fresh) {
-            Some(lane) => lane,
-            None => {
+        let lane = match (self.lanes.intake(key), fresh) {
+            (Intake::Lane(lane), _) | (Intake::New(_), Some(lane)) => lane,
+            (Intake::New(seq), None) => {
+                let last = written.lanes.last().map_or(self.lanes.last(), |lane| lane.id);
+                let id = LaneId(last.0.saturating_add(1));
                 let mut insert = self.db.prepare_cached(
-                    "INSERT INTO lane(tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, 0)",
+                    "INSERT INTO lane(id, tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?;
-                insert.execute(params![key.tenant.as_str(), key.name.as_str(), class.number()])?;
-                let id = LaneId(self.db.last_insert_rowid());
-                written.lanes.push(LaneInfo { id, endpoint: key.clone(), class, seq: 0 });
+                let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
+                insert.execute(params![id.0, tenant, name, class.number(), seq])?;
+                written.lanes.push(LaneInfo { id, endpoint: key.clone(), class, seq });
                 id
             }
         };
@@ -247,7 +252,7 @@ impl Thread {
                 continue;
             };
             if outbox::bury(&self.db, &gone.lane, gone.row, reason)? {
-                self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class, Term::Dead, "", 1);
+                self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class.account(), Term::Dead, "", 1);
                 written.dead.rows += 1;
                 let text = reason.len() + gone.lane.endpoint.name.as_str().len();
                 written.dead.bytes += gone.bytes + u64::try_from(text).unwrap_or_default();
@@ -291,7 +296,7 @@ impl Gone {
             End::Dropped(reason) => Some(reason),
             End::Landed | End::Dead(..) => None,
         };
-        (&self.lane.endpoint.tenant, self.lane.class, dropped)
+        (&self.lane.endpoint.tenant, self.lane.class.account(), dropped)
     }
 }
 

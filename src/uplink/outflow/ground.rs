@@ -6,7 +6,6 @@ use super::{FlightId, LaneId, MISSES, Outflow, PartId, Phase, SINGLES, Timer};
 use crate::{
     endpoints::EndpointKey,
     mutant::{self, Mutant},
-    store::Class,
 };
 use adapter_api::Instant;
 use std::time::Duration;
@@ -33,13 +32,21 @@ impl Outflow {
         let free = lane.phase == Phase::Idle
             || mutant::is(Mutant::TwoFlightsInALane) && matches!(lane.phase, Phase::Flying(_));
         let open = self.endpoints.get(&lane.info.endpoint).is_some_and(|ways| ways.open);
+        let turn = self.lanes.get(&id).is_some_and(|lane| self.is_turn(lane));
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
         // Asked last: the question takes the one probe of a parked endpoint for this lane.
-        if !(free && lane.more && self.connected && open && self.parking.may_fly(&lane.info.endpoint, id)) {
+        if !(free
+            && turn
+            && lane.more
+            && self.connected
+            && open
+            && self.parking.may_fly(&lane.info.endpoint, id))
+        {
             return;
         }
         lane.phase = Phase::Ready;
-        let class = usize::from(lane.info.class != Class::Control);
-        if let Some(ready) = self.ready.get_mut(class) {
+        let queue = self.lanes.get(&id).map_or(0, |lane| self.queue_of(lane));
+        if let Some(ready) = self.ready.get_mut(queue) {
             ready.push_back(id);
         }
     }
@@ -50,7 +57,7 @@ impl Outflow {
         found.singles = found.singles.saturating_add(1);
         let (singles, endpoint) = (found.singles, found.info.endpoint.clone());
         let probing = self.parking.is_parked(&endpoint) && singles > SINGLES;
-        let alone = probing && !self.are_others_refused(now, &endpoint);
+        let alone = probing && !self.parking.are_others_parked(now, &endpoint);
         if alone || probing && self.parking.is_given_up(&endpoint) {
             // A probe that met the next bad row. One row each probe, at the shortest interval: a run of
             // bad rows must not mute the endpoint for ever (I4). Where others are refused as well, the
@@ -129,7 +136,7 @@ impl Outflow {
 
     /// One lane of a parked endpoint may fly with one row: the next that has one.
     pub(super) fn probe(&mut self, endpoint: &EndpointKey) {
-        let Some(ways) = self.endpoints.get_mut(endpoint) else { return };
+        let Some(ways) = self.endpoints.get(endpoint) else { return };
         if ways.closed {
             self.parking.allow(endpoint, None);
             if self.connected {
@@ -139,8 +146,11 @@ impl Outflow {
         }
         let after = ways.lanes.iter().position(|lane| Some(*lane) == ways.probed).map_or(0, |last| last + 1);
         let mut turn = ways.lanes.iter().cycle().skip(after).take(ways.lanes.len());
-        let next = turn.find(|id| self.lanes.get(id).is_some_and(|lane| lane.more)).copied();
-        ways.probed = next.or(ways.probed);
+        let next = turn.find(|id| self.lanes.get(id).is_some_and(|lane| lane.more && self.is_turn(lane)));
+        let next = next.copied();
+        if let Some(ways) = self.endpoints.get_mut(endpoint) {
+            ways.probed = next.or(ways.probed);
+        }
         self.parking.allow(endpoint, next);
         if let Some(lane) = next {
             self.queue(lane);
@@ -150,7 +160,8 @@ impl Outflow {
     /// A lane that has nothing left does not keep its endpoint's probe.
     pub(super) fn pass_probe_on(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(&id) else { return };
-        if lane.phase == Phase::Idle && !lane.more && self.parking.is_probing(&lane.info.endpoint, id) {
+        let may_not = !lane.more || !self.is_turn(lane);
+        if lane.phase == Phase::Idle && may_not && self.parking.is_probing(&lane.info.endpoint, id) {
             let endpoint = lane.info.endpoint.clone();
             self.probe(&endpoint);
         }

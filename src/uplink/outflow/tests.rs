@@ -1,7 +1,9 @@
 //! Rules that are best shown small. What holds in every order of things is shown by the simulation.
 
+mod replay;
+
 use super::*;
-use crate::{endpoints::Tenant, store::Class};
+use crate::{dialect::Refusal, endpoints::Tenant, store::Class};
 use adapter_api::{EndpointName, Source, Stamp};
 
 const ONE: Size = Size { publishes: 1, bytes: 100 };
@@ -15,6 +17,8 @@ struct Bench {
     landed: Vec<i64>,
     buried: Vec<i64>,
     untaken: Vec<FlightId>,
+    /// Lanes that have fallen behind when they are next asked for.
+    behind: Vec<i64>,
 }
 
 fn key(endpoint: &str) -> EndpointKey {
@@ -22,13 +26,22 @@ fn key(endpoint: &str) -> EndpointKey {
 }
 
 fn bench(replies: bool, lanes: &[(i64, &str)]) -> Bench {
-    let pace = Pace {
+    bench_with(pace(replies), lanes)
+}
+
+fn pace(replies: bool) -> Pace {
+    Pace {
         confirm_timeout: Duration::from_secs(30),
         retry: (Duration::from_secs(5), Duration::from_secs(600)),
         probe: (Duration::from_secs(60), Duration::from_secs(3_600)),
         batch: 100,
         replies,
-    };
+        replay: Replay::default(),
+        limits: Limits::default(),
+    }
+}
+
+fn bench_with(pace: Pace, lanes: &[(i64, &str)]) -> Bench {
     let outflow = Outflow::new(pace, Rng::with_seed(1));
     let mut bench = Bench {
         outflow,
@@ -37,6 +50,7 @@ fn bench(replies: bool, lanes: &[(i64, &str)]) -> Bench {
         landed: Vec::new(),
         buried: Vec::new(),
         untaken: Vec::new(),
+        behind: Vec::new(),
     };
     bench.outflow.handle_connected();
     for (lane, endpoint) in lanes {
@@ -61,6 +75,12 @@ impl Bench {
     fn store(&mut self) {
         while let Some(wish) = self.outflow.poll_wish(self.now) {
             match wish {
+                Wish::Next { lane, live_age: Some(_), .. } if self.behind.contains(&lane.0) => {
+                    self.behind.retain(|behind| *behind != lane.0);
+                    let known = &self.outflow.lanes[&lane].info;
+                    let info = LaneInfo { class: Class::Backlog, ..known.clone() };
+                    self.outflow.handle_behind(&info);
+                }
                 Wish::Next { lane, max_rows, .. } => {
                     let waiting = self.waiting.get_mut(&lane).unwrap();
                     let sample =
@@ -154,6 +174,54 @@ fn three_refused_single_rows_park_the_endpoint() {
     assert_eq!(bench.buried, [3, 4], "the third says that something else is wrong");
     assert_eq!(bench.landed, [0, 1, 2]);
     assert_eq!(bench.outflow.parked().count(), 1);
+}
+
+#[test]
+fn a_run_of_bad_rows_is_given_up_one_row_a_probe() {
+    let mut bench = bench(true, &[(1, "a"), (2, "b")]);
+    let run = [3, 4, 5, 6, 7];
+    bench.commit(1, "a", 0..20);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, [3, 4], "then it is parked");
+    for given_up in 5..=7 {
+        assert!(bench.launch().is_empty(), "not before its probe");
+        // The shortest interval: a row each minute, not each hour.
+        bench.wait(MINUTE);
+        bench.refuse(&run);
+        assert_eq!(bench.buried, (3..=given_up).collect::<Vec<_>>());
+        assert_eq!(bench.outflow.parked().count(), 1);
+    }
+    bench.wait(MINUTE);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, run);
+    assert_eq!(bench.landed, (0..20).filter(|row| !run.contains(row)).collect::<Vec<_>>(), "in order");
+    assert_eq!(bench.outflow.parked().count(), 0);
+}
+
+#[test]
+fn a_run_of_bad_rows_is_given_up_an_hour_apart_where_others_are_refused_too() {
+    let mut bench = bench(true, &[(1, "a"), (2, "b"), (3, "c")]);
+    let run = [0, 1, 2, 3, 4];
+    bench.commit(1, "a", 0..20);
+    bench.refuse(&run);
+    assert_eq!(bench.buried, [0, 1]);
+    bench.commit(2, "b", [100]);
+    bench.commit(3, "c", [101]);
+    let mut probes = 0;
+    while bench.buried.len() < 4 {
+        for (part, rows) in bench.launch() {
+            probes += usize::from(rows[0] < 100);
+            let (refusal, code) =
+                if rows[0] < 100 { (Refusal::Item, "400 no") } else { (Refusal::Endpoint, "404 no") };
+            bench.outflow.handle_refused(bench.now, part, &refusal, code);
+        }
+        bench.store();
+        // Each probe once, whatever its interval has grown to.
+        bench.wait(60 * MINUTE);
+        assert!(probes < 20, "the endpoint would be mute for ever (I4)");
+    }
+    // 1, 2, 4, 8, 16 and 32 minutes after it was parked, and then each hour: two rows.
+    assert_eq!((bench.buried, probes), (vec![0, 1, 2, 3], 7));
 }
 
 #[test]

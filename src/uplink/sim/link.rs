@@ -118,6 +118,7 @@ impl World {
         if fresh && (self.link.sent > 8 || self.link.sent_bytes > (32 << 10) + bytes) {
             return Err(format!("{} publishes before anything came back", self.link.sent));
         }
+        self.check_limits(bytes)?;
         self.link.free_at = self.link.free_at.max(self.now) + bytes as u64 * SECOND / self.plan.rate;
         if self.plan.stall > 0 && self.rng.u8(..10) == 0 {
             self.link.free_at += self.rng.u64(..self.plan.stall);
@@ -131,6 +132,25 @@ impl World {
             }
         }
         self.at(self.link.free_at, Happening::Left(conn, part, parcel, frame.qos));
+        Ok(())
+    }
+
+    /// No more goes than the operator allows, the last frame left aside.
+    fn check_limits(&self, last: usize) -> Result<(), String> {
+        // A part of many frames goes as one.
+        if self.plan.per_resource {
+            return Ok(());
+        }
+        let limits = &self.plan.pace.limits;
+        let allowed = |rate: Option<u32>| {
+            rate.map_or(u64::MAX, |rate| {
+                u64::from(rate) * (self.now - self.link.since + 200 * MS) / SECOND + 1
+            })
+        };
+        let (messages, bytes) = (self.link.sent as u64 - 1, (self.link.sent_bytes - last) as u64);
+        if messages > allowed(limits.messages_per_s) || bytes > allowed(limits.bytes_per_s) {
+            return Err(format!("{messages} publishes, {bytes} bytes are over the limits"));
+        }
         Ok(())
     }
 

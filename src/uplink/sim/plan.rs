@@ -7,8 +7,11 @@ use crate::{
         kaa::{Kaa, KaaConfig, Subscribe},
         plain::{Plain, PlainConfig, Topic},
     },
-    store::item,
-    uplink::outflow::Pace,
+    store::{Class, item},
+    uplink::{
+        outflow::Pace,
+        pacing::{Limits, Order, Replay},
+    },
 };
 use adapter_api::{Reading, Resource, Sample, Source, Stamp};
 use std::time::Duration;
@@ -82,6 +85,8 @@ pub(super) struct Plan {
     pub(super) rules: Vec<Rule>,
     /// Every so manieth sample is poison.
     pub(super) poison: Option<u64>,
+    /// So many poisoned samples in a row, in one lane.
+    pub(super) run: u64,
     /// Its requests are never answered.
     pub(super) mute: Option<usize>,
     /// The broker refuses its filters.
@@ -134,6 +139,8 @@ impl Plan {
                 probe: (Duration::from_secs(60), Duration::from_secs(3_600)),
                 batch: dialect.batch(),
                 replies: dialect.replies(),
+                replay: Replay::default(),
+                limits: Limits::default(),
             },
             dialect,
             per_resource,
@@ -157,6 +164,7 @@ impl Plan {
             wrong: 0,
             rules: Vec::new(),
             poison: None,
+            run: 0,
             mute: None,
             closed: None,
             drops: None,
@@ -170,7 +178,10 @@ impl Plan {
             plan.rows = 8;
         }
         match kind {
-            Kind::Wild => plan.make_wild(&mut rng),
+            Kind::Wild => {
+                plan.make_wild(&mut rng);
+                plan.limit(&mut rng);
+            }
             Kind::Slow => {
                 plan.rate = 1_000;
                 plan.endpoints = plan.endpoints.min(6);
@@ -179,6 +190,7 @@ impl Plan {
                     (plan.rows, plan.commits) = (60, 3);
                 }
                 plan.latency.1 = plan.latency.1.min(600 * MS);
+                plan.limit(&mut rng);
             }
             Kind::OneBad => plan.make_one_bad(&mut rng),
             Kind::AllRefused => {
@@ -189,13 +201,39 @@ impl Plan {
             }
             Kind::Poison => {
                 plan.poison = Some(rng.u64(7..=40));
+                plan.run = rng.choice([0, 0, 3, 5]).unwrap_or(0);
                 plan.damaged = rng.bool();
                 if rng.bool() {
                     plan.max_payload = 2 << 10;
                 }
             }
         }
+        if rng.bool() {
+            plan.pace.replay = Replay {
+                order: Order::LiveFirst,
+                live_age: Duration::from_secs(rng.choice([1, 5, 60]).unwrap_or(60)),
+                share: rng.choice([10, 50, 100]).unwrap_or(50),
+                max_rate: rng.choice([None, None, Some(5)]).unwrap_or_default(),
+            };
+            // As the store has them: one of live rows, one of control.
+            plan.lanes = plan.lanes.min(2);
+        }
         plan
+    }
+
+    /// What the operator allows.
+    fn limit(&mut self, rng: &mut Rng) {
+        self.pace.limits = Limits {
+            messages_per_s: rng.choice([None, None, Some(5)]).unwrap_or_default(),
+            bytes_per_s: rng.choice([None, None, Some(2_000)]).unwrap_or_default(),
+            daily_bytes: None,
+        };
+    }
+
+    /// Of an endpoint's lane with this number.
+    pub(super) fn class(&self, lane: usize) -> Class {
+        let control = if self.pace.replay.order == Order::LiveFirst { 1 } else { 2 };
+        if lane == control { Class::Control } else { Class::Telemetry }
     }
 
     fn make_wild(&mut self, rng: &mut Rng) {
@@ -280,12 +318,13 @@ impl Plan {
         self.kind != Kind::Wild && self.mute.is_none()
     }
 
-    /// Whether the platform takes this sample for wrong, whatever else. Never three of a lane in a row
-    /// (those are given up one a probe, which takes hours); with drops and rules in between that cannot be
-    /// promised, so it ends with the other faults.
-    pub(super) fn is_poison(&self, now: Us, (_, number): super::Number) -> bool {
+    /// Whether the platform takes this sample for wrong, whatever else. Three of a lane in a row and more
+    /// are given up one a probe: a minute each where nobody else is refused, so it is one lane that has them.
+    /// With drops and rules in between that cannot be promised, so it ends with the other faults.
+    pub(super) fn is_poison(&self, now: Us, (lane, number): super::Number) -> bool {
         let ends = self.kind == Kind::Wild && now >= self.faults_until;
-        !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
+        let in_run = lane == 0 && (4..4 + self.run).contains(&number);
+        in_run || !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
     }
 
     /// Whether its row cannot be read.

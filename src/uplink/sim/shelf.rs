@@ -3,8 +3,11 @@
 use super::plan::{Plan, Us};
 use crate::{
     endpoints::EndpointKey,
-    store::{Class, Event, LaneId, LaneInfo, RowId, StoredRow, lanes::Lanes},
-    uplink::outflow::FlightId,
+    store::{
+        Class, Event, LaneId, LaneInfo, RowId, StoredRow,
+        lanes::{Intake, Lanes},
+    },
+    uplink::{outflow::FlightId, pacing::Order},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +21,7 @@ pub(super) enum Job {
         lane: LaneId,
         max_rows: usize,
         max_bytes: usize,
+        live_age: Option<Us>,
     },
     Release {
         lane: LaneId,
@@ -40,11 +44,19 @@ pub(super) struct Shelf {
     // On disk.
     pub(super) rows: BTreeMap<i64, Number>,
     pub(super) infos: Vec<LaneInfo>,
+    /// Lanes that are no more.
+    removed: BTreeSet<usize>,
     pub(super) next_id: u64,
     pub(super) dead: BTreeSet<Number>,
     pub(super) stored: u64,
     pub(super) landed: u64,
     pub(super) dropped: u64,
+    live_first: bool,
+    /// Lanes that fell behind, and that were drained afterwards.
+    pub(super) behind: u64,
+    pub(super) drained: u64,
+    /// When each row was taken.
+    taken: BTreeMap<i64, Us>,
     /// Sample numbers of each lane so far.
     numbers: Vec<u64>,
     last_row: i64,
@@ -59,11 +71,12 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn new(plan: &Plan, endpoints: &[EndpointKey]) -> Self {
-        let mut shelf = Self { next_id: plan.first_id, ..Self::default() };
+        let live_first = plan.pace.replay.order == Order::LiveFirst;
+        let mut shelf = Self { next_id: plan.first_id, live_first, ..Self::default() };
         for (e, endpoint) in endpoints.iter().enumerate() {
             for l in 0..plan.lanes {
                 let id = LaneId(i64::try_from(e * plan.lanes + l + 1).unwrap());
-                let class = if l == 2 { Class::Control } else { Class::Telemetry };
+                let class = plan.class(l);
                 shelf.infos.push(LaneInfo {
                     id,
                     endpoint: endpoint.clone(),
@@ -84,7 +97,7 @@ impl Shelf {
         self.claimed.clear();
         self.busy_until = 0;
         self.delete_due = false;
-        for info in &self.infos {
+        for (_, info) in self.infos.iter().enumerate().filter(|(lane, _)| !self.removed.contains(lane)) {
             self.lanes.add(info.clone());
         }
         for (row, (lane, _)) in &self.rows {
@@ -98,10 +111,75 @@ impl Shelf {
         all.into_iter().filter_map(|lane| self.lanes.announce(lane)).map(Event::Ready).collect()
     }
 
+    /// The lane that takes what is committed to this one: with backlog it may be a later one.
+    pub(super) fn intake(&mut self, lane: usize) -> Result<usize, String> {
+        let info = &self.infos[lane];
+        if info.class == Class::Control || !self.live_first {
+            return Ok(lane);
+        }
+        let endpoint = info.endpoint.clone();
+        let (id, seq) = match self.lanes.intake(&endpoint) {
+            Intake::Lane(id) => {
+                let taker = self.index(id);
+                let seq = self.infos[taker].seq;
+                let later = self
+                    .present()
+                    .find(|(_, l)| l.endpoint == endpoint && l.seq > seq && l.class != Class::Control);
+                if let Some((later, _)) = later {
+                    return Err(format!("lane {taker} takes new rows before those of lane {later}"));
+                }
+                return Ok(taker);
+            }
+            Intake::New(seq) => (LaneId(i64::try_from(self.infos.len() + 1).unwrap()), seq),
+        };
+        let known = self.present().filter(|(_, l)| l.endpoint == endpoint && l.class != Class::Control);
+        if known.count() >= 4 {
+            return Err("an endpoint has more than four lanes".into());
+        }
+        let info = LaneInfo { id, endpoint, class: Class::Telemetry, seq };
+        self.lanes.add(info.clone());
+        self.infos.push(info);
+        self.numbers.push(0);
+        Ok(self.infos.len() - 1)
+    }
+
+    /// Lanes that are on disk.
+    pub(super) fn present(&self) -> impl Iterator<Item = (usize, &LaneInfo)> {
+        self.infos.iter().enumerate().filter(|(lane, _)| !self.removed.contains(lane))
+    }
+
+    pub(super) fn index(&self, id: LaneId) -> usize {
+        usize::try_from(id.0).unwrap() - 1
+    }
+
+    /// Whether a lane has rows to hand out.
+    pub(super) fn has_waiting(&self, lane: usize) -> bool {
+        self.lanes.exceeds(self.infos[lane].id, 0, usize::MAX)
+    }
+
+    /// Removes backlog lanes that are drained.
+    pub(super) fn sweep(&mut self) -> Vec<Event> {
+        let gone: BTreeSet<usize> = self.gone.iter().map(|(row, _)| self.rows[row].0).collect();
+        let drained: Vec<usize> = self
+            .present()
+            .filter(|(lane, info)| self.lanes.is_drained(info.id) && !gone.contains(lane))
+            .map(|(lane, _)| lane)
+            .collect();
+        let mut events = Vec::new();
+        for lane in drained {
+            self.removed.insert(lane);
+            self.lanes.remove(self.infos[lane].id);
+            self.drained += 1;
+            events.push(Event::Drained(self.infos[lane].id));
+        }
+        events
+    }
+
     /// Commits new samples of a lane.
-    pub(super) fn commit(&mut self, lane: usize, count: usize, gap: i64) -> Option<Event> {
+    pub(super) fn commit(&mut self, now: Us, lane: usize, count: usize, gap: i64) -> Option<Event> {
         for _ in 0..count {
             self.last_row += gap;
+            self.taken.insert(self.last_row, now);
             self.rows.insert(self.last_row, (lane, self.numbers[lane]));
             self.numbers[lane] += 1;
             self.stored += 1;
@@ -126,9 +204,30 @@ impl Shelf {
     }
 
     /// Does a job; says what to tell the uplink.
-    pub(super) fn work(&mut self, plan: &Plan, job: Job) -> Result<Option<Event>, String> {
+    pub(super) fn work(
+        &mut self,
+        plan: &Plan,
+        now: Us,
+        fails: bool,
+        job: Job,
+    ) -> Result<Option<Event>, String> {
         match job {
-            Job::Next { lane, max_rows, max_bytes } => Ok(Some(self.next(plan, lane, max_rows, max_bytes))),
+            // Nobody is told anything of a lane that is no more: that was said.
+            Job::Next { lane, .. } if self.lanes.info(lane).is_none() => Ok(None),
+            Job::Next { lane, max_rows, max_bytes, live_age } => {
+                let old = live_age.is_some_and(|age| self.is_behind(now, lane, max_rows, max_bytes, age));
+                // A change that cannot be written is not made.
+                if old
+                    && !fails
+                    && let Some(info) = self.lanes.fall_behind(lane)
+                {
+                    let index = self.index(lane);
+                    self.infos[index].class = info.class;
+                    self.behind += 1;
+                    return Ok(Some(Event::Behind(info)));
+                }
+                Ok(Some(self.next(plan, lane, max_rows, max_bytes)))
+            }
             Job::Release { lane, rows } => {
                 self.lanes.release(lane, &rows);
                 let claimed = self.claimed.entry(lane).or_default();
@@ -193,6 +292,13 @@ impl Shelf {
     /// Rows off the books that are still on disk.
     pub(super) fn has_gone(&self) -> bool {
         !self.gone.is_empty()
+    }
+
+    fn is_behind(&mut self, now: Us, lane: LaneId, max_rows: usize, max_bytes: usize, age: Us) -> bool {
+        let live = self.infos[self.index(lane)].class == Class::Telemetry;
+        let Some(head) = self.lanes.claim(lane, 1).pop() else { return false };
+        self.lanes.release(lane, &[head]);
+        live && self.lanes.exceeds(lane, max_rows, max_bytes) && now > self.taken[&head.0] + age
     }
 
     fn next(&mut self, plan: &Plan, lane: LaneId, max_rows: usize, max_bytes: usize) -> Event {

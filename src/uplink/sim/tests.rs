@@ -59,6 +59,8 @@ fn nothing_is_lost_blocked_or_sent_without_need() {
                     && sum.stale > 0
                     && sum.missed > 0
                     && sum.cuts > 0
+                    && sum.behind > sum.drained / 2
+                    && sum.drained > 0
             );
         }
     }
@@ -107,5 +109,7 @@ impl Stats {
         self.stale += other.stale;
         self.missed += other.missed;
         self.cuts += other.cuts;
+        self.behind += other.behind;
+        self.drained += other.drained;
     }
 }
