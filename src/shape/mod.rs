@@ -93,6 +93,11 @@ impl Shape {
         }
     }
 
+    /// Whether anything is stored: without an uplink values are only shown.
+    pub fn stores(&self) -> bool {
+        self.uplink
+    }
+
     /// Whether what this endpoint hands in has to be weighed. What is not stored needs no quota.
     pub fn is_limited(&self, endpoint: &EndpointName) -> bool {
         self.uplink && self.gauges.is_limited(endpoint)

@@ -2,13 +2,23 @@
 //! store leaves its devices in peace.
 
 use crate::{
+    agreed::assert_agreed,
     arrivals::Recorder,
     gateway::{Config, Gateway},
     peers::{Broker, Slave},
     pusher::Pusher,
     site::{PATIENCE, Site, free_port, let_pass, until},
 };
+use serde_json::Value;
 use std::time::Duration;
+
+/// A fault as `status` tells it.
+fn fault(gateway: &Gateway, code: &str) -> String {
+    let (said, good) = gateway.say(&["status"]);
+    assert!(good, "{said}");
+    let lines = said.lines().skip_while(|line| !line.starts_with(&format!("FAULT {code}")));
+    lines.take(4).fold(String::new(), |fault, line| fault + line + "\n")
+}
 
 #[test]
 fn a_flooder_is_refused_and_its_neighbour_is_untouched_also_over_a_kill() {
@@ -37,8 +47,7 @@ fn a_flooder_is_refused_and_its_neighbour_is_untouched_also_over_a_kill() {
             (&over["endpoint"], &over["quota"], &over["over"]),
             (&"p1".into(), &"samples_per_s".into(), &true.into())
         );
-        let (said, _) = gateway.say(&["status"]);
-        assert!(said.contains("FAULT TG-221") && said.contains("endpoint p1: samples_per_s = 2"), "{said}");
+        assert_agreed("endpoint over its quota", &fault(&gateway, "TG-221"));
         let (said, _) = gateway.say(&["queue"]);
         assert!(said.contains("p1") && said.contains("over its quota  samples_per_s = 2"), "{said}");
         if life == 0 {
@@ -89,15 +98,14 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
         }
         (refused > 0).then_some(())
     });
-    let health = |status: &serde_json::Value, word: &str| {
+    let health = |status: &Value, word: &str| {
         let units = status["units"].as_array().unwrap();
         units.iter().any(|unit| unit["name"] == "modbus.site" && unit.to_string().contains(word))
     };
     let suspended = "polling suspended: the store is full";
     let status = gateway.until_status("polling is suspended", |status| health(status, suspended));
     assert!(status["store_full"]["code"] == "TG-222" && !health(&status, "offline"), "{status}");
-    let (said, _) = gateway.say(&["status"]);
-    assert!(said.contains("FAULT TG-222") && said.contains("store.max_bytes"), "{said}");
+    assert_agreed("store full and refusing", &fault(&gateway, "TG-222"));
     let read = slave.count();
     // Fifteen periods.
     let_pass(Duration::from_secs(3));
@@ -124,5 +132,29 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
     arrivals.assert_in_order();
     arrivals.assert_exactly("p1", 1..=pushed + BATCH);
     assert_eq!(gateway.says("polling is suspended"), 1);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn an_endpoint_that_is_within_its_quota_again_is_told_so() {
+    let site = Site::new();
+    let port = free_port();
+    // Nobody listens there.
+    let config =
+        Config::plain(&site, free_port()).pushed(1, port).line("[endpoints.p1.quota]\nsamples_per_s = 2");
+    let mut gateway = Gateway::new(&site, &config, 60);
+    gateway.start();
+    let mut pusher = Pusher::connect(port);
+    // More than an hour's worth: it is taken, and nothing more until it is paid off.
+    pusher.push("p1", "1-10000");
+    assert!(!pusher.try_push("p1", "10001"));
+    let status = gateway.until_status("it is calm", |status| status["quotas"][0]["over"] == false);
+    assert_eq!(
+        (&status["quotas"][0]["refused"]["samples_per_s"], &status["quotas"][0]["fault"]),
+        (&1.into(), &Value::Null)
+    );
+    assert_eq!(gateway.says("an endpoint is within its quota again"), 1);
+    let (said, _) = gateway.say(&["queue"]);
+    assert!(said.contains("was over its quota  samples_per_s = 2  1 refused"), "{said}");
     assert!(gateway.terminate().success());
 }

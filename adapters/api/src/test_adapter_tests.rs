@@ -1,6 +1,7 @@
 //! The test adapter's lines, and the contract with devices that push.
 
 use super::*;
+use crate::Quota;
 use crate::testkit::{Answers, Field, Rig, contract, run, wait_for};
 use tokio::io::Lines;
 
@@ -134,6 +135,9 @@ fn bad_lines_are_answered_in_their_turn_and_the_connection_goes_on() {
         assert_eq!(said(&mut lines).await, "ok 1-3");
         assert_eq!(said(&mut lines).await, "error a number is missing");
         assert_eq!(said(&mut lines).await, "refused 4 unknown");
+        writer.write_all(b"m-1 4\n").await.unwrap();
+        rig.store.next().await.answer(Err(Refused::OverQuota(Quota::BytesQueued)));
+        assert_eq!(said(&mut lines).await, "refused 4 bytes_queued", "it says which quota");
         writer.write_all(b"m-1 5\n").await.unwrap();
         let last = rig.store.next().await;
         rig.shut_down();

@@ -147,6 +147,10 @@ async fn i10_with_refuse_adapters_are_told_before_anything_is_refused_and_again_
         site.submit_large("a", n..n + 1).await.unwrap();
     }
     assert_eq!(site.totals().await.refused, 0);
+    // Without an uplink nothing is stored: values can be shown all the same.
+    let site = open_with(site.stop().await, false, limits.clone());
+    site.submit("a", 0..1).await.unwrap();
+    assert!(!site.store.intake().await.unwrap().is_full());
     // It is known from the start on.
     let site = open_with(site.stop().await, true, limits);
     let intake = site.store.intake().await.unwrap();
@@ -171,4 +175,20 @@ async fn with_drop_oldest_adapters_are_not_told_to_leave_off() {
         assert!(!intake.is_full());
     }
     assert!(site.totals().await.dropped > 0);
+}
+
+#[tokio::test]
+async fn a_look_at_the_books_counts_what_is_not_on_them_yet() {
+    let site = new(Quotas { bytes_queued: Some(10_000), ..Quotas::default() });
+    let intake = site.store.intake().await.unwrap();
+    let name = EndpointName::new("a").unwrap();
+    // The first look is now, the next one is allowed later.
+    site.submit_large("a", 0..1).await.unwrap();
+    adapter_api::clock::sleep(Duration::from_millis(150)).await;
+    let five = |first| (first..first + 5).map(room::large).collect();
+    let waits = intake.submit(&name, five(1), Urgency::Relaxed).await.unwrap();
+    let over = intake.submit(&name, five(6), Urgency::Relaxed).await.unwrap();
+    assert_eq!(over.committed().await, Err(Refused::OverQuota(Quota::BytesQueued)));
+    waits.committed().await.unwrap();
+    assert_eq!(site.totals().await.stored, 6);
 }

@@ -39,7 +39,7 @@ impl Suspension {
 impl Thread {
     /// Tells the adapters whether there is room: after each commit, and while there is none.
     pub(super) fn watch_room(&mut self, now: Instant) {
-        if self.room.limits.when_full != WhenFull::Refuse {
+        if self.room.limits.when_full != WhenFull::Refuse || !self.shape.stores() {
             return;
         }
         let Some((level, measure)) = self.room.level(&self.db) else { return };
