@@ -331,6 +331,11 @@ impl Gateway {
         ))
     }
 
+    /// The lanes, counted in the table.
+    pub(crate) fn lanes(&self) -> u64 {
+        self.count("SELECT count(*) FROM lane")
+    }
+
     fn count(&self, query: &str) -> u64 {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(&self.database, flags).unwrap();

@@ -35,6 +35,7 @@ mod pacer;
 mod peers;
 mod peers_alone;
 mod pusher;
+mod replay;
 mod road;
 mod site;
 mod stale;
