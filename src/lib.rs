@@ -15,7 +15,8 @@
 //!                                                   | uplink/                        |
 //!                                                   |   session (I/O) - link - tls   |=== one TLS connection ==>
 //!                                                   |   engine (sans-IO)             |
-//!                                                   |     outflow, parking, window   |
+//!                                                   |     outflow, parking, window,  |
+//!                                                   |     pacing, budget,            |
 //!                                                   |     subscribe, dialect/*       |
 //!                                                   +--------------------------------+
 //!  config/ file -> Config     supervisor: units on own threads     control/ <-- tidegate status | queue | read
@@ -61,6 +62,16 @@
 //! 12. `uplink::mqtt::Connection::handle_packet`: PUBACK; for 1/KP then `/status`, `Dialect::decode`
 //! 13. `uplink::outflow::Outflow::handle_delivered`: `Landed`, the proof (I2)
 //! 14. `store::thread::Thread::obey`: off the books; `write_gone`: deleted and counted with the next group
+//!
+//! # The journey of a backlog, with `replay.order = "live-first"`
+//!
+//! 1. `uplink::outflow::Outflow::poll_wish`: a lane of live rows would fly next: `Command::Next` with `live_age`
+//! 2. `store::thread::Thread::is_behind`: its oldest row is older than that, and there is more than flies at once
+//! 3. `store::thread::Thread::write_lanes`: it becomes a backlog lane, COMMIT: `Event::Behind`
+//! 4. `store::lanes::Lanes::intake`: new samples open the endpoint's next lane
+//! 5. `uplink::outflow::Outflow::is_turn`, `room`: one backlog lane of an endpoint at a time, the oldest
+//!    first; beside live rows so much of them that they wait about a second
+//! 6. `store::thread::Thread::settle_lanes`: drained with its last row, and gone: `Event::Drained`
 //!
 //! # Invariants
 //!

@@ -374,6 +374,11 @@ impl Gateway {
         self.count("SELECT coalesce(sum(samples), 0) FROM ledger WHERE term = 'refused'")
     }
 
+    /// The lanes, counted in the table.
+    pub(crate) fn lanes(&self) -> u64 {
+        self.count("SELECT count(*) FROM lane")
+    }
+
     fn count(&self, query: &str) -> u64 {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(&self.database, flags).unwrap();

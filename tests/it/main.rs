@@ -39,6 +39,7 @@ mod peers;
 mod peers_alone;
 mod pusher;
 mod quota;
+mod replay;
 mod road;
 mod secrets;
 mod site;

@@ -21,6 +21,8 @@ pub(super) const BACKLOG: usize = 2;
 /// Live rows come every few seconds, not all the time: for so long after them the window keeps room.
 /// What is in the air when they come is what they wait for.
 const LATELY: Duration = Duration::from_secs(10);
+/// Bytes of a part that are worth a round trip on any link.
+const PART: usize = 4 << 10;
 
 impl Outflow {
     /// Where a lane waits for its turn.
@@ -63,10 +65,14 @@ impl Outflow {
     /// Bytes that a queue may still send; `None` if it has to wait for the window.
     pub(super) fn room(&mut self, now: Instant, queue: usize) -> Option<usize> {
         let room = self.window.room(now)?;
-        if queue != BACKLOG || !self.is_live_about(now) || self.backlog_air.publishes == 0 {
+        if queue != BACKLOG || !self.is_live_about(now) {
             return Some(room);
         }
         let share = self.window.share(self.pace.replay.share);
+        if self.backlog_air.publishes == 0 {
+            // One part may always go: of its share, or of a size that is worth a round trip.
+            return Some(room.min(share.bytes.max(PART)));
+        }
         let left = share.bytes.saturating_sub(self.backlog_air.bytes);
         if self.backlog_air.publishes >= share.publishes || left == 0 {
             self.window.fill();
