@@ -88,7 +88,7 @@
 //! - **I9** An invalid file never replaces a valid configuration. `config/mod.rs`.
 //! - **I10** Disk use stays under the quota; every loss is counted and reported. `store/quota.rs`,
 //!   `store/lanes/share.rs`, `store/thread/room.rs`.
-//! - **I11** A secret is never printed. `config/secret.rs`, `dialect/path.rs`.
+//! - **I11** A secret is never printed. `config/secret.rs`, `dialect/path.rs`, `dialect/words.rs`, `log.rs`.
 //! - **I12** Only `clock.rs` reads a clock; tasks and threads have an owner; only `store/` touches
 //!   SQLite. `.clippy.toml`, `tests/tidy.rs`.
 //!

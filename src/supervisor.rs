@@ -2,7 +2,10 @@
 //!
 //! One unit's crash, stall or flood reaches no other (I8). A panic is caught and counts as an end.
 
-use crate::backoff::{Backoff, Rng};
+use crate::{
+    backoff::{Backoff, Rng},
+    fault::{Code, Fault},
+};
 use adapter_api::{CancellationToken, Instant, clock};
 use std::{
     future::Future,
@@ -81,7 +84,8 @@ where
                 backoff.reset();
             }
             let until = clock::now() + backoff.equal_jitter(&mut Rng::new());
-            tracing::warn!(unit = %name, why, "ended; it is started again");
+            Fault::new(Code::UnitEnded, why.as_str(), name.as_str())
+                .log_warning("ended; it is started again");
             set(UnitState::BackingOff { until, why });
             pause(until, &shutdown);
         }

@@ -170,10 +170,13 @@ impl View {
             None => (SessionStatus::default(), Vec::new()),
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
+                let restarted =
+                    Fault::new(Code::UnitEnded, "the uplink ended and is started again", "uplink");
                 (
                     SessionStatus {
                         state,
-                        last_error: Some("the uplink is being restarted".into()),
+                        last_error: Some(restarted.what.clone()),
+                        fault: Some(restarted),
                         ..SessionStatus::default()
                     },
                     Vec::new(),

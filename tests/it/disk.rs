@@ -243,7 +243,7 @@ fn a_read_only_file_system_is_said_plainly_and_a_start_later_works() {
     let ended = gateway.ended("it does not start");
     disk.remount("rw");
     assert!(!ended.success());
-    assert!(gateway.has_logged("is read-only"));
+    assert!(gateway.has_logged("code=\"TG-205\""));
     gateway.start();
     gateway.until_up();
     assert!(gateway.terminate().success());
