@@ -1,9 +1,9 @@
 //! The one thread that owns SQLite: gather what waits, one transaction, COMMIT, *then* answer all (I1).
 //!
 //! Urgent submissions are committed at once with whatever is there, relaxed ones after
-//! `commit_within` at the latest. Confirmed deletes ride on the next group, at the latest after 1 s;
-//! until then they are kept in `gone`, also over a failed transaction. A crash in between sends those
-//! rows again, which is allowed.
+//! `commit_within` at the latest. Confirmed deletes are gathered for 1 s and ride on the group that is
+//! next then; until then they are kept in `gone`, also over a failed transaction. A crash in between
+//! sends those rows again, which is allowed.
 
 mod admission;
 mod answers;
@@ -54,10 +54,13 @@ use tokio::sync::{
 
 /// Requests in one transaction.
 const GROUP: usize = 512;
-/// Landed rows wait at most this long for a group to ride on.
+/// Landed rows are gathered for so long before they are deleted.
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
-/// Landed rows deleted in one transaction: bounds the time a device may wait behind them.
-const DELETES: usize = 4_096;
+/// Landed rows deleted in one transaction: bounds the time a device may wait behind them. Many at a time
+/// wear the flash less: what is left of a page is written with each of them.
+const DELETES: usize = 16_384;
+/// On a full disk: each may write a page of its own to the journal, and it has what the reserve held.
+const DELETES_WHEN_FULL: usize = 1_024;
 /// `latest` goes to disk at most this often.
 const LATEST_EVERY: Duration = Duration::from_secs(15 * 60);
 

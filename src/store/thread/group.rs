@@ -1,6 +1,8 @@
 //! What one transaction does: the group's samples in, what is gone out, the ledger; then the answers.
 
-use super::{DELETE_WITHIN, DELETES, End, Gone, LATEST_EVERY, Sum, Thread, Written, offered, room};
+use super::{
+    DELETE_WITHIN, DELETES, DELETES_WHEN_FULL, End, Gone, LATEST_EVERY, Sum, Thread, Written, offered, room,
+};
 use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
@@ -45,11 +47,12 @@ impl Thread {
                 let alone = group.is_empty();
                 self.refuse(group, &error, now);
                 // What leaves must not wait for what cannot come in.
-                if !alone
-                    && !self.gone.is_empty()
-                    && let Ok(written) = self.attempt(&[], 0, now)
-                {
-                    self.settle(written, Vec::new(), now);
+                if !alone && !self.gone.is_empty() {
+                    let due = self.gone_due.replace(now);
+                    match self.attempt(&[], 0, now) {
+                        Ok(written) => self.settle(written, Vec::new(), now),
+                        Err(_) => self.gone_due = due,
+                    }
                 }
             }
         }
@@ -96,7 +99,12 @@ impl Thread {
             }
         }
         self.room.count(&written);
-        self.gone_due = (!self.gone.is_empty()).then_some(now);
+        if self.gone.is_empty() {
+            self.gone_due = None;
+        } else if written.gone > 0 {
+            // The rest of many.
+            self.gone_due = Some(now);
+        }
         if written.latest {
             self.latest.written();
             self.latest_due = now + LATEST_EVERY;
@@ -134,8 +142,11 @@ impl Thread {
             self.ledger.add(tenant, Class::Telemetry, Term::Offered, "", *samples);
             self.ledger.add(tenant, Class::Telemetry, Term::Refused, reason, *samples);
         }
-        // First, for what comes takes the pages of what goes.
-        self.write_gone(&mut written)?;
+        // First, for what comes takes the pages of what goes. Not with each group: a page of which rows
+        // go one by one is written once for each of them.
+        if self.stop.is_some() || self.gone.len() >= DELETES || self.gone_due.is_some_and(|due| due <= now) {
+            self.write_gone(&mut written)?;
+        }
         for submission in group {
             let result = self.write_submission(submission, &mut written)?;
             written.results.push(result);
@@ -241,7 +252,8 @@ impl Thread {
 
     /// Deletes landed and dropped rows and buries dead ones (I2), counting what really changed.
     pub(super) fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
-        written.gone = self.gone.len().min(DELETES);
+        let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
+        written.gone = self.gone.len().min(most);
         let Some(gone) = self.gone.get_mut(..written.gone) else { return Ok(()) };
         // In id order, which is cheap. The order in `gone` has no meaning.
         gone.sort_unstable_by_key(|gone| gone.row);

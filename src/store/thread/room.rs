@@ -212,6 +212,8 @@ impl Thread {
             let rows = self.lanes.drop_by_share(excess, DELETES);
             dropped = rows.iter().map(|row| row.bytes).sum();
             self.leave(rows, &End::Dropped(level.reason));
+            // With this very group, which needs their room.
+            self.gone_due = Some(Instant::from_start(Duration::ZERO));
         }
         level.room(policy, dropped)
     }
