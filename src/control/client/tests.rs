@@ -1,3 +1,5 @@
+//! What people read: escaped, brief, and never made up.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Frames of the reference, cut into pieces, damaged, late and among others.
+
 use super::*;
 use crate::{
     pdu::Exception,

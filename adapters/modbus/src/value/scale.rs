@@ -30,13 +30,13 @@ impl Scale {
     }
 
     /// Of a whole number. Above 2^53 a scaled one loses digits, as every double does.
-    #[allow(clippy::cast_precision_loss, reason = "the nearest double is what is asked for")]
+    #[expect(clippy::cast_precision_loss, reason = "the nearest double is what is asked for")]
     pub(crate) fn signed(&self, raw: i64) -> Value {
         if self.is_plain() { Value::from(raw) } else { self.apply(raw as f64) }
     }
 
     /// The same without a sign.
-    #[allow(clippy::cast_precision_loss, reason = "the nearest double is what is asked for")]
+    #[expect(clippy::cast_precision_loss, reason = "the nearest double is what is asked for")]
     pub(crate) fn unsigned(&self, raw: u64) -> Value {
         if self.is_plain() { Value::from(raw) } else { self.apply(raw as f64) }
     }

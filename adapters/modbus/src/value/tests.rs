@@ -1,3 +1,5 @@
+//! Values of every type, order and part, by example and by property.
+
 use super::*;
 use proptest::prelude::*;
 
