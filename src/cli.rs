@@ -1,7 +1,7 @@
 //! What can be typed, and what it does.
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Severity},
     control::client,
     daemon::Daemon,
     log,
@@ -122,6 +122,9 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
             for warning in &warnings {
                 writeln!(io::stderr(), "{warning}")?;
             }
+            if warnings.iter().any(|finding| finding.severity == Severity::Unusable) {
+                return Ok(ExitCode::from(EX_CONFIG));
+            }
             writeln!(io::stdout(), "{}: good, {} warnings", shown(&file.to_string_lossy()), warnings.len())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -136,8 +139,11 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
     log::start();
     let config = match Config::load(file) {
         Ok((config, warnings)) => {
-            for warning in &warnings {
-                tracing::warn!(finding = %warning, "configuration");
+            for finding in &warnings {
+                match finding.severity {
+                    Severity::Warning => tracing::warn!(%finding, "configuration"),
+                    _ => tracing::error!(%finding, "configuration; readings are kept until it is put right"),
+                }
             }
             config
         }

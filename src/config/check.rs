@@ -18,6 +18,9 @@ use toml::{
 pub enum Severity {
     /// The configuration is not taken.
     Error,
+    /// A file it names is of no use as it is. `check` does not take that; the daemon starts all the same
+    /// and tells it: it reads the file again at each connection, and readings are kept until then.
+    Unusable,
     /// It is taken, and probably not what was meant.
     Warning,
 }
@@ -74,7 +77,7 @@ pub(super) struct Notes<'d> {
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Error => "error",
+            Self::Error | Self::Unusable => "error",
             Self::Warning => "warning",
         })
     }
@@ -223,11 +226,12 @@ impl<'d> Notes<'d> {
 
     /// A warning of a kind that has a code.
     pub(super) fn warn_of(&mut self, code: Code, path: &KeyPath, what: String, hint: &str) {
-        let before = self.findings.len();
-        self.warn(path, what, hint);
-        if let Some(added) = self.findings.get_mut(before) {
-            added.code = Some(code);
-        }
+        self.add_of(Severity::Warning, code, path, Half::Value, what, Some(hint.to_owned()));
+    }
+
+    /// A file that is of no use as it is.
+    pub(super) fn unusable(&mut self, code: Code, path: &KeyPath, what: String, hint: &str) {
+        self.add_of(Severity::Unusable, code, path, Half::Value, what, Some(hint.to_owned()));
     }
 
     /// An error, unless it only follows from one that is known.
@@ -256,8 +260,20 @@ impl<'d> Notes<'d> {
         what: impl Into<String>,
         hint: Option<String>,
     ) {
+        self.add_of(Severity::Error, code, path, half, what.into(), hint);
+    }
+
+    fn add_of(
+        &mut self,
+        severity: Severity,
+        code: Code,
+        path: &KeyPath,
+        half: Half,
+        what: String,
+        hint: Option<String>,
+    ) {
         let before = self.findings.len();
-        self.add(Severity::Error, path, half, what.into(), hint);
+        self.add(severity, path, half, what, hint);
         if let Some(added) = self.findings.get_mut(before) {
             added.code = Some(code);
         }

@@ -64,7 +64,7 @@ impl Base<'_> {
                 (Code::NamedFile, why(&error).to_owned(), "name a PEM file that the gateway's user may read")
             }
         };
-        notes.fault(code, key, Half::Value, self.about(path, &why), Some(hint.to_owned()));
+        notes.unusable(code, key, self.about(path, &why), hint);
         None
     }
 
