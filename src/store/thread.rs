@@ -197,7 +197,7 @@ impl Thread {
 
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
-        self.remove_drained();
+        self.begin_lanes();
         loop {
             if self.damaged && !self.mend() {
                 return;
