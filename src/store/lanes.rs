@@ -115,6 +115,11 @@ impl Lanes {
         LaneId(self.last)
     }
 
+    /// No lane gets an id up to this one.
+    pub fn pass_over(&mut self, last: LaneId) {
+        self.last = self.last.max(last.0);
+    }
+
     /// A lane has fallen behind: it takes no new rows, and new ones open a lane after it.
     pub fn fall_behind(&mut self, lane: LaneId) -> Option<LaneInfo> {
         let lane = self.lanes.get_mut(&lane)?;

@@ -216,7 +216,7 @@ impl Thread {
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
         self.watch_room(clock::now());
-        self.remove_drained();
+        self.begin_lanes();
         loop {
             if self.damaged && !self.mend() {
                 return;

@@ -26,6 +26,7 @@ pub(crate) const SCALE: u32 = 10;
 pub(crate) struct Patient {
     pub(crate) gateway: Gateway,
     pusher: Pusher,
+    port: u16,
     pushed: u64,
 }
 
@@ -41,7 +42,7 @@ impl Patient {
         let mut gateway = Gateway::new(site, &config.pushed(1, port), scale);
         gateway.start();
         let pusher = Pusher::connect(port);
-        Self { gateway, pusher, pushed: 0 }
+        Self { gateway, pusher, port, pushed: 0 }
     }
 
     /// It tells this fault, as agreed; then the cause goes away, and what waited is delivered.
@@ -58,6 +59,13 @@ impl Patient {
         let up = since.elapsed().as_secs_f64();
         self.gateway.until_drained();
         println!("FIGURE links: {name}: up after {up:.1} s (waits {SCALE} times faster)");
+    }
+
+    /// Another life of the gateway.
+    fn restart(&mut self) {
+        assert!(self.gateway.terminate().success());
+        self.gateway.start();
+        self.pusher = Pusher::connect(self.port);
     }
 
     /// One more sample.
@@ -141,6 +149,11 @@ fn each_fault_of_certificates_is_told_and_mends_itself() {
 
     fs::copy(&stranger.key, site.path("gateway.key")).unwrap();
     broker.restart_for(WITH_CERTIFICATE);
+    patient.recovers("own key of another certificate", "TG-132", put_back);
+
+    // A restart with it as well: readings are kept until it is put right.
+    fs::copy(&stranger.key, site.path("gateway.key")).unwrap();
+    patient.restart();
     patient.recovers("own key of another certificate", "TG-132", put_back);
     patient.ends_well();
 }

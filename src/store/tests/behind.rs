@@ -108,6 +108,21 @@ async fn with_four_lanes_the_youngest_backlog_takes_the_live_rows_in() {
 }
 
 #[tokio::test]
+async fn a_lane_of_a_newer_version_is_left_alone() {
+    let site = site().restart(true).await;
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    db.execute_batch(
+        "INSERT INTO lane VALUES (7, 'default', 'a', 9, 0);
+         INSERT INTO outbox(lane, stamp, boot, item) VALUES (7, 0, NULL, x'63')",
+    )
+    .unwrap();
+    drop(db);
+    let site = site.restart(true).await;
+    site.submit("a", 0..1).await.unwrap();
+    assert_eq!((site.lanes(), site.outbox()), (vec![(7, 9, 0), (8, 1, 0)], 2));
+}
+
+#[tokio::test]
 async fn what_is_not_old_or_goes_at_once_does_not_fall_behind() {
     let site = site();
     site.submit("a", 0..5).await.unwrap();

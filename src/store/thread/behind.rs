@@ -90,8 +90,13 @@ impl Thread {
         }
     }
 
-    /// Backlog lanes that an earlier life left empty.
-    pub(super) fn remove_drained(&mut self) {
+    /// At the start: ids of lanes that this version cannot read are not given out again, and backlog lanes
+    /// that an earlier life left empty are removed.
+    pub(super) fn begin_lanes(&mut self) {
+        match self.db.query_row("SELECT max(id) FROM lane", [], |row| row.get::<_, Option<i64>>(0)) {
+            Ok(last) => self.lanes.pass_over(LaneId(last.unwrap_or_default())),
+            Err(error) => tracing::warn!(%error, "the lanes could not be looked at"),
+        }
         let lanes: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
         for lane in lanes.into_iter().filter(|lane| self.lanes.is_drained(*lane)).collect::<Vec<_>>() {
             match self.db.execute("DELETE FROM lane WHERE id = ?1", [lane.0]) {
