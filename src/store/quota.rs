@@ -102,6 +102,10 @@ impl Level {
     /// Bytes that have to go before `incoming` can be written.
     pub(super) fn excess(self, incoming: u64) -> u64 {
         let wanted = self.used.saturating_add(incoming);
+        // Where little is free it does not grow; for others it need not get smaller.
+        if incoming == 0 && self.reason == "free_space" {
+            return 0;
+        }
         if wanted <= self.limit.saturating_sub(self.slack) {
             return 0;
         }
@@ -175,7 +179,8 @@ mod tests {
     #[test]
     fn with_too_little_free_the_database_does_not_grow() {
         let tight = level(32 * MIB, 0, 10 * MIB);
-        assert_eq!((tight.excess(0), tight.reason), (2 * MIB, "free_space"));
+        assert_eq!((tight.excess(MIB), tight.reason), (3 * MIB, "free_space"));
+        assert_eq!(tight.excess(0), 0, "nothing comes in, and nothing has to go for others");
         assert_eq!(level(32 * MIB, 8 * MIB, 10 * MIB).excess(MIB), 0, "empty pages are filled");
         assert_eq!(level(32 * MIB, 0, 164 * MIB).reason, "quota");
     }
