@@ -12,6 +12,7 @@
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
+//! | `fuzz` | what `tests/fuzz` drives; in its builds only |
 //!
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
 //! with its own engine. Both dialects so far carry all endpoints on one.

@@ -10,7 +10,10 @@ use crate::{
     pusher::Pusher,
     site::{PATIENCE, Site, free_port, until},
 };
-use rustix::fs::statvfs;
+use rustix::{
+    fs::{FallocateFlags, fallocate, statvfs},
+    io::Errno,
+};
 use std::{
     env,
     fs::{self, File, OpenOptions},
@@ -60,17 +63,23 @@ impl Disk {
         found.f_bavail * found.f_frsize
     }
 
-    /// Another program takes what is left, to the last byte.
+    /// Another program takes what is left, to the last byte: nearly all of it at once, for what the
+    /// gateway gives up meanwhile is the gateway's.
     pub(crate) fn fill(&self) {
         let mut ballast = OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
-        // What was freed meanwhile is taken as well. Not without end, should it be a file system that
-        // only says that it is full.
-        let mut sizes = [1 << 16, 1 << 12, 1].into_iter().cycle();
-        let found = (0..1_000).find(|_| {
-            let size = sizes.next().unwrap();
-            write_until_full(&mut ballast, &vec![7; size]) && size == 1
-        });
-        assert!(found.is_some(), "it does not get full");
+        // Not without end, should others take it first.
+        for _ in 0..100 {
+            let (length, free) = (ballast.metadata().unwrap().len(), self.free());
+            match fallocate(&ballast, FallocateFlags::empty(), length, free.max(1)) {
+                Ok(()) => break,
+                Err(Errno::NOSPC) if free > 0 => {}
+                Err(Errno::NOSPC) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        for size in [1 << 10, 1] {
+            write_until_full(&mut ballast, &vec![7; size]);
+        }
     }
 
     /// The other program gives back what it took.
@@ -96,16 +105,15 @@ impl Disk {
     }
 }
 
-/// Writes 1,000 times at most; returns whether it is full.
-fn write_until_full(file: &mut File, bytes: &[u8]) -> bool {
-    for _ in 0..1_000 {
+/// Not without end, should others give room meanwhile.
+fn write_until_full(file: &mut File, bytes: &[u8]) {
+    for _ in 0..5_000 {
         match file.write_all(bytes) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::StorageFull => return true,
+            Err(error) if error.kind() == ErrorKind::StorageFull => return,
             Err(error) => panic!("{error}"),
         }
     }
-    false
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::store::{
     OpenError, Options, database, diagnosis,
     ledger::Ledger,
     outbox,
-    quota::{Level, Limits, Measure, WhenFull},
+    quota::{self, Level, Limits, Measure, WhenFull},
     recover,
     reserve::{self, Index, Reserve, Space},
     schema,
@@ -168,12 +168,11 @@ impl Room {
         // A file system that does not say has room.
         let space = reserve::space(&self.dir).unwrap_or(Space { free: u64::MAX / 4, total: 0 });
         let file = pages("PRAGMA page_count")?;
-        // What is in the journal so far needs its place in the file, too.
         let written = std::fs::metadata(database(&self.dir)).map_or(0, |found| found.len());
         Ok(Measure {
             file,
             empty: pages("PRAGMA freelist_count")?,
-            free: space.free.saturating_sub(file.saturating_sub(written)),
+            free: quota::growth(space.free, written, file),
             total: space.total,
             reserve_lacks: self.reserve.lacks(),
         })
