@@ -278,7 +278,7 @@ impl Engine {
 
     fn handle_connected(&mut self, now: Instant) {
         self.last_reply = now;
-        self.outflow.handle_connected();
+        self.outflow.handle_connected(now);
         let common = self.dialect.common_subscriptions();
         let mut open = Vec::new();
         let mut asked = Vec::new();

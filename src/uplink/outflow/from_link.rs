@@ -12,10 +12,12 @@ use std::collections::VecDeque;
 
 impl Outflow {
     /// A connection is up; nothing of an earlier one counts on it.
-    pub fn handle_connected(&mut self) {
+    pub fn handle_connected(&mut self, now: Instant) {
         self.connected = true;
         self.window = Window::new();
-        (self.backlog_air, self.live_until) = (Size::default(), None);
+        self.backlog_air = Size::default();
+        // Those that come first would wait behind a whole window.
+        self.expect_live(now);
     }
 
     /// The replies of this endpoint can reach us now.

@@ -101,9 +101,14 @@ impl Outflow {
                 self.backlog_air.bytes = self.backlog_air.bytes.saturating_add(size.bytes);
                 self.backlog_rate.iter_mut().for_each(|bucket| bucket.take(now, rows));
             }
-            Some(LIVE) => self.live_until = Some(now + LATELY),
+            Some(LIVE) => self.expect_live(now),
             _ => {}
         }
+    }
+
+    /// Live rows will come, as they did lately.
+    pub(super) fn expect_live(&mut self, now: Instant) {
+        self.live_until = Some(now + LATELY);
     }
 
     /// So much of a lane is no longer in the air.

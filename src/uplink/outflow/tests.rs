@@ -52,7 +52,7 @@ fn bench_with(pace: Pace, lanes: &[(i64, &str)]) -> Bench {
         untaken: Vec::new(),
         behind: Vec::new(),
     };
-    bench.outflow.handle_connected();
+    bench.outflow.handle_connected(bench.now);
     for (lane, endpoint) in lanes {
         bench.waiting.insert(LaneId(*lane), Vec::new());
         let info =
@@ -242,7 +242,7 @@ fn a_late_ack_deletes_nothing() {
     assert!(!bench.outflow.handle_delivered(bench.now, part));
     bench.store();
     assert!(bench.landed.is_empty());
-    bench.outflow.handle_connected();
+    bench.outflow.handle_connected(bench.now);
     bench.outflow.handle_open(&key("a"));
     let again = bench.launch();
     assert_eq!(again.iter().map(|(_, rows)| rows).collect::<Vec<_>>(), [&rows]);
