@@ -18,7 +18,10 @@ pub fn run(length: Duration) {
     let mut table = Table::new("Flash");
     let site = Site::new();
     if !is_counted(&site) {
-        return table.skip("all", "this file system's writes are not counted in /proc/self/io; set TIDEGATE_BENCH_DIR");
+        return table.skip(
+            "all",
+            "this file system's writes are not counted in /proc/self/io; set TIDEGATE_BENCH_DIR",
+        );
     }
     drop(site);
     for endpoints in [100, 10_000] {
@@ -87,7 +90,13 @@ fn full(table: &mut Table, endpoints: usize, length: Duration) {
     let gateway = Gateway::start(&site, &config);
     for urgency in ["relaxed", "urgent"] {
         let wear = push(&gateway, port, endpoints, urgency, length);
-        report(table, &format!("outage with 500,000 queued, {urgency}"), endpoints, wear, urgency == "relaxed");
+        report(
+            table,
+            &format!("outage with 500,000 queued, {urgency}"),
+            endpoints,
+            wear,
+            urgency == "relaxed",
+        );
     }
     settle();
     let (queued, before) = (gateway.term("queued"), gateway.usage());

@@ -39,7 +39,12 @@ pub fn run() {
     sleep(MINUTE);
     let used = gateway.usage() - before;
     gateway.stop();
-    table.judge("voluntary context switches in 60 s", &used.switches.to_string(), "at most 60", used.switches <= 60);
+    table.judge(
+        "voluntary context switches in 60 s",
+        &used.switches.to_string(),
+        "at most 60",
+        used.switches <= 60,
+    );
     table.judge("`write_bytes` in 60 s", &used.written.to_string(), "0", used.written == 0);
     table.tell("CPU in 60 s", &format!("{:.2} s", used.cpu.as_secs_f64()));
 }

@@ -58,7 +58,8 @@ pub fn run() {
     let now = wall_us();
     for arrival in observer.stop() {
         // On the wall clock, as the stamps are.
-        let at = now - i64::try_from(start.saturating_duration_since(arrival.at).as_micros()).unwrap_or(i64::MAX);
+        let at =
+            now - i64::try_from(start.saturating_duration_since(arrival.at).as_micros()).unwrap_or(i64::MAX);
         let Ok(Value::Array(samples)) = serde_json::from_slice(&arrival.body) else { panic!("no list") };
         for sample in samples {
             let stamp = sample["timestamp"].as_i64().expect("a stamp");

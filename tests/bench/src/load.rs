@@ -167,7 +167,8 @@ pub fn latencies(port: u16, name: usize, pause: Duration, length: Duration) -> V
 }
 
 pub fn connect(port: u16) -> TcpStream {
-    let stream = crate::site::until("the test adapter listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let stream =
+        crate::site::until("the test adapter listens", || TcpStream::connect(("127.0.0.1", port)).ok());
     stream.set_nodelay(true).expect("an option");
     stream
 }
@@ -203,7 +204,8 @@ pub fn fill(dir: &Path, endpoints: usize, samples: u64, pad: usize, order: Order
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let (store, died) = store::open(&options, &directory, Shape::new(directory.clone(), true)).expect("a store");
+        let (store, died) =
+            store::open(&options, &directory, Shape::new(directory.clone(), true)).expect("a store");
         store.know_time(store.clock().wall_us() - store.clock().boot_us()).await.expect("a store");
         store.clock().trust();
         let intake = store.intake().await.expect("a store");
@@ -218,7 +220,8 @@ pub fn fill(dir: &Path, endpoints: usize, samples: u64, pad: usize, order: Order
             }
             let sample = Sample { at: store.clock().stamp(), readings };
             let endpoint = name(endpoint(order, count, endpoints));
-            receipts.push_back(intake.submit(&endpoint, vec![sample], Urgency::Relaxed).await.expect("a store"));
+            receipts
+                .push_back(intake.submit(&endpoint, vec![sample], Urgency::Relaxed).await.expect("a store"));
             if receipts.len() > 4_096 {
                 let receipt = receipts.pop_front().expect("one");
                 receipt.committed().await.expect("committed");

@@ -102,7 +102,8 @@ impl Observer {
                     let (client, mut connection) = AsyncClient::new(options, 100);
                     client.try_subscribe("site/#", QoS::AtMostOnce).expect("room");
                     while !over.load(Relaxed) {
-                        let polled = tokio::time::timeout(Duration::from_millis(200), connection.poll()).await;
+                        let polled =
+                            tokio::time::timeout(Duration::from_millis(200), connection.poll()).await;
                         match polled {
                             Ok(Ok(Event::Incoming(Packet::SubAck(_)))) => ready.store(true, Relaxed),
                             Ok(Ok(Event::Incoming(Packet::Publish(publish)))) => {

@@ -74,7 +74,8 @@ pub fn sqlite(site: &Site, length: Duration) -> f64 {
         load::fill(&dir, 100, 0, 0, Order::Turns);
     }
     let db = open(&dir);
-    let mut insert = db.prepare("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, NULL, ?3)").expect("SQL");
+    let mut insert =
+        db.prepare("INSERT INTO outbox(lane, stamp, boot, item) VALUES (?1, ?2, NULL, ?3)").expect("SQL");
     let mut delete = db.prepare("DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2").expect("SQL");
     let (item, began, mut samples) = (vec![b'x'; 200], Instant::now(), 0_u32);
     let mut oldest = 0;
