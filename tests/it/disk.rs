@@ -8,7 +8,7 @@ use crate::{
     gateway::{Config, Gateway},
     peers::Broker,
     pusher::Pusher,
-    site::{PATIENCE, Site, free_port, until},
+    site::{PATIENCE, Site, free_port, let_pass, until},
 };
 use rustix::{
     fs::{FallocateFlags, fallocate, statvfs},
@@ -20,6 +20,9 @@ use std::{
     io::{ErrorKind, Write},
     path::PathBuf,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+    time::Duration,
 };
 
 /// In one submission.
@@ -235,6 +238,52 @@ fn a_disk_filled_by_another_program_does_not_stop_the_delivery() {
     assert_eq!(arrivals.resent, 0);
     assert_eq!((ledger.landed, ledger.dropped), (arrivals.first.len() as u64, 0), "{ledger:?}");
     assert_eq!(ledger.stored, ROWS + taken + 1, "{ledger:?}");
+    arrivals.assert_in_order();
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_program_that_takes_the_reserve_as_well_stops_no_delivery() {
+    const ROWS: u64 = 30_000;
+    let Some(disk) = Disk::find() else { return };
+    let site = Site::new();
+    let mut broker = Broker::start(&site, true);
+    let mut platform = Platform::start(&site, broker.port());
+    let port = free_port();
+    let config = Config::kaa(&site, broker.port()).state_dir(&disk.state()).pushed(1, port);
+    let mut gateway = Gateway::new(&site, &config, 1);
+    gateway.start();
+    gateway.until_up();
+    let mut pusher = Pusher::connect(port);
+    pusher.push("p1", "1");
+    gateway.until_drained();
+    broker.stop();
+    for first in (2..=ROWS).step_by(usize::try_from(BATCH).unwrap()) {
+        pusher.push("p1", &format!("{first}-{}", ROWS.min(first + BATCH - 1)));
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                disk.fill();
+                let_pass(Duration::from_millis(5));
+            }
+        });
+        broker.start_again();
+        until("all of it has arrived", PATIENCE, || {
+            gateway.assert_alive();
+            (platform.accepted() as u64 >= ROWS).then_some(())
+        });
+        over.store(true, SeqCst);
+    });
+    let kept = gateway.outbox_rows();
+    println!("FIGURE disk full, the reserve too: {ROWS} rows delivered, {kept} of them not yet deleted");
+    assert_eq!((disk.free(), disk.length("reserve")), (0, 0));
+    disk.free_up();
+    gateway.until_drained();
+    disk.until_space_is_given_back();
+    let (ledger, arrivals) = (gateway.ledger(), platform.arrivals());
+    assert_eq!((arrivals.resent, ledger.landed, ledger.dropped), (0, ROWS, 0), "{ledger:?}");
     arrivals.assert_in_order();
     assert!(gateway.terminate().success());
 }

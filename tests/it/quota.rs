@@ -102,7 +102,7 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
         let units = status["units"].as_array().unwrap();
         units.iter().any(|unit| unit["name"] == "modbus.site" && unit.to_string().contains(word))
     };
-    let suspended = "polling suspended: the store is full";
+    let suspended = "polling is suspended: the store is full";
     let status = gateway.until_status("polling is suspended", |status| health(status, suspended));
     assert!(status["store_full"]["code"] == "TG-222" && !health(&status, "offline"), "{status}");
     assert_agreed("store full and refusing", &fault(&gateway, "TG-222"));
