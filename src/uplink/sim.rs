@@ -414,10 +414,8 @@ impl World {
             let seq = self.shelf.infos[other].seq;
             let flies =
                 self.air.get(&self.shelf.infos[other].id).is_some_and(|a| a.values().any(|landed| !landed));
-            if flies
-                || self.asked.contains(&self.shelf.infos[other].id)
-                || seq < info.seq && self.shelf.has_waiting(other)
-            {
+            // One that was asked for as a live lane may be a backlog by now, and will not fly as one.
+            if flies || seq < info.seq && self.shelf.has_waiting(other) {
                 return Err(format!("backlog lane {lane} is asked for beside lane {other}"));
             }
         }

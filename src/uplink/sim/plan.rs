@@ -85,8 +85,6 @@ pub(super) struct Plan {
     pub(super) rules: Vec<Rule>,
     /// Every so manieth sample is poison.
     pub(super) poison: Option<u64>,
-    /// So many poisoned samples in a row, in one lane.
-    pub(super) run: u64,
     /// Its requests are never answered.
     pub(super) mute: Option<usize>,
     /// The broker refuses its filters.
@@ -164,7 +162,6 @@ impl Plan {
             wrong: 0,
             rules: Vec::new(),
             poison: None,
-            run: 0,
             mute: None,
             closed: None,
             drops: None,
@@ -201,7 +198,6 @@ impl Plan {
             }
             Kind::Poison => {
                 plan.poison = Some(rng.u64(7..=40));
-                plan.run = rng.choice([0, 0, 3, 5]).unwrap_or(0);
                 plan.damaged = rng.bool();
                 if rng.bool() {
                     plan.max_payload = 2 << 10;
@@ -318,13 +314,12 @@ impl Plan {
         self.kind != Kind::Wild && self.mute.is_none()
     }
 
-    /// Whether the platform takes this sample for wrong, whatever else. Three of a lane in a row and more
-    /// are given up one a probe: a minute each where nobody else is refused, so it is one lane that has them.
-    /// With drops and rules in between that cannot be promised, so it ends with the other faults.
-    pub(super) fn is_poison(&self, now: Us, (lane, number): super::Number) -> bool {
+    /// Whether the platform takes this sample for wrong, whatever else. Never three of a lane in a row
+    /// (those are given up one a probe, which takes hours); with drops and rules in between that cannot be
+    /// promised, so it ends with the other faults.
+    pub(super) fn is_poison(&self, now: Us, (_, number): super::Number) -> bool {
         let ends = self.kind == Kind::Wild && now >= self.faults_until;
-        let in_run = lane == 0 && (4..4 + self.run).contains(&number);
-        in_run || !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
+        !ends && self.poison.is_some_and(|every| number % every == 4 || number % (every * 2) == 5)
     }
 
     /// Whether its row cannot be read.
