@@ -254,9 +254,10 @@ impl Thread {
     pub(super) fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
         let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
         written.gone = self.gone.len().min(most);
-        let Some(gone) = self.gone.get_mut(..written.gone) else { return Ok(()) };
-        // In id order, which is cheap. The order in `gone` has no meaning.
-        gone.sort_unstable_by_key(|gone| gone.row);
+        // In id order, which is cheap, and the lowest of all: the rest has then other pages. The order in
+        // `gone` has no meaning.
+        self.gone.sort_unstable_by_key(|gone| gone.row);
+        let Some(gone) = self.gone.get(..written.gone) else { return Ok(()) };
         let mut leaving: Vec<&Gone> = Vec::with_capacity(gone.len());
         for gone in gone.iter() {
             let End::Dead(reason, _) = &gone.end else {
