@@ -66,7 +66,8 @@ impl Load {
         })
     }
 
-    /// As fast as it is taken, in submissions of `range` samples; while `gate` is over it, nothing.
+    /// As fast as it is taken, in submissions of `range` samples; while `gate` says so, nothing. Urgent:
+    /// relaxed ones would wait for company, and 64 of them each 200 ms are all a unit may have waiting.
     pub fn flood(port: u16, endpoints: usize, range: u64, gate: Arc<AtomicBool>) -> Self {
         Self::start(port, move |turn, out| {
             // Those that only wait in sockets would get in behind the gate.
@@ -76,7 +77,7 @@ impl Load {
             }
             let n = endpoint(Order::Turns, turn.lines, endpoints);
             let first = number(turn.lines);
-            writeln!(out, "p{n} {first}-{} relaxed bytes={PAD}", first + range - 1).expect("memory");
+            writeln!(out, "p{n} {first}-{} urgent bytes={PAD}", first + range - 1).expect("memory");
             turn.lines += 1;
             turn.samples += range;
         })
