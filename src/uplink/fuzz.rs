@@ -48,7 +48,7 @@ pub fn hear(pieces: &[&[u8]]) -> Heard {
         while let Some(event) = connection.poll_event() {
             match event {
                 Event::Acked(tag) => heard.acked.push(tag),
-                Event::Inbound(topic, body) => heard.inbound.push((topic, body)),
+                Event::Inbound(topic, body) => heard.inbound.push((topic.expose().to_owned(), body)),
                 Event::Subscribed(..) => heard.answers += 1,
                 Event::Connected | Event::Written(_) => {}
             }

@@ -193,6 +193,7 @@ pub fn fill(dir: &Path, endpoints: usize, samples: u64, pad: usize, order: Order
         key: EndpointKey { tenant: Tenant::default(), name: name(n) },
         token: EndpointToken::new(&format!("TP{n}")),
         enabled: true,
+        quotas: Default::default(),
         name_on_wire: [].into(),
     });
     let directory = Arc::new(Directory::new(all));
