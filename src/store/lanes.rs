@@ -226,6 +226,16 @@ impl Lanes {
         rows
     }
 
+    /// A row that was to be dropped and is still on disk is on the books again, in its place.
+    pub fn take_back(&mut self, lane: LaneId, row: RowId, bytes: u64) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            let at = lane.returned.partition_point(|known| *known < row);
+            lane.returned.insert(at, row);
+            lane.bytes = lane.bytes.saturating_add(bytes);
+            self.queued += 1;
+        }
+    }
+
     /// Forgets rows that are not on disk any more.
     pub(super) fn retain(&mut self, mut there: impl FnMut(RowId) -> bool) {
         self.queued = 0;

@@ -81,6 +81,8 @@ pub(super) struct Thread {
     commit_within: Duration,
     gone: Vec<Gone>,
     gone_due: Option<Instant>,
+    /// Some of `gone` are to be dropped.
+    dropping: bool,
     /// Offered and refused without a transaction or in one that failed, whose and why: counted with the
     /// next one.
     uncounted: BTreeMap<(Tenant, &'static str), u64>,
@@ -201,6 +203,7 @@ impl Thread {
             gone: Vec::new(),
             // The quota may be a smaller one than that of the last run.
             gone_due: Some(clock::now()),
+            dropping: false,
             uncounted: BTreeMap::new(),
             sessions: Sessions::default(),
             room,
@@ -453,6 +456,7 @@ impl Thread {
 
     /// Rows that are off the books are deleted with one of the next transactions.
     fn leave(&mut self, rows: impl IntoIterator<Item = Leaving>, end: &End) {
+        self.dropping |= matches!(end, End::Dropped(_));
         for Leaving { lane, row, bytes } in rows {
             self.room.leaving = self.room.leaving.saturating_add(bytes);
             self.gone.push(Gone { lane, row, bytes, end: end.clone() });

@@ -88,6 +88,34 @@ async fn i2_rows_in_flight_are_not_dropped() {
 }
 
 #[tokio::test]
+async fn i3_what_could_not_be_dropped_flies_before_what_came_after_it() {
+    let site = with(limits(2 * MIB));
+    let mut pushed = 0;
+    while site.totals().await.dropped == 0 {
+        site.submit_large("a", pushed..pushed + 100).await.unwrap();
+        pushed += 100;
+    }
+    let dropped = site.totals().await.dropped;
+    // Another process makes every delete fail.
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    let fail = "BEFORE DELETE ON outbox BEGIN SELECT RAISE(ROLLBACK, 'on purpose'); END";
+    db.execute_batch(&format!("CREATE TRIGGER no_delete {fail}")).unwrap();
+    while site.submit_large("a", pushed..pushed + 100).await.is_ok() {
+        pushed += 100;
+    }
+    let mut events = site.uplink().await;
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!(flying[0].stamp, i64::try_from(dropped).unwrap(), "the oldest on disk");
+    let totals = site.totals().await;
+    assert_eq!((totals.dropped, totals.queued), (dropped, site.outbox()), "{totals:?}");
+    db.execute_batch("DROP TRIGGER no_delete").unwrap();
+    let other = pushed + 100;
+    site.submit_large("a", other..other + 100).await.unwrap();
+    assert!(site.totals().await.dropped > dropped, "they go when they can");
+}
+
+#[tokio::test]
 async fn whoever_uses_most_loses_first() {
     let site = with(limits(2 * MIB));
     site.submit_large("b", 0..100).await.unwrap();

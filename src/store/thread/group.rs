@@ -11,7 +11,7 @@ use crate::{
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission};
 use rusqlite::{ErrorCode, params};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// A locked database is tried again after this.
 const BUSY: Duration = Duration::from_millis(200);
@@ -56,8 +56,28 @@ impl Thread {
                 }
             }
         }
+        self.take_back_dropped();
         self.after_commit(now);
         self.watch_room(now);
+    }
+
+    /// Rows that were to be dropped and are still on disk: the transaction failed, or had no room for all.
+    /// What comes after them in their lane must not fly before them, as they would fly after a crash (I3).
+    fn take_back_dropped(&mut self) {
+        if !std::mem::take(&mut self.dropping) {
+            return;
+        }
+        let dropped = |gone: &mut Gone| matches!(gone.end, End::Dropped(_));
+        let back: Vec<Gone> = self.gone.extract_if(.., dropped).collect();
+        for gone in &back {
+            self.room.leaving = self.room.leaving.saturating_sub(gone.bytes);
+            self.lanes.take_back(gone.lane.id, gone.row, gone.bytes);
+        }
+        let lanes: BTreeSet<LaneId> = back.iter().map(|gone| gone.lane.id).collect();
+        lanes.into_iter().for_each(|lane| self.announce(lane));
+        if self.gone.is_empty() {
+            self.gone_due = None;
+        }
     }
 
     fn attempt(&mut self, group: &[Submission], room: u64, now: Instant) -> rusqlite::Result<Written> {
@@ -254,9 +274,9 @@ impl Thread {
     pub(super) fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
         let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
         written.gone = self.gone.len().min(most);
-        // In id order, which is cheap, and the lowest of all: the rest has then other pages. The order in
-        // `gone` has no meaning.
-        self.gone.sort_unstable_by_key(|gone| gone.row);
+        // What is dropped first, for others wait for its room; else in id order, which is cheap, and the
+        // lowest of all: the rest has then other pages. The order in `gone` has no meaning.
+        self.gone.sort_unstable_by_key(|gone| (!matches!(gone.end, End::Dropped(_)), gone.row));
         let Some(gone) = self.gone.get(..written.gone) else { return Ok(()) };
         let mut leaving: Vec<&Gone> = Vec::with_capacity(gone.len());
         for gone in gone.iter() {
