@@ -302,6 +302,7 @@ impl Thread {
                 self.room.age_due = Some(now);
             }
             self.leave(rows, &End::Dropped("age"));
+            self.gone_due = Some(now);
             self.commit(now);
         }
     }
