@@ -131,7 +131,7 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
     let arrivals = recorder.arrivals();
     arrivals.assert_in_order();
     arrivals.assert_exactly("p1", 1..=pushed + BATCH);
-    assert_eq!(gateway.says("polling is suspended"), 1);
+    assert_eq!(gateway.says("TG-222"), 1, "told once");
     assert!(gateway.terminate().success());
 }
 
