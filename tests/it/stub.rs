@@ -93,7 +93,8 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
             }
             Manners::Http => {
                 let _gone = stream.write_all(HTTP);
-                thread::sleep(Duration::from_millis(200));
+                // Closed only when the other side has: a reset would overtake the words.
+                let _gone = std::io::copy(&mut stream, &mut std::io::sink());
                 return;
             }
             Manners::Mute => continue,

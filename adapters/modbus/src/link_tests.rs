@@ -125,24 +125,22 @@ async fn a_line_that_babbles_is_used_all_the_same() {
     let (ours, theirs) = tokio::io::duplex(65_536);
     let (mut link, line) = (Link::over(Box::new(ours)), line(3 * TIMEOUT));
     let (from, to) = tokio::io::split(theirs);
-    let babble = async move {
-        let (mut from, mut to) = (from, to);
-        let mut ask = [0; 8];
-        loop {
-            tokio::select! {
-                read = from.read_exact(&mut ask) => {
-                    read.unwrap();
-                    let answer = with_crc(vec![ask[0], 3, 2, ask[2], ask[3]]);
-                    to.write_all(&answer).await.unwrap();
-                }
-                () = adapter_api::clock::sleep(Duration::from_millis(1)) => {
-                    to.write_all(&[fastrand::u8(..)]).await.unwrap();
-                }
-            }
-        }
-    };
+    let (mut from, to) = (from, Arc::new(Mutex::new(to)));
     let mut tasks = JoinSet::new();
-    tasks.spawn(babble);
+    let babbler = to.clone();
+    tasks.spawn(async move {
+        loop {
+            adapter_api::clock::sleep(Duration::from_millis(1)).await;
+            babbler.lock().await.write_all(&[fastrand::u8(..)]).await.unwrap();
+        }
+    });
+    tasks.spawn(async move {
+        let mut ask = [0; 8];
+        while from.read_exact(&mut ask).await.is_ok() {
+            let answer = with_crc(vec![ask[0], 3, 2, ask[2], ask[3]]);
+            to.lock().await.write_all(&answer).await.unwrap();
+        }
+    });
     for start in 0..100 {
         let answer = link.ask(&line, 1, Request { table: Table::Holding, start, count: 1 }).await;
         assert_eq!(answer, Ok(Answer::Words(vec![start])));
