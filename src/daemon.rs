@@ -11,6 +11,7 @@ use crate::{
     },
     endpoints::Directory,
     fault::{self, Code, Fault},
+    losses,
     shape::Shape,
     store::{self, Closed, Store},
     supervisor::{self, Unit},
@@ -33,8 +34,8 @@ const ADAPTERS: Duration = Duration::from_secs(4);
 pub struct Daemon {
     store: Store,
     store_died: oneshot::Receiver<()>,
-    /// Whoever looks at the system's clock; ends with the daemon.
-    _clock: JoinSet<()>,
+    /// Whoever looks at the system's clock, and whoever reports what was dropped; they end with the daemon.
+    _watchers: JoinSet<()>,
     uplink: Option<Unit>,
     adapters: Vec<Unit>,
     view: Arc<View>,
@@ -106,8 +107,13 @@ impl Daemon {
         let (store, store_died) = store::open(&options, &directory, shape)?;
         let watch = Watch::begin(config.clock.trust, config.clock.hold, &store).await?;
         let trust = watch.view();
-        let mut clock = JoinSet::new();
-        clock.spawn(watch.run());
+        let mut watchers = JoinSet::new();
+        watchers.spawn(watch.run());
+        if let Some(own) = &config.gateway.endpoint {
+            let report = losses::report(store.clone(), store.intake().await?, own.clone());
+            // It ends when the store has.
+            watchers.spawn(async move { report.await.unwrap_or_default() });
+        }
         let (uplink, handle) = start_uplink(config, &directory, &store)?;
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
@@ -115,7 +121,7 @@ impl Daemon {
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
-        Ok(Self { store, store_died, _clock: clock, uplink, adapters, view, control })
+        Ok(Self { store, store_died, _watchers: watchers, uplink, adapters, view, control })
     }
 
     /// What `status` and the demo look at.

@@ -39,6 +39,7 @@
 //! | [`demo`] | a simulated site and a platform around the real daemon |
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | [`cli`], `main` | what can be typed; exit codes |
+//! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
 //! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
 //!
 //! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
@@ -107,6 +108,7 @@ pub mod endpoints;
 pub mod failpoint;
 pub mod fault;
 pub mod log;
+pub(crate) mod losses;
 pub(crate) mod mutant;
 pub mod shape;
 pub mod store;

@@ -48,12 +48,13 @@ pub(super) struct Draft {
     name_on_wire: BTreeMap<Resource, String>,
 }
 
-/// Reads all endpoints but for their adapters' halves.
+/// Reads all endpoints but for their adapters' halves. `own` is the gateway's, behind no adapter.
 pub(super) fn drafts(
     notes: &mut Notes<'_>,
     doc: &DeTable<'_>,
     base: Base<'_>,
     defaults: Quotas,
+    own: Option<&EndpointName>,
 ) -> Vec<Draft> {
     let path = KeyPath::new(&["endpoints"]);
     let endpoints = match doc.get("endpoints").map(Spanned::get_ref) {
@@ -67,8 +68,29 @@ pub(super) fn drafts(
     if endpoints.is_empty() {
         notes.warn(&path, "there are no endpoints, so nothing is read", "add a table [endpoints.NAME]");
     }
-    let endpoints = endpoints.iter().map(|(name, node)| (name.get_ref().as_ref(), node));
-    endpoints.filter_map(|(name, node)| draft(notes, base, &path.key(name), name, node, defaults)).collect()
+    let named = endpoints.iter().map(|(name, node)| (name.get_ref().as_ref(), node));
+    let drafts: Vec<Draft> = named
+        .filter_map(|(name, node)| {
+            let own = own.is_some_and(|own| own.as_str() == name);
+            draft(notes, base, &path.key(name), name, node, defaults, own)
+        })
+        .collect();
+    if let Some(own) = own {
+        check_own(notes, own, endpoints, &drafts);
+    }
+    drafts
+}
+
+/// Whether the gateway has the endpoint that is to be its own.
+fn check_own(notes: &mut Notes<'_>, own: &EndpointName, endpoints: &DeTable<'_>, drafts: &[Draft]) {
+    let key = KeyPath::new(&["gateway", "endpoint"]);
+    if !endpoints.keys().any(|name| name.get_ref() == own.as_str()) {
+        let near = suggest::did_you_mean(own.as_str(), endpoints.keys().map(|name| name.get_ref().as_ref()));
+        let hint = near.unwrap_or_else(|| format!("add a table [endpoints.{own}] with its token"));
+        notes.error_with(&key, "there is no such endpoint", hint);
+    } else if drafts.iter().any(|draft| draft.name == *own && !draft.enabled) {
+        notes.error_with(&key, "this endpoint is disabled", "remove its `enabled = false`, or this line");
+    }
 }
 
 fn draft(
@@ -78,6 +100,7 @@ fn draft(
     name: &str,
     node: &Spanned<DeValue<'_>>,
     defaults: Quotas,
+    own: bool,
 ) -> Option<Draft> {
     let DeValue::Table(table) = node.get_ref() else {
         notes.error_with(path, "expected a table", "each endpoint has a name: write [endpoints.NAME]");
@@ -92,7 +115,7 @@ fn draft(
             return None;
         }
     };
-    let kind = kind(notes, path, table);
+    let kind = kind(notes, path, table, own);
     let mut common = node.clone();
     if let DeValue::Table(table) = common.get_mut() {
         for (kind, _) in adapters::KINDS {
@@ -116,14 +139,20 @@ fn draft(
     })
 }
 
-/// The one kind of adapter an endpoint has a table for.
-fn kind(notes: &mut Notes<'_>, path: &KeyPath, table: &DeTable<'_>) -> Option<String> {
+/// The one kind of adapter an endpoint has a table for; the gateway's own has none.
+fn kind(notes: &mut Notes<'_>, path: &KeyPath, table: &DeTable<'_>, own: bool) -> Option<String> {
     let known = |key: &str| adapters::KINDS.iter().any(|(kind, _)| *kind == key);
     let kinds: Vec<&str> = table.keys().map(|key| key.get_ref().as_ref()).filter(|key| known(key)).collect();
     for kind in &kinds {
         adapters::check_kind(notes, path, kind);
     }
     match kinds.as_slice() {
+        [] if own => {}
+        [kind, ..] if own => notes.error_with(
+            &path.key(kind),
+            "the gateway's own endpoint is behind no adapter",
+            "remove this table, or give the gateway another endpoint",
+        ),
         [kind] => return Some((*kind).to_owned()),
         [] => {
             // A misspelt one is reported as such.

@@ -23,6 +23,7 @@ pub(super) const TOP: [&str; 7] = ["gateway", "clock", "store", "quota", "uplink
 pub(super) struct Gateway {
     pub(super) state_dir: PathBuf,
     pub(super) control_socket: PathBuf,
+    pub(super) endpoint: Option<EndpointName>,
 }
 
 /// `[clock]`
@@ -132,7 +133,11 @@ pub(super) struct Endpoint {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { state_dir: "/var/lib/tidegate".into(), control_socket: "/run/tidegate/control.sock".into() }
+        Self {
+            state_dir: "/var/lib/tidegate".into(),
+            control_socket: "/run/tidegate/control.sock".into(),
+            endpoint: None,
+        }
     }
 }
 

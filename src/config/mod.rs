@@ -26,7 +26,7 @@ use crate::{
     store::{Limits, WhenFull},
     trust::Choice,
 };
-use adapter_api::Span;
+use adapter_api::{EndpointName, Span};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
@@ -75,6 +75,8 @@ pub struct Gateway {
     pub state_dir: PathBuf,
     /// What `tidegate status` talks to.
     pub control_socket: PathBuf,
+    /// The gateway's own endpoint: what it was that was dropped is told there.
+    pub endpoint: Option<EndpointName>,
 }
 
 /// What is thought of clocks.
@@ -188,7 +190,8 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
     };
     let quotas = section::<low::Quota>(notes, doc, "quota").unwrap_or_default();
     let quotas = quota::check(notes, &KeyPath::new(&["quota"]), quotas, Quotas::default());
-    let mut drafts = endpoints::drafts(notes, doc, base, quotas);
+    let own = gateway.as_ref().and_then(|gateway| gateway.endpoint.as_ref());
+    let mut drafts = endpoints::drafts(notes, doc, base, quotas, own);
     let no_platform = uplink == Some(Uplink::None);
     let adapters = adapters::units_of_all(notes, doc, &mut drafts, no_platform);
     let dialect = match &uplink {
@@ -218,7 +221,7 @@ fn gateway(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<G
     if control_socket.as_os_str().len() > 107 {
         notes.error(&at.key("control_socket"), "the path of a socket has at most 107 bytes");
     }
-    Some(Gateway { state_dir: base.path(&low.state_dir), control_socket })
+    Some(Gateway { state_dir: base.path(&low.state_dir), control_socket, endpoint: low.endpoint })
 }
 
 fn clock(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<ClockConfig> {

@@ -213,6 +213,7 @@ pub struct Store {
     bell: Arc<Bell>,
     max_sample_bytes: usize,
     full: watch::Receiver<bool>,
+    dropped: watch::Receiver<u64>,
     clock: Clock,
     boot_offset: Option<i64>,
 }
@@ -324,7 +325,9 @@ fn start(
     let (commands, questions) = mpsc::channel(256);
     let (alive, died) = oneshot::channel();
     let (tell_full, full) = watch::channel(false);
-    let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions, tell_full)?;
+    let (tell_dropped, dropped) = watch::channel(0);
+    let tell = thread::Tell { full: tell_full, dropped: tell_dropped };
+    let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions, tell)?;
     let (clock, boot_offset) = thread.boot();
     spawn(move || {
         // Dropped in this order: whoever learns of the end may open the directory.
@@ -333,7 +336,7 @@ fn start(
     })
     .map_err(unusable)?;
     let max_sample_bytes = options.max_sample_bytes;
-    Ok((Store { commands, bell, max_sample_bytes, full, clock, boot_offset }, died))
+    Ok((Store { commands, bell, max_sample_bytes, full, dropped, clock, boot_offset }, died))
 }
 
 /// The database file of a state directory.
@@ -438,6 +441,11 @@ impl Store {
     /// Keeps another value under a key.
     pub async fn put(&self, owner: &'static str, key: &'static str, value: Vec<u8>) -> Result<(), Closed> {
         self.ask(Command::Put { owner, key, value }).await
+    }
+
+    /// Waits until so many samples and more were dropped in the life of the database. Returns how many.
+    pub async fn until_dropped(&self, beyond: u64) -> Result<u64, Closed> {
+        self.dropped.clone().wait_for(|dropped| *dropped > beyond).await.map(|now| *now).map_err(|_| Closed)
     }
 
     /// The ledger.

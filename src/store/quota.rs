@@ -138,7 +138,7 @@ impl Level {
 
 impl Drops {
     /// Counts samples with the range of their stamps.
-    pub(super) fn add(&mut self, samples: u64, range: Option<(i64, i64)>) {
+    pub(crate) fn add(&mut self, samples: u64, range: Option<(i64, i64)>) {
         self.samples += samples;
         if let Some((first, last)) = range {
             self.first_us = Some(self.first_us.map_or(first, |known| known.min(first)));

@@ -15,6 +15,7 @@ mod room;
 mod sessions;
 mod suspend;
 mod time;
+mod units;
 
 use super::{
     Command, Event, LaneId, OpenError, Options, RowId,
@@ -47,10 +48,8 @@ use std::{
     time::Duration,
 };
 use suspend::Suspension;
-use tokio::sync::{
-    mpsc::{self, error::TryRecvError},
-    oneshot, watch,
-};
+use tokio::sync::{mpsc, oneshot, watch};
+use units::Units;
 
 /// Requests in one transaction.
 const GROUP: usize = 512;
@@ -74,8 +73,7 @@ pub(super) struct Thread {
     latest_due: Instant,
     bell: Arc<Bell>,
     commands: mpsc::Receiver<Command>,
-    units: Vec<mpsc::Receiver<Submission>>,
-    turn: usize,
+    units: Units,
     group: Vec<Submission>,
     group_due: Option<Instant>,
     commit_within: Duration,
@@ -88,6 +86,8 @@ pub(super) struct Thread {
     uncounted: BTreeMap<(Tenant, &'static str), u64>,
     room: Room,
     suspension: Suspension,
+    /// How many samples were dropped in the life of the database.
+    dropped: watch::Sender<u64>,
     inflow: Inflow,
     sessions: Sessions,
     clock: Clock,
@@ -102,6 +102,14 @@ pub(super) struct Thread {
     /// The database is damaged.
     damaged: bool,
     stop: Option<oneshot::Sender<()>>,
+}
+
+/// Who is told at once, without asking.
+pub(super) struct Tell {
+    /// Whether the store is full and refuses.
+    pub(super) full: watch::Sender<bool>,
+    /// How many samples were dropped.
+    pub(super) dropped: watch::Sender<u64>,
 }
 
 /// A row that is off the books and still on disk.
@@ -163,7 +171,7 @@ impl Thread {
         shape: Shape,
         bell: Arc<Bell>,
         commands: mpsc::Receiver<Command>,
-        full: watch::Sender<bool>,
+        tell: Tell,
     ) -> Result<Self, OpenError> {
         let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
@@ -195,8 +203,7 @@ impl Thread {
             ledger,
             bell,
             commands,
-            units: Vec::new(),
-            turn: 0,
+            units: Units::default(),
             group: Vec::new(),
             group_due: None,
             commit_within: options.commit_within,
@@ -207,7 +214,8 @@ impl Thread {
             uncounted: BTreeMap::new(),
             sessions: Sessions::default(),
             room,
-            suspension: Suspension::new(full),
+            suspension: Suspension::new(tell.full),
+            dropped: tell.dropped,
             inflow: Inflow::new(clock::now()),
             fault: None,
             reading: false,
@@ -219,6 +227,7 @@ impl Thread {
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
         self.watch_room(clock::now());
+        self.tell_dropped();
         self.begin_lanes();
         loop {
             if self.damaged && !self.mend() {
@@ -233,7 +242,10 @@ impl Thread {
                 Some(due) if due <= now => self.commit(now),
                 due if !more => match self.chores_due() {
                     Some(chore) if chore <= now => self.do_chores(now),
-                    chore => self.bell.wait([due, chore].into_iter().flatten().min()),
+                    chore => {
+                        let rested = self.units.poll_timeout();
+                        self.bell.wait([due, chore, rested].into_iter().flatten().min());
+                    }
                 },
                 _ => {}
             }
@@ -253,21 +265,15 @@ impl Thread {
         }
         self.end_reading();
         // Of what is taken, some may be refused at once: that must not hold up the others' commit.
-        let (mut taken, mut idle) = (0, 0);
-        while self.group.len() < GROUP && taken < GROUP && idle < self.units.len() {
-            self.turn = (self.turn + 1) % self.units.len();
-            let Some(unit) = self.units.get_mut(self.turn) else { break };
-            match unit.try_recv() {
-                Ok(submission) => {
-                    (taken, idle) = (taken + 1, 0);
-                    if let Some(submission) = self.within_quota(submission) {
-                        self.admit(submission);
-                    }
-                }
-                Err(TryRecvError::Empty) => idle += 1,
-                Err(TryRecvError::Disconnected) => {
-                    self.units.remove(self.turn);
-                }
+        let (now, stopping) = (clock::now(), self.stop.is_some());
+        let mut taken = 0;
+        while self.group.len() < GROUP
+            && taken < GROUP
+            && let Some(submission) = self.units.next(now, stopping)
+        {
+            taken += 1;
+            if let Some(submission) = self.within_quota(submission) {
+                self.admit(submission);
             }
         }
         self.group.len() >= GROUP || taken >= GROUP
@@ -307,7 +313,7 @@ impl Thread {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Unit(submissions) => self.units.push(submissions),
+            Command::Unit(submissions) => self.units.add(submissions),
             Command::Uplink { session, endpoints, events } => {
                 let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
                 self.sessions.attach(&session, endpoints, events);

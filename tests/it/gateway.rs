@@ -25,6 +25,7 @@ pub(crate) const CLIENT_ID: &str = "gw-1";
 /// A configuration in the making.
 pub(crate) struct Config {
     state_dir: PathBuf,
+    own: String,
     clock: String,
     uplink: String,
     tables: String,
@@ -75,7 +76,8 @@ impl Config {
             "[uplink.tls]\nca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\n",
             identity.ca, identity.cert, identity.key,
         );
-        Self { state_dir: site.path("state"), clock: "trust = \"always\"".to_owned(), uplink, tables }
+        let clock = "trust = \"always\"".to_owned();
+        Self { state_dir: site.path("state"), own: String::new(), clock, uplink, tables }
     }
 
     /// Other keys of `[clock]` than `trust = "always"`.
@@ -87,6 +89,12 @@ impl Config {
     /// Marks what cannot be trusted, in members of their own. To be said first, of [`Config::plain`] only.
     pub(crate) fn with_quality(mut self) -> Self {
         self.tables.push_str("quality = \"field\"\n");
+        self
+    }
+
+    /// An endpoint for the gateway itself; its table is still to be said.
+    pub(crate) fn own_endpoint(mut self, name: &str) -> Self {
+        self.own = format!("endpoint = {name:?}\n");
         self
     }
 
@@ -172,9 +180,9 @@ impl Config {
     }
 
     fn text(&self, socket: &Path) -> String {
-        let Self { state_dir, clock, uplink, tables } = self;
+        let Self { state_dir, own, clock, uplink, tables } = self;
         format!(
-            "[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n\n[clock]\n{clock}\n{uplink}\n{tables}"
+            "[gateway]\nstate_dir = {state_dir:?}\ncontrol_socket = {socket:?}\n{own}\n[clock]\n{clock}\n{uplink}\n{tables}"
         )
     }
 }

@@ -53,6 +53,7 @@ impl Thread {
             Ok((ledger, rows)) => {
                 self.ledger = ledger;
                 self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
+                self.tell_dropped();
                 self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
                 (self.damaged, self.fault) = (false, None);
                 self.gone_due = Some(clock::now());

@@ -31,6 +31,12 @@ pub(super) fn load(db: &Connection, ledger: &Ledger) -> rusqlite::Result<AllDrop
 }
 
 impl Thread {
+    /// Tells whoever reports them how many there are.
+    pub(super) fn tell_dropped(&self) {
+        let dropped = self.room.drops.values().map(|drops| drops.samples).sum();
+        self.dropped.send_if_modified(|told| std::mem::replace(told, dropped) != dropped);
+    }
+
     /// Keeps the ranges with what the open transaction drops.
     pub(super) fn write_drops(&self, new: &[(&'static str, u64, Range)]) -> rusqlite::Result<()> {
         let mut ranges: BTreeMap<&str, Drops> = BTreeMap::new();

@@ -9,7 +9,7 @@ use crate::{
     shape::Verdict,
     store::{Class, Event, LaneId, LaneInfo, RowId, lanes::Intake, ledger::Term, outbox, recover},
 };
-use adapter_api::{Instant, Offer, Refused, Sample, Submission};
+use adapter_api::{Instant, Offer, Refused, Sample, Submission, clock};
 use rusqlite::{ErrorCode, params};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -56,6 +56,7 @@ impl Thread {
                 }
             }
         }
+        self.units.handle_group(clock::now());
         self.take_back_dropped();
         self.after_commit(now);
         self.watch_room(now);
@@ -119,6 +120,9 @@ impl Thread {
             }
         }
         self.room.count(&written);
+        if !written.drops.is_empty() {
+            self.tell_dropped();
+        }
         if self.gone.is_empty() {
             self.gone_due = None;
         } else if written.gone > 0 {
