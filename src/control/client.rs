@@ -38,16 +38,7 @@ pub enum AskError {
 /// Asks one question.
 pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
-    let stream = UnixStream::connect(socket).await.map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "this user may not use the socket; be root or a member of its group"
-            }
-            io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
-            _ => "nobody listens; is it running? (systemctl status tidegate)",
-        };
-        AskError::Silent { path: socket.to_owned(), why }
-    })?;
+    let stream = connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
     let request = Request::get(question)
@@ -72,6 +63,19 @@ pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
         (false, Some(error)) => Err(AskError::Refused(shown(error).to_string())),
         (false, None) => Err(unreadable()),
     }
+}
+
+pub(super) async fn connect(socket: &Path) -> Result<UnixStream, AskError> {
+    UnixStream::connect(socket).await.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "this user may not use the socket; be root or a member of its group"
+            }
+            io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
+            _ => "nobody listens; is it running? (systemctl status tidegate)",
+        };
+        AskError::Silent { path: socket.to_owned(), why }
+    })
 }
 
 /// Encodes one segment of a question's path or query.

@@ -10,7 +10,7 @@ use crate::{
     uplink::{SessionStatus, Uplink},
 };
 use adapter_api::{
-    Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
+    inquiry::{Desk, Lines}, Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
     clock,
 };
 use base64::Engine as _;
@@ -43,6 +43,8 @@ pub struct UnitView {
     pub unit: UnitWatch,
     /// The adapter's side.
     pub board: Board,
+    /// Where the adapter is asked.
+    pub desk: Desk,
 }
 
 /// Why a question has no answer.
@@ -163,6 +165,14 @@ impl View {
             Json::Object(shown)
         };
         Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
+    }
+
+    /// Asks an adapter by its unit's name.
+    pub async fn inquire(&self, unit: &str, question: Json) -> Result<Lines, ViewError> {
+        let unknown = |why: &str| ViewError::Unknown(format!("adapter {unit:?}: {why}"));
+        let asked = self.units.iter().find(|known| known.name == unit);
+        let asked = asked.ok_or_else(|| unknown("there is none of this name"))?;
+        asked.desk.ask(question).await.map_err(|error| unknown(&error.to_string()))
     }
 
     async fn session(&self, lanes: Vec<crate::store::LaneId>) -> (SessionStatus, Vec<&'static str>) {

@@ -1,6 +1,6 @@
 //! What an adapter is: a function `run(config, cx)` on its own thread, restarted for ever with backoff.
 
-use crate::{CancellationToken, Clock, EndpointName, Intake, Reporter, Resource};
+use crate::{CancellationToken, Clock, EndpointName, Inquiries, Intake, Reporter, Resource};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 use tokio::sync::watch;
@@ -42,6 +42,8 @@ pub struct AdapterCx<D> {
     pub report: Reporter,
     /// The stamps of samples.
     pub clock: Clock,
+    /// What tools ask of it.
+    pub inquiries: Inquiries,
     /// Cancelled when the adapter has to stop, within 2 s and after its last samples were submitted.
     pub shutdown: CancellationToken,
 }

@@ -12,6 +12,7 @@ mod escape;
 mod fault;
 pub mod field;
 mod health;
+pub mod inquiry;
 mod intake;
 mod names;
 mod sample;
@@ -26,6 +27,7 @@ pub use clock::{Clock, Instant};
 pub use escape::{shown, steers};
 pub use fault::{Fault, FaultKind};
 pub use health::{Board, Health, Presence, Reporter};
+pub use inquiry::Inquiries;
 pub use intake::{
     Intake, Offer, Quota, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency,
     channel,
