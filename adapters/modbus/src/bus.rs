@@ -384,6 +384,8 @@ impl Group {
                     words.get(from..).and_then(|words| wanted.form.decode(resource, words))
                 }
                 Answer::Refused(code) => Some(Reading::bad(resource, code.to_string())),
+                // A block asks for entries of its table.
+                Answer::Identity(_) => None,
             };
         }
     }

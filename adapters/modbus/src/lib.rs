@@ -4,7 +4,7 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
-//! line: characters, silences, quarantine (sans-IO)
+//! line: characters, silences, quarantine (sans-IO)      identity: what a device says of itself (sans-IO)
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
@@ -17,6 +17,8 @@ mod config;
 mod fault;
 mod frame;
 mod health;
+#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for the tools"))]
+mod identity;
 mod line;
 mod link;
 mod outstanding;

@@ -9,7 +9,7 @@ use crate::{
     fault,
     frame::{Exchange, Framing, Misfit},
     line::Line,
-    pdu::{Answer, Exception, Request},
+    pdu::{Answer, Exception, Question},
     wire::{Lookup, Stream, Wire},
 };
 use adapter_api::{
@@ -95,9 +95,14 @@ impl Link {
     }
 
     /// Puts one request and waits for its answer.
-    pub(crate) async fn ask(&mut self, line: &Line, unit: u8, request: Request) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(
+        &mut self,
+        line: &Line,
+        unit: u8,
+        question: impl Into<Question>,
+    ) -> Result<Answer, Trouble> {
         self.transaction = self.transaction.wrapping_add(1);
-        let (mut exchange, frame) = Exchange::new(line.framing, self.transaction, unit, request);
+        let (mut exchange, frame) = Exchange::new(line.framing, self.transaction, unit, question);
         if line.needs_quarantine() {
             self.fall_silent(line).await?;
         }
@@ -114,7 +119,7 @@ impl Link {
                 self.silences = self.silences.saturating_add(1);
                 let waited = line.timeout;
                 // The echo of the request is no noise.
-                let heard = exchange.received() > frame.len();
+                let heard = exchange.heard(&frame);
                 Err(if heard { Trouble::Noise(waited) } else { Trouble::Silent(waited) })
             }
         }

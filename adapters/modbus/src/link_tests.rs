@@ -1,7 +1,7 @@
 //! The link against a slave at the other end of a pipe that is late, noisy, or echoed; in paused time.
 
 use super::*;
-use crate::{line::Quarantine, point::Table};
+use crate::{line::Quarantine, pdu::Request, point::Table};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{DuplexStream, WriteHalf},
