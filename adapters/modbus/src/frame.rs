@@ -149,7 +149,17 @@ impl Exchange {
 }
 
 impl Sought {
-    /// The answer in an address and a PDU, if it is one.
+    /// A frame as programs that look at traffic know it: they have no ASCII, which becomes RTU. What is
+/// no whole frame stays as it is.
+pub(crate) fn for_trace(framing: Framing, frame: &[u8]) -> Vec<u8> {
+    let unwrapped = match framing {
+        Framing::Ascii => ascii::unwrap(frame),
+        Framing::Tcp | Framing::Rtu => None,
+    };
+    unwrapped.map_or_else(|| frame.to_vec(), rtu::frame)
+}
+
+/// The answer in an address and a PDU, if it is one.
     fn answer(&self, adu: &[u8]) -> Option<Answer> {
         let (address, pdu) = adu.split_first()?;
         if *address != self.unit || self.own.as_deref() == Some(adu) {

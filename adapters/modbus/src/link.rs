@@ -10,6 +10,7 @@ use crate::{
     frame::{Exchange, Framing, Misfit},
     line::Line,
     pdu::{Answer, Exception, Question},
+    tools::WireTap,
     wire::{Lookup, Stream, Wire},
 };
 use adapter_api::{
@@ -32,6 +33,9 @@ pub(crate) struct Link {
     silences: u32,
     /// Whether it has ever brought an answer: a connection that has may have been closed for idleness.
     pub(crate) proven: bool,
+    tap: Option<WireTap>,
+    /// What came since the request, while somebody listens at the tap.
+    heard: Vec<u8>,
 }
 
 /// Why a device gave no usable answer.
@@ -80,7 +84,12 @@ impl Link {
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, transaction: 0, last: now(), silences: 0, proven: false }
+        Self { stream, transaction: 0, last: now(), silences: 0, proven: false, tap: None, heard: Vec::new() }
+    }
+
+    /// Shows its frames to whoever listens there.
+    pub(crate) fn tapped(self, tap: WireTap) -> Self {
+        Self { tap: Some(tap), ..self }
     }
 
     /// Whether it may be used again after this.
@@ -109,8 +118,13 @@ impl Link {
         self.stream.write_all(&frame).await.map_err(|error| lost(&error))?;
         self.stream.flush().await.map_err(|error| lost(&error))?;
         self.last = now();
+        self.show(true, &frame);
         let within = line.deadline(frame.len(), exchange.answer_length());
-        match timeout(within, self.listen(&mut exchange)).await {
+        let listened = timeout(within, self.listen(&mut exchange)).await;
+        let heard = std::mem::take(&mut self.heard);
+        // Some converters echo what they are given.
+        self.show(false, heard.strip_prefix(frame.as_slice()).unwrap_or(&heard));
+        match listened {
             Ok(Ok(Answer::Refused(exception))) if exception.is_of_a_gateway() => {
                 Err(Trouble::Unreachable(exception))
             }
@@ -133,10 +147,19 @@ impl Link {
                 return Err(Trouble::Lost);
             }
             self.last = now();
+            if self.tap.as_ref().is_some_and(WireTap::is_open) {
+                self.heard.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            }
             if let Some(answer) = exchange.handle_bytes(bytes.get(..count).unwrap_or_default())? {
                 (self.proven, self.silences) = (true, 0);
                 return Ok(answer);
             }
+        }
+    }
+
+    fn show(&self, ours: bool, frame: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.show(ours, frame);
         }
     }
 

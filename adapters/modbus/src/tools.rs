@@ -24,7 +24,7 @@ mod way;
 pub use find::{Candidate, Image, candidates};
 pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
 pub(crate) use place::Bench;
-pub(crate) use tap::Tap;
+pub(crate) use tap::{Tap, WireTap};
 
 use crate::{Config, Device};
 use adapter_api::{

@@ -59,10 +59,14 @@ impl Bench {
     }
 
     /// Where a device is, and what it has; checked as a configuration is.
-    pub(super) fn place(&self, device: &Device) -> Result<Place, End> {
+    pub(super) fn place(&self, device: &Device, at: &At) -> Result<Place, End> {
         let name = EndpointName::new("tool").map_err(|error| End::Wrong(error.to_string(), None))?;
         let target = config::resolve(&self.config, &name, device)?;
-        Ok(Place { way: self.way(&target.wire)?, target })
+        let mut way = self.way(&target.wire)?;
+        if let Some(timeout) = at.timeout {
+            way.hurry(timeout);
+        }
+        Ok(Place { way, target })
     }
 
     /// The same for tools that have no registers of their own.
@@ -70,7 +74,7 @@ impl Bench {
         let any = json!({ "any": { "register": "holding:0", "type": "u16" } });
         let mut device = self.device(at, any, None)?;
         device.base = None;
-        self.place(&device)
+        self.place(&device, at)
     }
 
     fn way(&self, wire: &Wire) -> Result<Way, End> {

@@ -31,6 +31,8 @@ pub struct At {
     pub wire: Option<String>,
     /// Its unit identifier; 1, or the endpoint's, if not given.
     pub unit: Option<u8>,
+    /// How long it may take to begin an answer; as configured if not given.
+    pub timeout: Option<Span>,
 }
 
 /// How registers are to be understood; as in the configuration.

@@ -23,7 +23,7 @@ const AT_MOST: usize = 2_000;
 /// Answers with one line for each value.
 pub(super) async fn run(bench: &Bench, read: Read, to: &Telling) -> Result<(), End> {
     let device = device(bench, &read)?;
-    let mut place = bench.place(&device)?;
+    let mut place = bench.place(&device, &read.at)?;
     let mut wanted = std::mem::take(&mut place.target.resources);
     wanted.sort_by_key(|wanted| wanted.want);
     let mut asked = Walk::new(wanted.iter().map(|wanted| wanted.want).collect());
@@ -63,8 +63,6 @@ fn device(bench: &Bench, read: &Read) -> Result<Device, End> {
         }
     }
     if !made.is_empty() {
-        // Numbers are addresses from here on.
-        device.base = None;
         device.resources.extend(bench.device(&read.at, Json::Object(made), None)?.resources);
     }
     Ok(device)
@@ -77,9 +75,10 @@ fn registers(text: &str, read: &Read, base: Option<i64>) -> Result<Map<String, J
     let of_kind = kind.and_then(|(_, kind)| kind.length());
     let length = of_kind.or(read.form.length.and_then(|length| u16::try_from(length).ok())).unwrap_or(1);
     let each = addresses.step_by(usize::from(length.max(1)));
+    let first = u32::try_from(base.unwrap_or_default()).unwrap_or_default();
     Ok(each
         .map(|address| {
-            let register = Point { table, address }.to_string();
+            let register = format!("{}:{}", table.name(), u32::from(address) + first);
             (register.clone(), register_keys(&register, &read.form, table.is_bits()))
         })
         .collect())

@@ -3,7 +3,7 @@
 //! A refused request is halved until the refused entries are alone; a table that the device does not
 //! serve at all is left at the first word. Nothing is remembered for the next time.
 
-use super::{End, Form, place::Bench, question};
+use super::{End, place::Bench, question::{self, Form}, way::{Way, said_by_gateway}};
 use crate::{
     pdu::{Answer, Exception, Request},
     plan::Want,
@@ -144,14 +144,14 @@ pub(super) fn wrong(what: &str, why: String, hint: Option<String>) -> End {
 /// Reads what is left, telling how far it is about once in a hundred entries.
 pub(super) async fn walk(
     walk: &mut Walk,
-    way: &mut super::way::Way,
+    way: &mut Way,
     unit: u8,
     to: &Telling,
 ) -> Result<(), End> {
     let of = walk.left();
     while let Some(request) = walk.poll_request() {
         let answer = match way.ask(unit, request.into()).await {
-            Err(unheard) => match unheard.exception() {
+            Err(unheard) => match said_by_gateway(&unheard) {
                 // A gateway that says it for a device which has answered before.
                 Some(exception) if !walk.entries.is_empty() => Answer::Refused(exception),
                 _ => return Err(End::Fault(unheard.fault(way.place(unit)))),

@@ -4,19 +4,25 @@ use super::place::Bench;
 use crate::{
     line::{Line, Quarantine},
     link::{Link, Trouble},
-    outside::Outside,
-    pdu::{Answer, Request},
+    outside::{Outside, Unheard},
+    pdu::{Answer, Exception, Question},
     wire::{Lookup, Wire},
 };
 use adapter_api::{
-    Fault,
+    Span,
     clock::{now, sleep_until},
 };
+use std::time::Duration;
+
+/// What a request waits for its turn between polls, before the bus is called too busy.
+const TURN: Duration = Duration::from_secs(30);
 
 /// One wire, for one tool.
-pub(crate) struct Way {
+pub(super) struct Way {
     wire: Wire,
     line: Line,
+    /// In place of the time-out that was configured.
+    timeout: Option<Span>,
     by: By,
 }
 
@@ -27,8 +33,8 @@ enum By {
 
 /// A wire of the tool's own.
 struct Own {
-    open: Box<dyn Fn(Link) -> Link + Send>,
-    within: adapter_api::Span,
+    tap: super::tap::WireTap,
+    connect_timeout: Span,
     lookup: Lookup,
     link: Option<Link>,
     quarantine: Quarantine,
@@ -36,19 +42,18 @@ struct Own {
 
 impl Way {
     pub(super) fn over_bus(wire: Wire, line: Line, outside: Outside) -> Self {
-        Self { wire, line, by: By::Bus(outside) }
+        Self { wire, line, timeout: None, by: By::Bus(outside) }
     }
 
     pub(super) fn own(bench: &Bench, wire: Wire) -> Self {
-        let tap = bench.tap.of(&wire, &bench.clock);
         let own = Own {
-            open: Box::new(move |link| link.tapped(tap.clone())),
-            within: bench.config.connect_timeout,
+            tap: bench.tap.of(&wire, &bench.clock),
+            connect_timeout: bench.config.connect_timeout,
             lookup: Lookup::default(),
             link: None,
             quarantine: Quarantine::default(),
         };
-        Self { wire, line: bench.line.clone(), by: By::Own(Box::new(own)) }
+        Self { wire, line: bench.line.clone(), timeout: None, by: By::Own(Box::new(own)) }
     }
 
     pub(super) fn wire(&self) -> &Wire {
@@ -59,25 +64,38 @@ impl Way {
         &self.line
     }
 
-    /// Goes on with other settings. False on a bus, whose settings are its own.
-    pub(super) fn retune(&mut self, line: Line) -> bool {
-        match &mut self.by {
-            By::Bus(_) => false,
-            By::Own(own) => {
-                if line != self.line {
-                    (own.link, own.quarantine) = (None, Quarantine::default());
-                    self.line = line;
-                }
-                true
-            }
+    /// A unit as people find it.
+    pub(super) fn place(&self, unit: u8) -> String {
+        format!("unit {unit} at {}", self.wire)
+    }
+
+    /// How long a device may take to begin its answers, for this tool.
+    pub(super) fn hurry(&mut self, timeout: Span) {
+        self.line.quarantine = timeout.duration() * 3;
+        (self.line.timeout, self.timeout) = (timeout, Some(timeout));
+    }
+
+    /// Whether its settings are the tool's to choose.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.by, By::Own(_))
+    }
+
+    /// Goes on with other settings, which a bus does not.
+    pub(super) fn retune(&mut self, line: Line) {
+        if let By::Own(own) = &mut self.by
+            && line != self.line
+        {
+            // The old one is closed before the port is opened anew.
+            (own.link, own.quarantine) = (None, Quarantine::default());
+            self.line = line;
         }
     }
 
-    /// Puts a request and waits for its answer, or says for people why there is none.
-    pub(super) async fn ask(&mut self, unit: u8, request: Request) -> Result<Answer, Fault> {
+    /// Puts a request and waits for its answer, or says why there is none.
+    pub(super) async fn ask(&mut self, unit: u8, question: Question) -> Result<Answer, Unheard> {
         match &mut self.by {
-            By::Bus(outside) => outside.ask(unit, request).await,
-            By::Own(own) => own.ask(&self.wire, &self.line, unit, request).await,
+            By::Bus(outside) => outside.ask(unit, question, self.timeout, TURN).await,
+            By::Own(own) => own.ask(&self.wire, &self.line, unit, question).await,
         }
     }
 }
@@ -88,8 +106,8 @@ impl Own {
         wire: &Wire,
         line: &Line,
         unit: u8,
-        request: Request,
-    ) -> Result<Answer, Fault> {
+        question: Question,
+    ) -> Result<Answer, Unheard> {
         if let Some(until) = self.quarantine.until(unit, now()) {
             sleep_until(until).await;
         }
@@ -97,10 +115,13 @@ impl Own {
         loop {
             let mut link = match self.link.take() {
                 Some(link) => link,
-                None => (self.open)(Link::open(wire, line, self.within, &mut self.lookup).await?),
+                None => {
+                    let opened = Link::open(wire, line, self.connect_timeout, &mut self.lookup).await;
+                    opened.map_err(Unheard::Wire)?.tapped(self.tap.clone())
+                }
             };
             let proven = link.proven;
-            let result = link.ask(line, unit, request).await;
+            let result = link.ask(line, unit, question).await;
             // A device may close a connection that was idle for long: that is not its silence.
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
@@ -112,7 +133,15 @@ impl Own {
             if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
                 self.link = Some(link);
             }
-            return result.map_err(|trouble| trouble.fault(format!("unit {unit} at {wire}")));
+            return result.map_err(Unheard::Device);
         }
+    }
+}
+
+/// What a gateway said in the place of a device it does not reach.
+pub(super) fn said_by_gateway(unheard: &Unheard) -> Option<Exception> {
+    match unheard {
+        Unheard::Device(Trouble::Unreachable(exception)) => Some(*exception),
+        _ => None,
     }
 }
