@@ -4,17 +4,17 @@ use super::view::View;
 use adapter_api::inquiry::Lines;
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path, Query, State},
     http::StatusCode,
-    body::Body,
     routing::{get, post},
 };
 use hyper::body::{Bytes, Frame};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
-    io,
     convert::Infallible,
+    io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::PathBuf,
     pin::Pin,

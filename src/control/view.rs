@@ -10,8 +10,9 @@ use crate::{
     uplink::{SessionStatus, Uplink},
 };
 use adapter_api::{
-    inquiry::{Desk, Lines}, Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
+    Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
     clock,
+    inquiry::{Desk, Lines},
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};

@@ -39,6 +39,17 @@ pub(crate) enum Echo {
     Certain,
 }
 
+impl Framing {
+    /// Its name in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Rtu => "rtu",
+            Self::Ascii => "ascii",
+        }
+    }
+}
+
 /// A request that was sent, and what has come in since.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -149,17 +160,7 @@ impl Exchange {
 }
 
 impl Sought {
-    /// A frame as programs that look at traffic know it: they have no ASCII, which becomes RTU. What is
-/// no whole frame stays as it is.
-pub(crate) fn for_trace(framing: Framing, frame: &[u8]) -> Vec<u8> {
-    let unwrapped = match framing {
-        Framing::Ascii => ascii::unwrap(frame),
-        Framing::Tcp | Framing::Rtu => None,
-    };
-    unwrapped.map_or_else(|| frame.to_vec(), rtu::frame)
-}
-
-/// The answer in an address and a PDU, if it is one.
+    /// The answer in an address and a PDU, if it is one.
     fn answer(&self, adu: &[u8]) -> Option<Answer> {
         let (address, pdu) = adu.split_first()?;
         if *address != self.unit || self.own.as_deref() == Some(adu) {
@@ -167,4 +168,14 @@ pub(crate) fn for_trace(framing: Framing, frame: &[u8]) -> Vec<u8> {
         }
         self.question.decode(pdu)
     }
+}
+
+/// A frame as programs that look at traffic know it: they have no ASCII, which becomes RTU. What is
+/// no whole frame stays as it is.
+pub(crate) fn for_trace(framing: Framing, frame: &[u8]) -> Vec<u8> {
+    let unwrapped = match framing {
+        Framing::Ascii => ascii::adu(frame),
+        Framing::Tcp | Framing::Rtu => None,
+    };
+    unwrapped.map_or_else(|| frame.to_vec(), rtu::frame)
 }

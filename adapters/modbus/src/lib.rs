@@ -4,7 +4,9 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
-//! line: characters, silences, quarantine (sans-IO)      identity: what a device says of itself (sans-IO)
+//! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
+//! identity: what a device says of itself (sans-IO)
+//! tools -> outside: requests of tools, between two frames of the polls
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
@@ -17,17 +19,19 @@ mod config;
 mod fault;
 mod frame;
 mod health;
-#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for the tools"))]
 mod identity;
 mod line;
 mod link;
+mod outside;
 mod outstanding;
 mod pdu;
 mod plan;
 mod point;
+mod round;
 mod schedule;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod value;
 mod wire;
 
@@ -38,6 +42,7 @@ pub use value::Sentinel;
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
 use bus::{Shared, Targets};
 use health::{Complaints, Subject};
+use outside::Outside;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -47,7 +52,11 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
 };
+use tools::{Bench, Tap};
 use wire::Wire;
+
+/// Inquiries that are answered at once; more wait.
+const TOOLS: usize = 8;
 
 /// The Modbus adapter.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +100,11 @@ impl Adapter for Modbus {
             clock: cx.clock.clone(),
             shutdown: cx.shutdown.clone(),
             complaints: Complaints::new(cx.report.clone()),
+            tap: Tap::new(),
         });
         let mut buses =
             Buses { config, shared, tasks: JoinSet::new(), open: BTreeMap::new(), known: BTreeSet::new() };
+        let mut tools: JoinSet<()> = JoinSet::new();
         let (mut configured, mut suspended) = (true, false);
         loop {
             buses.adopt(&cx.devices.borrow_and_update());
@@ -107,8 +118,16 @@ impl Adapter for Modbus {
                     buses.shared.complaints.suspend(suspended);
                 }
                 Some(ended) = buses.tasks.join_next() => survived(&ended)?,
+                Some(inquiry) = cx.inquiries.next(), if tools.len() < TOOLS => {
+                    let bench = buses.bench(&cx.devices.borrow());
+                    tools.spawn(tools::answer_live(bench, inquiry.question, inquiry.telling));
+                }
+                // A tool that panicked has told its asker nothing more; nobody else notices.
+                Some(_ended) = tools.join_next() => {}
             }
         }
+        // Tools hold on to their wires' ends.
+        tools.shutdown().await;
         // Tasks that are late are ended with the set.
         let drained = async { while buses.tasks.join_next().await.is_some() {} };
         if timeout(DRAIN, drained).await.is_err() {
@@ -123,9 +142,15 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Wire, watch::Sender<Arc<Targets>>>,
+    open: BTreeMap<Wire, Open>,
     /// All devices of the last configuration.
     known: BTreeSet<adapter_api::EndpointName>,
+}
+
+/// A connection's task as the adapter sees it; it ends when this is dropped.
+struct Open {
+    targets: watch::Sender<Arc<Targets>>,
+    outside: Outside,
 }
 
 impl Buses {
@@ -151,7 +176,7 @@ impl Buses {
             let targets = Arc::new(targets);
             match self.open.get(&wire) {
                 Some(bus) => {
-                    bus.send_if_modified(|known| {
+                    bus.targets.send_if_modified(|known| {
                         let changed = *known != targets;
                         *known = targets;
                         changed
@@ -159,12 +184,26 @@ impl Buses {
                 }
                 None => {
                     let (tx, rx) = watch::channel(targets);
-                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx));
-                    self.open.insert(wire, tx);
+                    let (outside, inquiries) = Outside::new();
+                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx, inquiries));
+                    self.open.insert(wire, Open { targets: tx, outside });
                 }
             }
         }
         self.forget(devices);
+    }
+
+    /// What tools work on.
+    fn bench(&self, devices: &Devices<Device>) -> Bench {
+        let buses = self.open.iter().map(|(wire, open)| (wire.clone(), open.outside.clone()));
+        Bench {
+            config: self.config.clone(),
+            line: self.shared.line.clone(),
+            devices: devices.clone(),
+            buses: Some(buses.collect()),
+            tap: self.shared.tap.clone(),
+            clock: self.shared.clock.clone(),
+        }
     }
 
     /// After the connections were told: they report nothing about what they no longer have.

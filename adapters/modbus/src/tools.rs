@@ -21,9 +21,9 @@ mod tap;
 mod trace;
 mod way;
 
-pub use find::{Candidate, Image, candidates};
-pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
+pub use find::{Candidate, Image, NotShown, Shown, candidates};
 pub(crate) use place::Bench;
+pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
 pub(crate) use tap::{Tap, WireTap};
 
 use crate::{Config, Device};

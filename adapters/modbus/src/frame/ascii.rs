@@ -43,7 +43,7 @@ pub(super) fn search(buffer: &mut Vec<u8>, sought: &Sought) -> Option<Answer> {
 }
 
 /// Address and PDU of a line with a right check sum.
-fn adu(line: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn adu(line: &[u8]) -> Option<Vec<u8>> {
     let digits = line.strip_prefix(b":")?.strip_suffix(b"\n")?;
     let digits = digits.strip_suffix(b"\r").unwrap_or(digits);
     let (pairs, rest) = digits.as_chunks::<2>();

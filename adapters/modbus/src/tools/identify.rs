@@ -2,7 +2,12 @@
 //!
 //! Not here: device profiles, which know more of some devices.
 
-use super::{End, place::Bench, question::Identify, way::Way};
+use super::{
+    End,
+    place::Bench,
+    question::Identify,
+    way::{Way, end},
+};
 use crate::{
     identity::{self, Access, Identity},
     link::Trouble,
@@ -27,7 +32,7 @@ const COMMON_LENGTH: u16 = 68;
 pub(super) async fn run(bench: &Bench, identify: &Identify, to: &Telling) -> Result<(), End> {
     let mut place = bench.bare(&identify.at)?;
     let (way, unit) = (&mut place.way, place.target.unit);
-    let (identity, why) = ask(way, unit).await.map_err(|unheard| unheard.fault(way.place(unit)))?;
+    let (identity, why) = ask(way, unit).await.map_err(|unheard| end(unheard, way.place(unit)))?;
     for (number, value) in &identity.objects {
         let name = identity::name(*number).map_or_else(|| format!("object {number:#04x}"), str::to_owned);
         to.tell(json!({ "object": { "id": number, "name": name, "value": text(value) } })).await?;
@@ -35,7 +40,7 @@ pub(super) async fn run(bench: &Bench, identify: &Identify, to: &Telling) -> Res
     if let Some(why) = why {
         to.tell(json!({ "no_identification": why })).await?;
     }
-    let known = recognized(way, unit).await.map_err(|unheard| unheard.fault(way.place(unit)))?;
+    let known = recognized(way, unit).await.map_err(|unheard| end(unheard, way.place(unit)))?;
     for known in &known {
         to.tell(json!({ "known": known })).await?;
     }
@@ -46,7 +51,8 @@ pub(super) async fn run(bench: &Bench, identify: &Identify, to: &Telling) -> Res
 /// Vendor, product code and revision on one line, if the device tells them.
 pub(super) async fn in_short(way: &mut Way, unit: u8) -> Option<String> {
     let (identity, _) = ask(way, unit).await.ok()?;
-    let texts: Vec<String> = [0, 1, 2].iter().filter_map(|id| identity.objects.get(id)).map(|v| text(v)).collect();
+    let texts: Vec<String> =
+        [0, 1, 2].iter().filter_map(|id| identity.objects.get(id)).map(|v| text(v)).collect();
     (!texts.is_empty()).then(|| texts.join(" "))
 }
 

@@ -53,9 +53,9 @@ impl Bench {
     }
 
     pub(super) fn endpoint(&self, endpoint: &str) -> Result<&Device, End> {
-        self.devices.get(endpoint).ok_or_else(|| {
-            End::Wrong(format!("this adapter has no endpoint {endpoint:?}"), None)
-        })
+        self.devices
+            .get(endpoint)
+            .ok_or_else(|| End::Wrong(format!("this adapter has no endpoint {endpoint:?}"), None))
     }
 
     /// Where a device is, and what it has; checked as a configuration is.

@@ -6,14 +6,7 @@ use super::{
     question::Read,
     sweep::{Entries, Walk, range, register_keys, walk, wrong},
 };
-use crate::{
-    Device,
-    config::Wanted,
-    pdu::Exception,
-    plan::Want,
-    point::Point,
-    value::Kind,
-};
+use crate::{Device, config::Wanted, pdu::Exception, plan::Want, point::Point, value::Kind};
 use adapter_api::{Quality, Value, inquiry::Telling};
 use serde_json::{Map, Value as Json, json};
 

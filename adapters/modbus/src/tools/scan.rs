@@ -7,7 +7,7 @@ use super::{
     place::{Bench, setting_text},
     question::{Scan, Setting},
     sweep::wrong,
-    way::Way,
+    way::{Way, end},
 };
 use crate::{
     config,
@@ -17,11 +17,7 @@ use crate::{
     pdu::{Answer, Request},
     point::Table,
 };
-use adapter_api::{
-    Instant,
-    clock::now,
-    inquiry::Telling,
-};
+use adapter_api::{Instant, clock::now, inquiry::Telling};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -113,7 +109,11 @@ impl Course {
 pub(super) async fn run(bench: &Bench, scan: Scan, to: &Telling) -> Result<(), End> {
     let (first, last) = scan.units;
     if !(1..=247).contains(&first) || !(first..=247).contains(&last) {
-        return Err(wrong("units", "units are 1 to 247".to_owned(), Some("write for example 1..247".to_owned())));
+        return Err(wrong(
+            "units",
+            "units are 1 to 247".to_owned(),
+            Some("write for example 1..247".to_owned()),
+        ));
     }
     let mut way = bench.bare(&scan.at)?.way;
     let lines = lines(bench, &way, &scan.settings)?;
@@ -167,7 +167,8 @@ pub(super) async fn run(bench: &Bench, scan: Scan, to: &Telling) -> Result<(), E
         }
     }
     let took = seconds(now().since(begun));
-    let done = json!({ "found": course.found(), "probes": course.done(), "of": course.probes(), "took_s": took });
+    let done =
+        json!({ "found": course.found(), "probes": course.done(), "of": course.probes(), "took_s": took });
     Ok(to.tell(json!({ "done": done })).await?)
 }
 
@@ -214,8 +215,8 @@ fn judge(answer: Result<Answer, Unheard>, unit: u8, way: &Way) -> Result<Found, 
         // Some gateways close the connection for a unit they do not have.
         Err(Unheard::Device(Trouble::Silent(_) | Trouble::Unreachable(_) | Trouble::Lost)) => Found::Nothing,
         // A unit that is being left alone by the bus was silent a moment ago.
-        Err(Unheard::NoTurn(_)) => Found::Nothing,
-        Err(unheard) => return Err(End::Fault(unheard.fault(way.place(unit)))),
+        Err(Unheard::NoTurn) => Found::Nothing,
+        Err(unheard) => return Err(end(unheard, way.place(unit))),
     })
 }
 

@@ -3,7 +3,12 @@
 //! A refused request is halved until the refused entries are alone; a table that the device does not
 //! serve at all is left at the first word. Nothing is remembered for the next time.
 
-use super::{End, place::Bench, question::{self, Form}, way::{Way, said_by_gateway}};
+use super::{
+    End,
+    place::Bench,
+    question::{self, Form},
+    way::{Way, end, said_by_gateway},
+};
 use crate::{
     pdu::{Answer, Exception, Request},
     plan::Want,
@@ -142,19 +147,14 @@ pub(super) fn wrong(what: &str, why: String, hint: Option<String>) -> End {
 }
 
 /// Reads what is left, telling how far it is about once in a hundred entries.
-pub(super) async fn walk(
-    walk: &mut Walk,
-    way: &mut Way,
-    unit: u8,
-    to: &Telling,
-) -> Result<(), End> {
+pub(super) async fn walk(walk: &mut Walk, way: &mut Way, unit: u8, to: &Telling) -> Result<(), End> {
     let of = walk.left();
     while let Some(request) = walk.poll_request() {
         let answer = match way.ask(unit, request.into()).await {
             Err(unheard) => match said_by_gateway(&unheard) {
                 // A gateway that says it for a device which has answered before.
                 Some(exception) if !walk.entries.is_empty() => Answer::Refused(exception),
-                _ => return Err(End::Fault(unheard.fault(way.place(unit)))),
+                _ => return Err(end(unheard, way.place(unit))),
             },
             Ok(answer) => answer,
         };
@@ -186,10 +186,11 @@ pub(super) async fn run(bench: &Bench, question: &question::Sweep, to: &Telling)
     for row in rows(&asked.entries) {
         to.tell(row).await?;
     }
-    let refused: BTreeMap<String, usize> = asked.refused.iter().fold(BTreeMap::new(), |mut count, (_, why)| {
-        *count.entry(why.to_string()).or_default() += 1;
-        count
-    });
+    let refused: BTreeMap<String, usize> =
+        asked.refused.iter().fold(BTreeMap::new(), |mut count, (_, why)| {
+            *count.entry(why.to_string()).or_default() += 1;
+            count
+        });
     Ok(to.tell(json!({ "done": { "read": asked.entries.len(), "refused": refused } })).await?)
 }
 
@@ -207,9 +208,7 @@ fn rows(entries: &Entries) -> Vec<Value> {
             _ => rows.push((table, address, vec![value])),
         }
     }
-    let row = |(table, start, values): (Table, u16, Vec<u16>)| {
-        json!({ "row": { "table": table.name(), "start": start, "values": values } })
-    };
+    let row = |(table, start, values): (Table, u16, Vec<u16>)| json!({ "row": { "table": table.name(), "start": start, "values": values } });
     rows.into_iter().map(row).collect()
 }
 

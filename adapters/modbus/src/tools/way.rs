@@ -1,6 +1,6 @@
 //! How a tool's requests get to a wire: between the polls of its bus, or over a wire opened for the tool.
 
-use super::place::Bench;
+use super::{End, place::Bench};
 use crate::{
     line::{Line, Quarantine},
     link::{Link, Trouble},
@@ -143,5 +143,14 @@ pub(super) fn said_by_gateway(unheard: &Unheard) -> Option<Exception> {
     match unheard {
         Unheard::Device(Trouble::Unreachable(exception)) => Some(*exception),
         _ => None,
+    }
+}
+
+/// Why a tool does not go on.
+pub(super) fn end(unheard: Unheard, place: String) -> End {
+    match unheard {
+        Unheard::Device(trouble) => End::Fault(trouble.fault(place)),
+        Unheard::Wire(fault) => End::Fault(fault),
+        Unheard::NoTurn | Unheard::Closed => End::Wrong(format!("{place}: {unheard}"), None),
     }
 }
