@@ -4,6 +4,7 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
+//! port: a serial port and who switches its direction (wiring, rs485)
 //! line: characters, silences, quarantine (sans-IO)      identity: what a device says of itself (sans-IO)
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
@@ -25,13 +26,16 @@ mod outstanding;
 mod pdu;
 mod plan;
 mod point;
+mod port;
+mod rs485;
 mod schedule;
 #[cfg(test)]
 mod tests;
 mod value;
 mod wire;
+mod wiring;
 
-pub use config::{Config, Device, Register};
+pub use config::{Config, Device, Register, Rs485, Rs485Table};
 pub use fault::FAULTS;
 pub use value::Sentinel;
 

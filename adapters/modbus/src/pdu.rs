@@ -15,7 +15,6 @@ pub(crate) enum Question {
     /// For entries of a table.
     Read(Request),
     /// For what it is.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for the tools"))]
     Identify(Identify),
 }
 
