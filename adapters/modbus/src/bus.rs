@@ -230,7 +230,7 @@ impl Bus {
                 again = false;
                 continue;
             }
-            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
+            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_))) {
                 self.leave_alone(line, unit);
             }
             if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {

@@ -5,9 +5,11 @@
 
 mod line;
 mod register;
+mod wiring;
 
 pub(crate) use line::line;
 pub use register::Register;
+pub use wiring::{Rs485, Rs485Table};
 
 use crate::{plan::Want, value::Form, wire::Wire};
 use adapter_api::{EndpointName, Issue, Place, Resource, Span};
@@ -32,6 +34,10 @@ pub struct Config {
     pub stop_bits: Option<i64>,
     /// 7 (with `"ascii"`) or 8.
     pub data_bits: Option<i64>,
+    /// Who switches the direction of an RS-485 port that does not do it itself.
+    pub rs485: Option<Rs485>,
+    /// Whether the line gives back what is sent over it; if not given, an echo is skipped where it comes.
+    pub echo: Option<bool>,
     /// Silence before each request, beyond what the framing needs.
     pub gap: Option<Span>,
     /// How long a device may take for an answer, beside the time its characters take.

@@ -116,6 +116,13 @@ fn a_wrong_adapter_is_reported_at_its_key() {
         ("port = '/dev/ttyS0'\nbaud = 9600\nstop_bits = 3", "stop_bits"),
         ("port = '/dev/ttyS0'\nbaud = 9600\ndata_bits = 7", "data_bits"),
         ("host = 'a'\nparity = 'even'", "parity"),
+        ("host = 'a'\necho = true", "echo"),
+        ("host = 'a'\nframing = 'rtu'\nrs485 = true", "rs485"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = 'dtr'", "rs485"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { by = 'dtr' }", "rs485.by"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { rts_after_send = true }", "rs485.rts_after_send"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { delay_before = '101ms' }", "rs485.delay_before"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { delay_after = '1s' }", "rs485.delay_after"),
         ("host = 'a'\nquarantine = '1s'", "quarantine"),
         ("host = 'a'\ngap = '1s'", "gap"),
     ] {
@@ -126,6 +133,37 @@ fn a_wrong_adapter_is_reported_at_its_key() {
     assert_eq!(super::check(&config("")), []);
     assert!(toml::from_str::<Config>("hots = 'a'").is_err(), "an unknown key is refused");
     assert!(toml::from_str::<Config>("timeout = 5").unwrap_err().to_string().contains(r#""5s""#));
+}
+
+#[test]
+fn a_line_is_wired_as_it_is_written() {
+    use crate::{
+        frame::Echo,
+        wiring::{Direction, Rs485, Wiring},
+    };
+    let usual = Rs485::default();
+    let other = Rs485 {
+        rts_on_send: false,
+        rts_after_send: true,
+        delay_before: Duration::from_millis(1),
+        delay_after: Duration::from_millis(100),
+    };
+    let table = "rts_on_send = false, delay_before = '1ms', delay_after = '100ms'";
+    for (text, direction, echo) in [
+        ("", Direction::Itself, Echo::Possible),
+        ("rs485 = false\necho = false", Direction::Itself, Echo::Absent),
+        ("rs485 = true\necho = true", Direction::Kernel(usual), Echo::Certain),
+        ("rs485 = 'rts'", Direction::Rts(usual), Echo::Possible),
+        ("rs485 = {}", Direction::Kernel(usual), Echo::Possible),
+        (&format!("rs485 = {{ {table} }}"), Direction::Kernel(other), Echo::Possible),
+        (&format!("rs485 = {{ by = 'rts', {table} }}"), Direction::Rts(other), Echo::Possible),
+    ] {
+        let line = super::line(&config(&format!("port = '/dev/ttyS0'\nbaud = 9600\n{text}")));
+        assert_eq!(line.unwrap().wiring, Wiring { direction, echo }, "{text}");
+    }
+    let number = toml::from_str::<Config>("rs485 = 1").unwrap_err().to_string();
+    assert!(number.contains("true, \"rts\" or a table"), "{number}");
+    assert!(toml::from_str::<Config>("rs485 = { delay = '1ms' }").is_err(), "an unknown key is refused");
 }
 
 #[test]

@@ -26,6 +26,20 @@ const UNIT_UNREADABLE: FaultKind = FaultKind {
             interchanged or without termination",
     todo: "compare `baud` and `parity` with the device's own setting; take the other devices off the line one by one",
 };
+/// A port whose driver cannot switch the direction.
+const DIRECTION_REFUSED: FaultKind = FaultKind {
+    code: "TG-438",
+    cause: "most USB converters switch the direction by themselves and their drivers know nothing of it; other ports have \
+            a line for it that the driver does not know",
+    todo: "leave out `rs485` for a converter that switches by itself; for one that RTS switches write `rs485 = \"rts\"`",
+};
+/// A line that should echo and does not.
+const ECHO_MISSING: FaultKind = FaultKind {
+    code: "TG-439",
+    cause: "this line does not give back what is sent over it, another master sends at the same time, or its wires are \
+            interchanged or shorted",
+    todo: "leave out `echo` and see whether the devices answer; take other masters off the line; look at A and B",
+};
 /// Exception 0A.
 const GATEWAY_PATH: FaultKind = FaultKind {
     code: "TG-433",
@@ -83,12 +97,14 @@ const NOT_CONFIGURED: FaultKind = FaultKind {
 };
 
 /// All of them.
-pub const FAULTS: [FaultKind; 12] = [
+pub const FAULTS: [FaultKind; 14] = [
     UNIT_SILENT,
     WRONG_ANSWER,
     GATEWAY_PATH,
     GATEWAY_TARGET,
     UNIT_UNREADABLE,
+    DIRECTION_REFUSED,
+    ECHO_MISSING,
     ILLEGAL_FUNCTION,
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
@@ -148,6 +164,17 @@ pub(crate) fn silent(within: adapter_api::Span, place: String) -> Fault {
 /// A device that says something else than an answer.
 pub(crate) fn noise(within: adapter_api::Span, place: String) -> Fault {
     Fault::new(UNIT_UNREADABLE, format!("nothing readable came within {within}, only other bytes"), place)
+}
+
+/// A request that did not come back over a line that echoes.
+pub(crate) fn unechoed(within: adapter_api::Span, place: String) -> Fault {
+    Fault::new(ECHO_MISSING, format!("what was sent did not come back within {within}"), place)
+}
+
+/// A port whose direction nobody can switch.
+pub(crate) fn direction(what: &str, error: &std::io::Error, path: &str) -> Fault {
+    tracing::debug!(%error, path, "the direction cannot be switched");
+    Fault::new(DIRECTION_REFUSED, what, path)
 }
 
 /// The connection ended in the middle of a question.

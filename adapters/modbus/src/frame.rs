@@ -57,7 +57,8 @@ pub(crate) struct Exchange {
     /// Of [`Framing::Tcp`].
     transaction: u16,
     sought: Sought,
-    echo: Echo,
+    /// Bytes that are no sign of anybody else.
+    echo_length: usize,
     /// What is to come back before anything is judged.
     owed: Vec<u8>,
     /// Not yet judged.
@@ -82,16 +83,6 @@ impl Exchange {
     /// A request, and the frame to send for it.
     pub(crate) fn new(
         framing: Framing,
-        transaction: u16,
-        unit: u8,
-        question: impl Into<Question>,
-    ) -> (Self, Vec<u8>) {
-        Self::with_echo(framing, Echo::Possible, transaction, unit, question.into())
-    }
-
-    /// The same, on a line of which this is known.
-    pub(crate) fn with_echo(
-        framing: Framing,
         echo: Echo,
         transaction: u16,
         unit: u8,
@@ -106,8 +97,9 @@ impl Exchange {
             Framing::Ascii => ascii::frame(&adu),
         };
         let owed = if echo == Echo::Certain { frame.clone() } else { Vec::new() };
+        let echo_length = if echo == Echo::Absent { 0 } else { frame.len() };
         let sought = Sought { unit, question, own };
-        (Self { framing, transaction, sought, echo, owed, buffer: Vec::new(), received: 0 }, frame)
+        (Self { framing, transaction, sought, echo_length, owed, buffer: Vec::new(), received: 0 }, frame)
     }
 
     /// Takes what came in. The answer ends the exchange.
@@ -137,10 +129,9 @@ impl Exchange {
         false
     }
 
-    /// Whether bytes came in that were not the request itself.
-    pub(crate) fn heard(&self, frame: &[u8]) -> bool {
-        let own = if self.echo == Echo::Absent { 0 } else { frame.len() };
-        self.received > own
+    /// Whether more came in than the request itself.
+    pub(crate) fn heard(&self) -> bool {
+        self.received > self.echo_length
     }
 
     /// Whether the request should have come back, and did not.

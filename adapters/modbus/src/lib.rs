@@ -4,6 +4,7 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
+//! port: a serial port and who switches its direction (wiring, rs485)
 //! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
 //! identity: what a device says of itself (sans-IO)
 //! tools -> outside: requests of tools, between two frames of the polls
@@ -27,15 +28,18 @@ mod outstanding;
 mod pdu;
 mod plan;
 mod point;
+mod port;
 mod round;
+mod rs485;
 mod schedule;
 #[cfg(test)]
 mod tests;
 pub mod tools;
 mod value;
 mod wire;
+mod wiring;
 
-pub use config::{Config, Device, Register};
+pub use config::{Config, Device, Register, Rs485, Rs485Table};
 pub use fault::FAULTS;
 pub use value::Sentinel;
 

@@ -45,7 +45,9 @@ pub(crate) enum Trouble {
     Silent(Span),
     /// Bytes came, but no answer.
     Noise(Span),
-    /// The connection ended.
+    /// The line should echo, and the request did not come back for so long.
+    Unechoed(Span),
+    /// The connection ended, or takes no bytes.
     Lost,
     /// The answer does not fit the request.
     Mismatch,
@@ -59,6 +61,7 @@ impl Trouble {
         match self {
             Self::Silent(within) => fault::silent(*within, place),
             Self::Noise(within) => fault::noise(*within, place),
+            Self::Unechoed(within) => fault::unechoed(*within, place),
             Self::Lost => fault::lost(place),
             Self::Mismatch => fault::mismatch(place),
             Self::Unreachable(code) => fault::unreachable(*code, place),
@@ -80,7 +83,7 @@ impl Link {
         within: Span,
         lookup: &mut Lookup,
     ) -> Result<Self, Fault> {
-        Ok(Self::over(wire.open(line.characters, within, lookup).await?))
+        Ok(Self::over(wire.open(line, within, lookup).await?))
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {
@@ -96,7 +99,7 @@ impl Link {
     pub(crate) fn survives(&self, line: &Line, trouble: &Trouble) -> bool {
         match trouble {
             Trouble::Unreachable(_) => true,
-            Trouble::Silent(_) | Trouble::Noise(_) => {
+            Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_) => {
                 line.framing != Framing::Tcp && (line.characters.is_some() || self.silences < DEAF)
             }
             Trouble::Lost | Trouble::Mismatch => false,
@@ -111,15 +114,14 @@ impl Link {
         question: impl Into<Question>,
     ) -> Result<Answer, Trouble> {
         self.transaction = self.transaction.wrapping_add(1);
-        let (mut exchange, frame) = Exchange::new(line.framing, self.transaction, unit, question);
+        let (mut exchange, frame) =
+            Exchange::new(line.framing, line.wiring.echo, self.transaction, unit, question.into());
         if line.needs_quarantine() {
             self.fall_silent(line).await?;
         }
-        self.stream.write_all(&frame).await.map_err(|error| lost(&error))?;
-        self.stream.flush().await.map_err(|error| lost(&error))?;
-        self.last = now();
-        self.show(true, &frame);
         let within = line.deadline(frame.len(), exchange.answer_length());
+        timeout(within, self.send(&frame)).await.unwrap_or(Err(Trouble::Lost))?;
+        self.show(true, &frame);
         let listened = timeout(within, self.listen(&mut exchange)).await;
         let heard = std::mem::take(&mut self.heard);
         // Some converters echo what they are given.
@@ -132,11 +134,20 @@ impl Link {
             Err(Elapsed) => {
                 self.silences = self.silences.saturating_add(1);
                 let waited = line.timeout;
-                // The echo of the request is no noise.
-                let heard = exchange.heard(&frame);
-                Err(if heard { Trouble::Noise(waited) } else { Trouble::Silent(waited) })
+                Err(match exchange.heard() {
+                    _ if exchange.misses_echo() => Trouble::Unechoed(waited),
+                    true => Trouble::Noise(waited),
+                    false => Trouble::Silent(waited),
+                })
             }
         }
+    }
+
+    async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
+        self.stream.write_all(frame).await.map_err(|error| lost(&error))?;
+        self.stream.flush().await.map_err(|error| lost(&error))?;
+        self.last = now();
+        Ok(())
     }
 
     async fn listen(&mut self, exchange: &mut Exchange) -> Result<Answer, Trouble> {

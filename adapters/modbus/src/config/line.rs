@@ -47,6 +47,7 @@ pub(crate) fn line(config: &Config) -> Result<Line, Vec<Issue>> {
         }
     }
     let characters = if serial { found.characters(config, framing) } else { None };
+    let wiring = found.wiring(config, framing);
     let quarantine = config.quarantine.unwrap_or_default().duration();
     match framing {
         Some(framing) if found.issues.is_empty() => Ok(Line {
@@ -55,6 +56,7 @@ pub(crate) fn line(config: &Config) -> Result<Line, Vec<Issue>> {
             gap: config.gap.map_or(Duration::ZERO, |gap| gap.duration()),
             timeout: config.timeout,
             quarantine: if config.quarantine.is_some() { quarantine } else { config.timeout.duration() * 3 },
+            wiring,
         }),
         _ => Err(found.issues),
     }

@@ -35,6 +35,10 @@ fn fitting(request: &Request, data: &[u8]) -> Vec<u8> {
     pdu
 }
 
+fn open(framing: Framing, transaction: u16, unit: u8, asked: impl Into<Question>) -> (Exchange, Vec<u8>) {
+    Exchange::new(framing, Echo::Possible, transaction, unit, asked.into())
+}
+
 fn decoded(request: Request, pdu: &[u8]) -> Option<Answer> {
     Question::from(request).decode(pdu)
 }
@@ -56,18 +60,18 @@ fn feed(exchange: &mut Exchange, bytes: &[u8], pieces: &[usize]) -> Option<Answe
 #[test]
 fn frames_are_those_of_the_reference() {
     let words = request(Table::Holding, 0x6B, 3);
-    let (_, rtu) = Exchange::new(Framing::Rtu, 0, 0x11, words);
+    let (_, rtu) = open(Framing::Rtu, 0, 0x11, words);
     assert_eq!(rtu, [0x11, 0x03, 0x00, 0x6B, 0x00, 0x03, 0x76, 0x87]);
-    let (_, ascii) = Exchange::new(Framing::Ascii, 0, 0x11, words);
+    let (_, ascii) = open(Framing::Ascii, 0, 0x11, words);
     assert_eq!(ascii, b":1103006B00037E\r\n");
-    let (_, tcp) = Exchange::new(Framing::Tcp, 1, 0x11, words);
+    let (_, tcp) = open(Framing::Tcp, 1, 0x11, words);
     assert_eq!(tcp, [0, 1, 0, 0, 0, 6, 0x11, 0x03, 0, 0x6B, 0, 3]);
     let coils = request(Table::Coil, 0x13, 0x25);
-    let (mut exchange, rtu) = Exchange::new(Framing::Rtu, 0, 0x11, coils);
+    let (mut exchange, rtu) = open(Framing::Rtu, 0, 0x11, coils);
     assert_eq!(rtu, [0x11, 0x01, 0x00, 0x13, 0x00, 0x25, 0x0E, 0x84]);
     let answer = exchange.handle_bytes(&[0x11, 0x01, 0x05, 0xCD, 0x6B, 0xB2, 0x0E, 0x1B, 0x45, 0xE6]);
     assert!(matches!(answer, Ok(Some(Answer::Bits(bits))) if bits.len() == 37));
-    let (mut exchange, _) = Exchange::new(Framing::Rtu, 0, 0x11, words);
+    let (mut exchange, _) = open(Framing::Rtu, 0, 0x11, words);
     let refused = exchange.handle_bytes(&[0x11, 0x83, 0x02, 0xC1, 0x34]);
     assert_eq!(refused, Ok(Some(Answer::Refused(Exception(2)))));
     assert_eq!((rtu::crc(b"123456789"), ascii::lrc(&[0xF7, 0x03, 0x13, 0x89, 0, 0x0A])), (0x4B37, 0x60));
@@ -78,12 +82,12 @@ fn what_is_no_modbus_tcp_breaks_the_connection() {
     for bytes in
         [&[0, 1, 0, 1, 0, 6, 1, 3][..], &[0, 1, 0, 0, 0, 1, 1], &[0, 1, 0, 0, 1, 0, 1], b"HTTP/1.1 400"]
     {
-        let (mut exchange, _) = Exchange::new(Framing::Tcp, 1, 1, request(Table::Holding, 0, 1));
+        let (mut exchange, _) = open(Framing::Tcp, 1, 1, request(Table::Holding, 0, 1));
         assert_eq!(exchange.handle_bytes(bytes), Err(Misfit), "{bytes:x?}");
     }
     // The right transaction, another unit.
     let words = request(Table::Holding, 0, 1);
-    let (mut exchange, _) = Exchange::new(Framing::Tcp, 1, 1, words);
+    let (mut exchange, _) = open(Framing::Tcp, 1, 1, words);
     let other = sent(Framing::Tcp, 1, 2, &fitting(&words, &[0]));
     assert_eq!(exchange.handle_bytes(&other), Err(Misfit));
 }
@@ -92,7 +96,7 @@ fn what_is_no_modbus_tcp_breaks_the_connection() {
 fn a_babbling_line_takes_no_memory() {
     for framing in [Framing::Rtu, Framing::Ascii] {
         for babble in [1_u8, b':', b'0', 0] {
-            let (mut exchange, _) = Exchange::new(framing, 0, 1, request(Table::Holding, 0, 125));
+            let (mut exchange, _) = open(framing, 0, 1, request(Table::Holding, 0, 125));
             for _ in 0..1_000 {
                 assert_eq!(exchange.handle_bytes(&[babble; 64]), Ok(None));
             }
@@ -107,12 +111,12 @@ fn an_echo_that_looks_like_an_answer_is_none() {
     let asked = Question::from(request(Table::Coil, 0x310, 20));
     for framing in [Framing::Rtu, Framing::Ascii] {
         let answer = sent(framing, 0, 1, &[1, 3, 0xFF, 0xFF, 0x0F]);
-        let on = |echo| Exchange::with_echo(framing, echo, 0, 1, asked);
+        let on = |echo| Exchange::new(framing, echo, 0, 1, asked);
         let ((mut possible, frame), (mut certain, _), (mut absent, _)) =
             (on(Echo::Possible), on(Echo::Certain), on(Echo::Absent));
         assert_eq!(possible.handle_bytes(&frame), Ok(None));
         assert_eq!(certain.handle_bytes(&frame), Ok(None));
-        assert!(!certain.misses_echo() && !certain.heard(&frame));
+        assert!(!certain.misses_echo() && !certain.heard());
         let all = Answer::Bits(vec![true; 20]);
         assert_eq!(possible.handle_bytes(&answer), Ok(Some(all.clone())));
         assert_eq!(certain.handle_bytes(&answer), Ok(Some(all)));
@@ -125,7 +129,7 @@ fn an_echo_that_looks_like_an_answer_is_none() {
 fn an_answer_before_the_echo_is_none() {
     let words = request(Table::Holding, 0, 1);
     for framing in [Framing::Rtu, Framing::Ascii] {
-        let (mut exchange, frame) = Exchange::with_echo(framing, Echo::Certain, 0, 1, words.into());
+        let (mut exchange, frame) = Exchange::new(framing, Echo::Certain, 0, 1, words.into());
         let answer = sent(framing, 0, 1, &fitting(&words, &[7]));
         for _ in 0..100 {
             assert_eq!(exchange.handle_bytes(&answer), Ok(None));
@@ -155,7 +159,7 @@ proptest! {
         for framing in FRAMINGS {
             let pdu = fitting(&request, &data);
             let bytes = sent(framing, transaction, unit, &pdu);
-            let (mut exchange, _) = Exchange::new(framing, transaction, unit, request);
+            let (mut exchange, _) = open(framing, transaction, unit, request);
             prop_assert_eq!(exchange.answer_length(), bytes.len());
             prop_assert_eq!(feed(&mut exchange, &bytes, &pieces), decoded(request, &pdu), "{:?}", framing);
         }
@@ -167,7 +171,7 @@ proptest! {
         (asked, pdu) in answered(), unit: u8, strange in 1_u8.., pieces in pieces(), echo: bool,
     ) {
         for framing in FRAMINGS {
-            let (mut exchange, own) = Exchange::new(framing, 7, unit, asked);
+            let (mut exchange, own) = open(framing, 7, unit, asked);
             let mut bytes = sent(framing, 6, unit.wrapping_add(strange), &pdu);
             if echo && framing != Framing::Tcp {
                 bytes.extend(own);
@@ -187,7 +191,7 @@ proptest! {
         for framing in [Framing::Rtu, Framing::Ascii] {
             let pdu = fitting(&request, &data);
             let (mut exchange, mut bytes) =
-                Exchange::with_echo(framing, Echo::Certain, 0, unit, request.into());
+                Exchange::new(framing, Echo::Certain, 0, unit, request.into());
             bytes.extend(sent(framing, 0, unit, &pdu));
             prop_assert_eq!(feed(&mut exchange, &bytes, &pieces), decoded(request, &pdu), "{:?}", framing);
         }
@@ -200,7 +204,7 @@ proptest! {
         data in proptest::collection::vec(any::<u8>(), 1..9), pieces in pieces(),
     ) {
         for framing in FRAMINGS {
-            let (mut exchange, echo) = Exchange::new(framing, 7, unit, asked);
+            let (mut exchange, echo) = open(framing, 7, unit, asked);
             let mut bytes = Vec::new();
             let late = sent(framing, 6, unit.wrapping_add(strange), &fitting(&other, &data));
             bytes.extend(&late);
@@ -232,7 +236,7 @@ proptest! {
             let damaged = bytes[at] ^ flip;
             prop_assume!(!(framing == Framing::Ascii && damaged.eq_ignore_ascii_case(&bytes[at])));
             bytes[at] = damaged;
-            let (mut exchange, _) = Exchange::new(framing, 0, unit, request);
+            let (mut exchange, _) = open(framing, 0, unit, request);
             prop_assert_eq!(exchange.handle_bytes(&bytes), Ok(None), "{:?} at {}", framing, at);
         }
     }
@@ -240,7 +244,7 @@ proptest! {
     #[test]
     fn noise_is_no_answer_and_no_panic(request in requests(), unit: u8, noise: Vec<u8>) {
         for framing in FRAMINGS {
-            let (mut exchange, _) = Exchange::new(framing, 0, unit, request);
+            let (mut exchange, _) = open(framing, 0, unit, request);
             let found = exchange.handle_bytes(&noise);
             prop_assert!(matches!(found, Ok(None) | Err(Misfit)), "{:?}", found);
         }
