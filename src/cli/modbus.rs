@@ -114,8 +114,19 @@ pub(super) struct Place {
 const BAUDS: [i64; 4] = [9_600, 19_200, 38_400, 115_200];
 const PARITIES: [&str; 2] = ["even", "none"];
 
-/// Does what was typed.
+/// Does what was typed. A fault is told on its own lines.
 pub(super) async fn run(tool: Tool) -> anyhow::Result<ExitCode> {
+    let ended = answer(tool).await;
+    match ended.as_ref().err().and_then(|error| error.downcast_ref::<text::Told>()) {
+        Some(told) => {
+            writeln!(io::stderr(), "{told}")?;
+            Ok(ExitCode::FAILURE)
+        }
+        None => ended,
+    }
+}
+
+async fn answer(tool: Tool) -> anyhow::Result<ExitCode> {
     match tool {
         Tool::Read { registers, kind, order, length, scale, base, place } => {
             let road = Road::find(&place).await?;

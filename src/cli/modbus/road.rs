@@ -60,6 +60,13 @@ impl Road {
         if place.tcp.is_some() && place.framing.is_none() && !place.baud.is_empty() {
             bail!("--baud: Modbus TCP has none; behind a converter add --framing rtu");
         }
+        if let Some((program, process)) = place.port.as_ref().and_then(|port| holder(Path::new(port))) {
+            bail!(
+                "another program has the serial port open: {} (process {process}); end it, or if it is a \
+                 gateway, say which with --config or --socket",
+                shown(&program)
+            );
+        }
         // As in `[adapters.modbus.*]`, and checked like it.
         let config = json!({
             "host": place.tcp,
@@ -173,4 +180,19 @@ fn configured(
         format!("{}: no adapter has a Modbus endpoint {endpoint:?} that is enabled", file.display())
     })?;
     Ok((unit.config, unit.devices))
+}
+
+/// Who has a port open, of the processes this user may look at: root can open a port that is in use,
+/// and two masters on one line garble both.
+fn holder(port: &Path) -> Option<(String, u32)> {
+    let port = fs::canonicalize(port).ok()?;
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let process = numbers.find(|process| {
+        let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+        *process != std::process::id()
+            && open.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == port))
+    })?;
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some((name.trim().to_owned(), process))
 }

@@ -38,11 +38,16 @@ impl Table {
     }
 }
 
+/// A fault in its four parts, escaped already.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Told(pub(super) String);
+
 /// Whether a line is not the bad end of an answer.
 pub(super) fn good(line: &Value) -> anyhow::Result<()> {
     if let Some(fault) = line.get("fault") {
         let part = |key: &str| word(fault, key);
-        bail!(
+        let text = format!(
             "{} {}\n  where: {}\n  cause: {}\n  to do: {}",
             part("code"),
             part("what"),
@@ -50,14 +55,25 @@ pub(super) fn good(line: &Value) -> anyhow::Result<()> {
             part("cause"),
             part("todo")
         );
+        return Err(Told(text).into());
     }
     if let Some(wrong) = line.get("wrong").and_then(Value::as_str) {
         match line.get("hint").and_then(Value::as_str) {
-            Some(hint) => bail!("{}; {}", shown(wrong), shown(hint)),
+            Some(hint) => bail!("{}; {}", shown(wrong), shown(&as_typed(hint))),
             None => bail!("{}", shown(wrong)),
         }
     }
     Ok(())
+}
+
+/// Hints are about keys of a configuration; on the command line `base = 1` is `--base 1`.
+fn as_typed(hint: &str) -> String {
+    let parts = hint.split('`').enumerate().map(|(at, part)| match part.split_once(" = ") {
+        Some((key, value)) if at % 2 == 1 => format!("--{key} {}", value.trim_matches('"')),
+        _ if at % 2 == 1 => format!("`{part}`"),
+        _ => part.to_owned(),
+    });
+    parts.collect()
 }
 
 /// Text from devices is escaped where it is shown.

@@ -127,7 +127,9 @@ impl Own {
                 again = false;
                 continue;
             }
-            if line.needs_quarantine() && matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
+            if line.needs_quarantine()
+                && matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_)))
+            {
                 self.quarantine.begin(unit, now() + line.quarantine);
             }
             if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
