@@ -190,8 +190,10 @@ fn holder(port: &Path) -> Option<(String, u32)> {
     let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let process = numbers.find(|process| {
         let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-        *process != std::process::id()
-            && open.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|target| target == port))
+        let open: Vec<PathBuf> = open.filter_map(|file| fs::read_link(file.path()).ok()).collect();
+        // Whoever made a pseudo-terminal has its other end, and is the line itself.
+        let made_it = open.iter().any(|file| file.ends_with("ptmx"));
+        *process != std::process::id() && !made_it && open.contains(&port)
     })?;
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     Some((name.trim().to_owned(), process))

@@ -71,8 +71,12 @@ fn registers(text: &str, read: &Read, base: Option<i64>) -> Result<Map<String, J
     let first = u32::try_from(base.unwrap_or_default()).unwrap_or_default();
     Ok(each
         .map(|address| {
-            let register = format!("{}:{}", table.name(), u32::from(address) + first);
-            (register.clone(), register_keys(&register, &read.form, table.is_bits()))
+            let number = u32::from(address) + first;
+            let register = format!("{}:{number}", table.name());
+            let keys = register_keys(&register, &read.form, table.is_bits());
+            // Named as it was asked for.
+            let manual = u16::try_from(number).ok().filter(|_| !text.contains(':'));
+            (manual.map_or(register, |number| table.in_manuals(number)), keys)
         })
         .collect())
 }
