@@ -54,7 +54,7 @@ enum Command {
     /// Tools for Modbus wires: read, scan, identify, find, trace
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
-    Modbus(modbus::Tool),
+    Modbus(Box<modbus::Tool>),
     /// Show a whole site with a platform, in one process, and count what arrives
     Demo(crate::demo::Options),
     /// Show how the running gateway is doing
@@ -104,7 +104,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
         #[cfg(feature = "modbus")]
-        Command::Modbus(tool) => block_on(modbus::run(tool)),
+        Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),

@@ -10,6 +10,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -284,15 +285,16 @@ fn find_narrows_down_to_what_changes_with_the_display() {
     let none = nowhere(&site).join("=");
     let ranges = ["--range=holding:0..3", "--within=60s", "--json", "--unit=5"];
     let mut finder = command(&["find", "231.4", "--then", "231.9", &host, &none]);
-    let finder = finder.args(ranges).stdout(Stdio::piped()).spawn().unwrap();
-    // Whenever it looked first: one of four goes on.
+    let mut finder = finder.args(ranges).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waits = String::new();
+    BufReader::new(finder.stderr.take().unwrap()).read_line(&mut waits).unwrap();
+    assert!(waits.contains("ways to read 231.4; waiting until one of them reads 231.9"), "{waits}");
     line.devices.tell(&json!({"unit": 5, "function": 6, "address": 2, "registers": [2319]}));
     let output = finder.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let found: Vec<&Value> = lines.iter().filter_map(|line| line.get("candidate")).collect();
-    // If the change came before the first look, nothing there ever read 231.4 and later 231.9.
-    assert!(found.iter().all(|one| one["keys"]["register"] == "holding:2"), "{said}");
+    assert!(!found.is_empty() && found.iter().all(|one| one["keys"]["register"] == "holding:2"), "{said}");
 }
 
 #[test]

@@ -65,6 +65,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             _ => look.prompt(&found, &options, &last)?,
         };
         let Some((value, text)) = next else { break };
+        writeln!(
+            io::stderr(),
+            "{} ways to read {last}; waiting until one of them reads {text}",
+            found.len()
+        )?;
         found = look.narrow(&found, &options, value).await?;
         last = text;
     }

@@ -144,7 +144,7 @@ pub fn candidates(image: &Image, shown: Shown) -> Vec<Candidate> {
             }
         }
     }
-    found.sort_by(|a, b| (a.oddity, a.want).cmp(&(b.oddity, b.want)));
+    found.sort_by_key(|one: &Candidate| (one.oddity, one.want));
     found
 }
 
@@ -195,21 +195,24 @@ impl fmt::Display for Candidate {
 
 type Named<T> = (&'static str, T);
 
+/// A type, an order and a byte that go together, and how values are made by them.
+type Way = (Named<Kind>, Named<Order>, Option<Half>, Form);
+
 /// All ways to read numbers.
-fn forms() -> Vec<(Named<Kind>, Named<Order>, Option<Half>, Form)> {
+fn forms() -> Vec<Way> {
+    // The bytes of a single register have two orders, a single byte has none.
+    const OF_BYTES: [Named<Order>; 1] = [("AB", Order::Abcd)];
+    const OF_WORDS: [Named<Order>; 2] = [("AB", Order::Abcd), ("BA", Order::Badc)];
     let mut forms = Vec::new();
     for kind in Kind::NAMES.into_iter().filter(|(_, kind)| kind.is_number()) {
         let byte = matches!(kind.1, Kind::Whole { bits: 8, .. });
         let halves = if byte { &[Some(Half::High), Some(Half::Low)][..] } else { &[None] };
-        // The bytes of a single register have two orders, a single byte has none.
         let orders = match kind.1.length() {
-            _ if byte => 1,
-            Some(1) => 2,
-            _ => 4,
+            _ if byte => &OF_BYTES[..],
+            Some(1) => &OF_WORDS,
+            _ => &Order::NAMES,
         };
-        let single = [("AB", Order::Abcd), ("BA", Order::Badc)];
-        let named = if orders == 4 { &Order::NAMES[..] } else { &single[..orders.min(2)] };
-        for order in named {
+        for order in orders {
             for half in halves {
                 forms.push((kind, *order, *half, form(kind.1, order.1, *half)));
             }

@@ -7,7 +7,7 @@ use super::{
     sweep::{Entries, Walk, range, register_keys, walk, wrong},
 };
 use crate::{Device, config::Wanted, pdu::Exception, plan::Want, point::Point, value::Kind};
-use adapter_api::{Quality, Value, inquiry::Telling};
+use adapter_api::{Quality, Reading, Value, inquiry::Telling};
 use serde_json::{Map, Value as Json, json};
 
 /// Values one question may ask for.
@@ -98,8 +98,7 @@ fn line(wanted: &Wanted, entries: &Entries, refused: Option<Exception>) -> Json 
     }
     line.insert("raw".to_owned(), raw.iter().map(|word| format!("{word:04x}")).collect());
     let reading = if table.is_bits() {
-        let bit = raw.first().map(|bit| adapter_api::Reading::measured(wanted.resource.clone(), *bit == 1));
-        bit
+        raw.first().map(|bit| Reading::measured(wanted.resource.clone(), *bit == 1))
     } else {
         wanted.form.decode(wanted.resource.clone(), &raw)
     };

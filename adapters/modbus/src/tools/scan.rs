@@ -109,11 +109,7 @@ impl Course {
 pub(super) async fn run(bench: &Bench, scan: Scan, to: &Telling) -> Result<(), End> {
     let (first, last) = scan.units;
     if !(1..=247).contains(&first) || !(first..=247).contains(&last) {
-        return Err(wrong(
-            "units",
-            "units are 1 to 247".to_owned(),
-            Some("write for example 1..247".to_owned()),
-        ));
+        return Err(wrong("units", "units are 1 to 247", Some("write for example 1..247".to_owned())));
     }
     let mut way = bench.bare(&scan.at)?.way;
     let lines = lines(bench, &way, &scan.settings)?;
@@ -178,7 +174,7 @@ fn lines(bench: &Bench, way: &Way, settings: &[Setting]) -> Result<Vec<Line>, En
         return Ok(vec![way.line().clone()]);
     }
     if !way.is_own() {
-        let why = "a bus that is being polled keeps its speed and parity".to_owned();
+        let why = "a bus that is being polled keeps its speed and parity";
         let hint = "leave them out, or stop the gateway (systemctl stop tidegate)".to_owned();
         return Err(wrong("settings", why, Some(hint)));
     }

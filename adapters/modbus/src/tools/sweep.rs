@@ -18,6 +18,7 @@ use adapter_api::inquiry::Telling;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     ops::RangeInclusive,
 };
 
@@ -123,12 +124,10 @@ pub(super) fn range(text: &str, base: Option<i64>) -> Result<(Table, RangeInclus
         None => None,
         Some(0) => Some(0),
         Some(1) => Some(1),
-        Some(_) => return Err(wrong("base", "registers are counted from 0 or from 1".to_owned(), None)),
+        Some(_) => return Err(wrong("base", "registers are counted from 0 or from 1", None)),
     };
     let (first, last) = text.split_once("..").unwrap_or((text, ""));
-    let point = |text: &str| {
-        Point::read(text, base).map_err(|error| wrong(text, error.to_string(), Some(error.hint())))
-    };
+    let point = |text: &str| Point::read(text, base).map_err(|error| wrong(text, error, Some(error.hint())));
     let from = point(first)?;
     let to = match (last, first.split_once(':')) {
         ("", _) if first.len() == text.len() => from,
@@ -137,12 +136,12 @@ pub(super) fn range(text: &str, base: Option<i64>) -> Result<(Table, RangeInclus
     };
     if from.table != to.table || to.address < from.address {
         let hint = "write the first and the last register of one table: \"holding:0..199\"";
-        return Err(wrong(text, "not a range".to_owned(), Some(hint.to_owned())));
+        return Err(wrong(text, "not a range", Some(hint.to_owned())));
     }
     Ok((from.table, from.address..=to.address))
 }
 
-pub(super) fn wrong(what: &str, why: String, hint: Option<String>) -> End {
+pub(super) fn wrong(what: &str, why: impl fmt::Display, hint: Option<String>) -> End {
     End::Wrong(format!("{what}: {why}"), hint)
 }
 
@@ -178,7 +177,7 @@ pub(super) async fn run(bench: &Bench, question: &question::Sweep, to: &Telling)
         let (table, addresses) = range(text, base)?;
         wants.extend(addresses.map(|start| Want { table, start, length: 1 }));
         if wants.len() > AT_MOST {
-            return Err(wrong(text, "more registers than a device has".to_owned(), None));
+            return Err(wrong(text, "more registers than a device has", None));
         }
     }
     let mut asked = Walk::new(wants);
