@@ -17,6 +17,8 @@ mod bus;
 mod config;
 mod fault;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod health;
 #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for the tools"))]
 mod identity;
