@@ -139,6 +139,12 @@ impl Exchange {
         !self.owed.is_empty()
     }
 
+    /// Bytes that may still become an answer.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn kept(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Bytes of the longest answer's frame.
     pub(crate) fn answer_length(&self) -> usize {
         let adu = 1 + self.sought.question.longest_answer();

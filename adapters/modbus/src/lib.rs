@@ -19,6 +19,8 @@ mod bus;
 mod config;
 mod fault;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod health;
 mod identity;
 mod line;
