@@ -3,7 +3,7 @@
 //! Not here: when who is due ([`crate::schedule`]) and which requests that takes ([`crate::plan`]).
 
 use crate::{
-    config::{Target, Wanted},
+    config::Target,
     fault::Refusal,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
@@ -11,7 +11,7 @@ use crate::{
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
     pdu::{Answer, Request},
-    round::{Group, Round},
+    round::{self, Group, Round},
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
 };
@@ -58,6 +58,7 @@ pub(crate) async fn run(
 ) {
     let mut bus = Bus {
         shared,
+        name: wire.to_string(),
         wire,
         connection,
         targets,
@@ -76,11 +77,14 @@ pub(crate) async fn run(
     bus.adopt();
     while bus.turn().await.is_continue() {}
     bus.drain().await;
+    bus.shared.report.forget_wire(&bus.name);
 }
 
 struct Bus {
     shared: Arc<Shared>,
     wire: Wire,
+    /// The wire's, for people.
+    name: String,
     connection: u16,
     targets: watch::Receiver<Arc<Targets>>,
     devices: BTreeMap<EndpointName, Polled>,
@@ -201,7 +205,7 @@ impl Bus {
             let presence = known.and_then(|polled| polled.presence.clone());
             let other = |subject: &Subject| !matches!(subject, Subject::Registers(of, _) if of == endpoint);
             self.shared.complaints.retain(other);
-            let groups = groups(target);
+            let groups = round::groups(target);
             let periods: Vec<Duration> = groups.keys().copied().collect();
             self.schedule.handle_device(now(), endpoint, &periods);
             if let Some(until) = self.quarantine.until(target.unit, now()) {
@@ -228,6 +232,9 @@ impl Bus {
             let result = link.ask(line, unit, request).await;
             self.ended = now();
             self.took = self.ended.since(started);
+            if line.needs_quarantine() {
+                self.shared.report.used(&self.name, started, self.ended);
+            }
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
@@ -268,7 +275,8 @@ impl Bus {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
             Ok(Some((readings, refusal))) => {
                 let at = self.shared.clock.stamp();
-                let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
+                let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
+                let refused = refusal.map(|refusal| refusal.fault(base, self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
                 self.schedule.handle_answer(turn);
@@ -417,14 +425,6 @@ impl Bus {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
         }
     }
-}
-
-fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
-    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
-    for wanted in &target.resources {
-        groups.entry(wanted.period).or_default().push(wanted.clone());
-    }
-    groups
 }
 
 async fn until(at: Option<Instant>) {

@@ -102,8 +102,8 @@ pub(crate) struct Target {
     pub unit: u8,
     /// How it is asked.
     pub manner: Manner,
-    /// The number its configuration gives its first register: 0 or 1.
-    pub base: u16,
+    /// The number its configuration gives its first register, if it says so.
+    pub base: Option<u16>,
     /// What is read.
     pub resources: Vec<Wanted>,
 }
@@ -245,7 +245,7 @@ pub(crate) fn resolve(
     }
     match (wire, unit, manner) {
         (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
-            Ok(Target { wire, connection: 0, unit, manner, base: base.unwrap_or(0), resources })
+            Ok(Target { wire, connection: 0, unit, manner, base, resources })
         }
         _ => Err(found.issues),
     }

@@ -1,13 +1,14 @@
 //! One poll of a group of resources, answer by answer. Sans-IO.
 
 use crate::{
-    config::Wanted,
+    config::{Target, Wanted},
     fault::Refusal,
     pdu::{Answer, Request},
     plan::{Block, Limits, Plan},
     point::Point,
 };
 use adapter_api::{Instant, Reading};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
 /// few for a device that refuses everything to hold up the others. The next poll goes on.
@@ -120,4 +121,13 @@ impl Round {
     pub(crate) fn finish(self) -> (Vec<Reading>, Option<Refusal>) {
         (self.readings.into_iter().flatten().collect(), self.refusal)
     }
+}
+
+/// What of a device is read how often.
+pub(crate) fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
+    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
+    for wanted in &target.resources {
+        groups.entry(wanted.period).or_default().push(wanted.clone());
+    }
+    groups
 }
