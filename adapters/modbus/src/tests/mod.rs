@@ -2,6 +2,7 @@
 
 mod outside;
 mod slave;
+mod wires;
 
 use crate::{Config, Device, Modbus};
 use adapter_api::{
