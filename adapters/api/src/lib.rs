@@ -14,6 +14,7 @@ pub mod field;
 mod health;
 pub mod inquiry;
 mod intake;
+mod load;
 mod names;
 mod sample;
 mod span;

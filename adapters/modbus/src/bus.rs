@@ -3,7 +3,7 @@
 //! Not here: when who is due ([`crate::schedule`]) and which requests that takes ([`crate::plan`]).
 
 use crate::{
-    config::{Target, Wanted},
+    config::Target,
     fault::Refusal,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
@@ -11,7 +11,7 @@ use crate::{
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
     pdu::{Answer, Question},
-    round::{Group, Round},
+    round::{self, Group, Round},
     schedule::{Schedule, Turn},
     tools::Tap,
     wire::{Lookup, Wire},
@@ -55,13 +55,15 @@ pub(crate) struct Shared {
 /// Runs until the shutdown, or until the sender of its targets is dropped.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    wire: Wire,
+    (wire, connection): (Wire, u16),
     targets: watch::Receiver<Arc<Targets>>,
     inquiries: Inquiries,
 ) {
     let mut bus = Bus {
         shared,
+        name: wire.to_string(),
         wire,
+        connection,
         targets,
         devices: BTreeMap::new(),
         schedule: Schedule::default(),
@@ -72,16 +74,21 @@ pub(crate) async fn run(
         outstanding: Outstanding::default(),
         lookup: Lookup::default(),
         quarantine: Quarantine::default(),
+        ended: now(),
         took: Duration::ZERO,
     };
     bus.adopt();
     while bus.turn().await.is_continue() {}
     bus.drain().await;
+    bus.shared.report.forget_wire(&bus.name);
 }
 
 struct Bus {
     shared: Arc<Shared>,
     wire: Wire,
+    /// The wire's, for people.
+    name: String,
+    connection: u16,
     targets: watch::Receiver<Arc<Targets>>,
     devices: BTreeMap<EndpointName, Polled>,
     schedule: Schedule,
@@ -94,7 +101,8 @@ struct Bus {
     outstanding: Outstanding,
     lookup: Lookup,
     quarantine: Quarantine,
-    /// What the last exchange took.
+    /// When the last exchange ended, and what it took.
+    ended: Instant,
     took: Duration,
 }
 
@@ -178,8 +186,9 @@ impl Bus {
     }
 
     /// How a unit is asked, configured or not.
-    fn line_of(&self, _unit: u8) -> Line {
-        self.shared.line.clone()
+    fn line_of(&self, unit: u8) -> Line {
+        let known = self.devices.values().find(|device| device.target.unit == unit);
+        known.map_or(&self.shared.line, |device| &device.target.manner.line).clone()
     }
 
     /// Takes over what changed in the configuration. Devices that did not change keep their timetable.
@@ -199,13 +208,14 @@ impl Bus {
             let presence = known.and_then(|polled| polled.presence.clone());
             let other = |subject: &Subject| !matches!(subject, Subject::Registers(of, _) if of == endpoint);
             self.shared.complaints.retain(other);
-            let groups = groups(target);
+            let groups = round::groups(target);
             let periods: Vec<Duration> = groups.keys().copied().collect();
             self.schedule.handle_device(now(), endpoint, &periods);
             if let Some(until) = self.quarantine.until(target.unit, now()) {
                 self.schedule.hold(endpoint, until);
             }
-            let groups = groups.into_values().map(Group::new).collect();
+            let limits = target.manner.limits;
+            let groups = groups.into_values().map(|wanted| Group::new(wanted, limits)).collect();
             self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
         }
     }
@@ -223,9 +233,17 @@ impl Bus {
         loop {
             let mut link = self.connected().await.map_err(Unheard::Wire)?;
             let proven = link.proven;
+            // On a line the link waits, since it has to listen meanwhile.
+            if !line.needs_quarantine() && !line.gap.is_zero() {
+                sleep_until(self.ended + line.gap).await;
+            }
             let started = now();
             let result = link.ask(line, unit, question).await;
-            self.took = now().since(started);
+            self.ended = now();
+            self.took = self.ended.since(started);
+            if line.needs_quarantine() {
+                self.shared.report.used(&self.name, started, self.ended);
+            }
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
@@ -246,15 +264,17 @@ impl Bus {
         loop {
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
             let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
-            let Some(request) = group.poll_request(&mut round) else { return Ok(Some(round.finish())) };
-            let (unit, line) = (device.target.unit, self.shared.line.clone());
+            let Some(request) = group.poll_request(now(), &mut round) else {
+                return Ok(Some(round.finish()));
+            };
+            let target = device.target.clone();
             if round.has_begun() && self.schedule.admits_outside(now()) {
                 self.inquire().await;
             }
-            let answer = self.exchange(&line, unit, request).await?;
+            let answer = self.exchange(&target.manner.line, target.unit, request).await?;
             let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
             if let Some(group) = group {
-                group.handle_answer(&mut round, &answer);
+                group.handle_answer(now(), &mut round, &answer);
             }
         }
     }
@@ -264,15 +284,17 @@ impl Bus {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
             Ok(Some((readings, refusal))) => {
                 let at = self.shared.clock.stamp();
-                let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
+                let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
+                let refused = refusal.map(|refusal| refusal.fault(base, self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
-                self.schedule.handle_answer(now(), turn);
+                self.schedule.handle_answer(turn);
                 self.present(&turn.endpoint, Presence::Online);
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
             }
             Err(Unheard::Device(trouble)) => {
-                self.schedule.handle_silence(now(), turn, self.took);
+                let garbled = matches!(trouble, Trouble::Noise(_));
+                self.schedule.handle_silence(now(), turn, self.took, garbled);
                 let fault = trouble.fault(self.place(&turn.endpoint));
                 self.present(&turn.endpoint, Presence::Offline(fault));
             }
@@ -304,7 +326,7 @@ impl Bus {
             let Shared { line, connect_timeout, .. } = &*self.shared;
             Link::open(&self.wire, line, *connect_timeout, &mut self.lookup).await
         };
-        let subject = Subject::Link(self.wire.clone());
+        let subject = Subject::Link(self.wire.clone(), self.connection);
         match opened {
             Ok(link) => {
                 if std::mem::take(&mut self.attempts) > 0 {
@@ -312,6 +334,8 @@ impl Bus {
                 }
                 self.down = None;
                 self.shared.complaints.clear(&subject);
+                let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
+                sleep(delays.max().unwrap_or_default()).await;
                 Ok(link.tapped(self.shared.tap.of(&self.wire, &self.shared.clock)))
             }
             Err(fault) => {
@@ -410,14 +434,6 @@ impl Bus {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
         }
     }
-}
-
-fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
-    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
-    for wanted in &target.resources {
-        groups.entry(wanted.period).or_default().push(wanted.clone());
-    }
-    groups
 }
 
 async fn until(at: Option<Instant>) {

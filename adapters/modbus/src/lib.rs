@@ -6,6 +6,7 @@
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
 //! port: a serial port and who switches its direction (wiring, rs485)
 //! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
+//! forecast: whether a line can carry what is configured (sans-IO)
 //! identity: what a device says of itself (sans-IO)
 //! tools -> outside: requests of tools, between two frames of the polls
 //! ```
@@ -18,6 +19,7 @@
 mod bus;
 mod config;
 mod fault;
+mod forecast;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -25,6 +27,7 @@ mod health;
 mod identity;
 mod line;
 mod link;
+mod mutant;
 mod outside;
 mod outstanding;
 mod pdu;
@@ -45,8 +48,11 @@ pub use config::{Config, Device, Register, Rs485, Rs485Table};
 pub use fault::FAULTS;
 pub use value::Sentinel;
 
-use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
+use adapter_api::{
+    Adapter, AdapterCx, Devices, EndpointName, Failure, Issue, Presence, Resource, clock::timeout,
+};
 use bus::{Shared, Targets};
+use config::Target;
 use health::{Complaints, Subject};
 use outside::Outside;
 use std::{
@@ -83,6 +89,10 @@ impl Adapter for Modbus {
             issues.extend(config::resolve(config, endpoint, device).err().unwrap_or_default());
         }
         issues
+    }
+
+    fn doubts(config: &Config, devices: &Devices<Device>) -> Vec<Issue> {
+        forecast::forecast(config, devices)
     }
 
     fn resources(device: &Device) -> Vec<Resource> {
@@ -148,10 +158,13 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Wire, Open>,
+    open: BTreeMap<Connection, Open>,
     /// All devices of the last configuration.
-    known: BTreeSet<adapter_api::EndpointName>,
+    known: BTreeSet<EndpointName>,
 }
+
+/// A wire, and which of the connections to its host.
+type Connection = (Wire, u16);
 
 /// A connection's task as the adapter sees it; it ends when this is dropped.
 struct Open {
@@ -162,12 +175,11 @@ struct Open {
 impl Buses {
     /// Gives every connection its devices. Connections whose devices did not change notice nothing.
     fn adopt(&mut self, devices: &Devices<Device>) {
-        let mut wanted: BTreeMap<Wire, Targets> = BTreeMap::new();
+        let mut targets: BTreeMap<EndpointName, Target> = BTreeMap::new();
         for (endpoint, device) in devices {
             match config::resolve(&self.config, endpoint, device) {
                 Ok(target) => {
-                    let targets = wanted.entry(target.wire.clone()).or_default();
-                    targets.insert(endpoint.clone(), Arc::new(target));
+                    targets.insert(endpoint.clone(), target);
                 }
                 // `check` has said it before; whoever did not listen sees it here.
                 Err(issues) => {
@@ -177,10 +189,16 @@ impl Buses {
                 }
             }
         }
-        self.open.retain(|wire, _| wanted.contains_key(wire));
-        for (wire, targets) in wanted {
+        config::spread(config::connections(&self.config).unwrap_or(1), targets.values_mut());
+        let mut wanted: BTreeMap<Connection, Targets> = BTreeMap::new();
+        for (endpoint, target) in targets {
+            let connection = (target.wire.clone(), target.connection);
+            wanted.entry(connection).or_default().insert(endpoint, Arc::new(target));
+        }
+        self.open.retain(|connection, _| wanted.contains_key(connection));
+        for (connection, targets) in wanted {
             let targets = Arc::new(targets);
-            match self.open.get(&wire) {
+            match self.open.get(&connection) {
                 Some(bus) => {
                     bus.targets.send_if_modified(|known| {
                         let changed = *known != targets;
@@ -191,8 +209,8 @@ impl Buses {
                 None => {
                     let (tx, rx) = watch::channel(targets);
                     let (outside, inquiries) = Outside::new();
-                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx, inquiries));
-                    self.open.insert(wire, Open { targets: tx, outside });
+                    self.tasks.spawn(bus::run(self.shared.clone(), connection.clone(), rx, inquiries));
+                    self.open.insert(connection, Open { targets: tx, outside });
                 }
             }
         }
@@ -201,12 +219,16 @@ impl Buses {
 
     /// What tools work on.
     fn bench(&self, devices: &Devices<Device>) -> Bench {
-        let buses = self.open.iter().map(|(wire, open)| (wire.clone(), open.outside.clone()));
+        let mut buses: BTreeMap<Wire, tools::Connections> = BTreeMap::new();
+        for ((wire, _), open) in &self.open {
+            let units = open.targets.borrow().values().map(|target| target.unit).collect();
+            buses.entry(wire.clone()).or_default().push((units, open.outside.clone()));
+        }
         Bench {
             config: self.config.clone(),
             line: self.shared.line.clone(),
             devices: devices.clone(),
-            buses: Some(buses.collect()),
+            buses: Some(buses),
             tap: self.shared.tap.clone(),
             clock: self.shared.clock.clone(),
         }
@@ -223,7 +245,7 @@ impl Buses {
                 devices.contains_key(endpoint)
             }
             Subject::Polling => true,
-            Subject::Link(wire) => self.open.contains_key(wire),
+            Subject::Link(wire, n) => self.open.contains_key(&(wire.clone(), *n)),
         });
     }
 }

@@ -1,13 +1,14 @@
 //! One poll of a group of resources, answer by answer. Sans-IO.
 
 use crate::{
-    config::Wanted,
+    config::{Target, Wanted},
     fault::Refusal,
     pdu::{Answer, Request},
-    plan::{Block, Plan},
+    plan::{Block, Limits, Plan},
     point::Point,
 };
-use adapter_api::Reading;
+use adapter_api::{Instant, Reading};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
 /// few for a device that refuses everything to hold up the others. The next poll goes on.
@@ -23,6 +24,8 @@ pub(crate) struct Group {
 /// How far a poll of a group is.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
+    /// Something was asked for it.
+    begun: bool,
     /// The block that is asked for.
     at: usize,
     splits: u32,
@@ -32,8 +35,8 @@ pub(crate) struct Round {
 
 impl Group {
     /// What is read together.
-    pub(crate) fn new(wanted: Vec<Wanted>) -> Self {
-        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect());
+    pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits) -> Self {
+        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), limits);
         Self { wanted, plan }
     }
 
@@ -43,19 +46,38 @@ impl Group {
     }
 
     /// The next request of a round; `None` at its end.
-    pub(crate) fn poll_request(&self, round: &mut Round) -> Option<Request> {
-        Some(self.plan.block(round.at)?.request())
+    pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
+        if !round.begun {
+            self.plan.begin();
+        }
+        // Of a device that lacks everything, the first is asked for to see whether it is there.
+        let any = !round.begun && self.plan.is_all_parked(now);
+        while let Some(block) = self.plan.block(round.at) {
+            match block.parked(now).filter(|_| !any) {
+                Some(code) => {
+                    self.take(block, &Answer::Refused(code), round);
+                    round.at += 1;
+                }
+                None => {
+                    round.begun = true;
+                    return Some(block.request());
+                }
+            }
+        }
+        None
     }
 
     /// What the device said to it.
-    pub(crate) fn handle_answer(&mut self, round: &mut Round, answer: &Answer) {
-        if let Answer::Refused(code) = answer
-            && code.is_about_addresses()
-            && round.splits < SPLITS
-            && self.plan.split(round.at)
-        {
-            round.splits += 1;
-            return;
+    pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
+        match answer {
+            Answer::Refused(code) if code.is_about_addresses() => {
+                if self.plan.handle_refusal(now, round.at, *code, round.splits < SPLITS) {
+                    round.splits += 1;
+                    return;
+                }
+            }
+            Answer::Refused(_) => {}
+            _ => self.plan.handle_served(round.at),
         }
         if let Some(block) = self.plan.block(round.at) {
             self.take(block, answer, round);
@@ -94,11 +116,20 @@ impl Group {
 impl Round {
     /// Whether anything was asked for it.
     pub(crate) fn has_begun(&self) -> bool {
-        self.at > 0 || self.splits > 0
+        self.begun
     }
 
     /// What was read, and what the device refused.
     pub(crate) fn finish(self) -> (Vec<Reading>, Option<Refusal>) {
         (self.readings.into_iter().flatten().collect(), self.refusal)
     }
+}
+
+/// What of a device is read how often.
+pub(crate) fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
+    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
+    for wanted in &target.resources {
+        groups.entry(wanted.period).or_default().push(wanted.clone());
+    }
+    groups
 }

@@ -22,7 +22,7 @@ mod trace;
 mod way;
 
 pub use find::{Candidate, Image, NotShown, Shown, candidates};
-pub(crate) use place::Bench;
+pub(crate) use place::{Bench, Connections};
 pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
 pub(crate) use tap::{Tap, WireTap};
 

@@ -10,7 +10,10 @@ use crate::{
 };
 use adapter_api::{Clock, Devices, EndpointName};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The connections of a running bus, with the units that each of them polls.
+pub(crate) type Connections = Vec<(BTreeSet<u8>, Outside)>;
 
 /// What the tools work on: an adapter's wires and devices, of a running one or of one made for them.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub(crate) struct Bench {
     pub line: Line,
     pub devices: Devices<Device>,
     /// The running adapter's; `None` without one.
-    pub buses: Option<BTreeMap<Wire, Outside>>,
+    pub buses: Option<BTreeMap<Wire, Connections>>,
     pub tap: Tap,
     pub clock: Clock,
 }
@@ -80,7 +83,7 @@ impl Bench {
     fn way(&self, wire: &Wire) -> Result<Way, End> {
         let Some(buses) = &self.buses else { return Ok(Way::own(self, wire.clone())) };
         match buses.get(wire) {
-            Some(outside) => Ok(Way::over_bus(wire.clone(), self.line.clone(), outside.clone())),
+            Some(connections) => Ok(Way::over_bus(wire.clone(), self.line.clone(), connections.clone())),
             None => {
                 let hint = "see `tidegate status`; give the wire as the configuration has it";
                 Err(End::Wrong(format!("the running adapter has no wire {wire}"), Some(hint.to_owned())))

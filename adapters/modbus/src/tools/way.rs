@@ -1,6 +1,9 @@
 //! How a tool's requests get to a wire: between the polls of its bus, or over a wire opened for the tool.
 
-use super::{End, place::Bench};
+use super::{
+    End,
+    place::{Bench, Connections},
+};
 use crate::{
     line::{Line, Quarantine},
     link::{Link, Trouble},
@@ -12,7 +15,7 @@ use adapter_api::{
     Span,
     clock::{now, sleep_until},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// What a request waits for its turn between polls, before the bus is called too busy.
 const TURN: Duration = Duration::from_secs(30);
@@ -27,7 +30,7 @@ pub(super) struct Way {
 }
 
 enum By {
-    Bus(Outside),
+    Bus(Connections),
     Own(Box<Own>),
 }
 
@@ -41,8 +44,8 @@ struct Own {
 }
 
 impl Way {
-    pub(super) fn over_bus(wire: Wire, line: Line, outside: Outside) -> Self {
-        Self { wire, line, timeout: None, by: By::Bus(outside) }
+    pub(super) fn over_bus(wire: Wire, line: Line, connections: Connections) -> Self {
+        Self { wire, line, timeout: None, by: By::Bus(connections) }
     }
 
     pub(super) fn own(bench: &Bench, wire: Wire) -> Self {
@@ -94,7 +97,13 @@ impl Way {
     /// Puts a request and waits for its answer, or says why there is none.
     pub(super) async fn ask(&mut self, unit: u8, question: Question) -> Result<Answer, Unheard> {
         match &mut self.by {
-            By::Bus(outside) => outside.ask(unit, question, self.timeout, TURN).await,
+            // On the connection that polls it: a device behind a converter is asked one thing at a time.
+            By::Bus(connections) => {
+                let polls = |(units, _): &&(BTreeSet<u8>, Outside)| units.contains(&unit);
+                let by = connections.iter().find(polls).or(connections.first());
+                let (_, outside) = by.ok_or(Unheard::Closed)?;
+                outside.ask(unit, question, self.timeout, TURN).await
+            }
             By::Own(own) => own.ask(&self.wire, &self.line, unit, question).await,
         }
     }
