@@ -172,11 +172,52 @@ pub(super) fn scanned(done: &Value) -> String {
 }
 
 fn duration(of: &Value, key: &str) -> String {
-    let seconds = of.get(key).and_then(Value::as_f64).unwrap_or_default();
+    let seconds = of.get(key).and_then(Value::as_f64).unwrap_or_default().round();
     if seconds < 90.0 {
-        format!("{seconds:.0} s")
-    } else {
-        let minutes = (seconds / 60.0).floor();
-        format!("{minutes:.0} min {:.0} s", seconds - 60.0 * minutes)
+        return format!("{seconds:.0} s");
+    }
+    let minutes = (seconds / 60.0).floor();
+    format!("{minutes:.0} min {:.0} s", seconds - 60.0 * minutes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_are_told_as_people_do() {
+        for (seconds, told) in
+            [(0.2, "0 s"), (89.4, "89 s"), (90.0, "1 min 30 s"), (119.7, "2 min 0 s"), (613.2, "10 min 13 s")]
+        {
+            assert_eq!(duration(&json!({ "left_s": seconds }), "left_s"), told);
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_they_have_to_be_and_nothing_steers_the_terminal() {
+        let mut table = Table::new(&["register", "raw", "value"]);
+        table.row(read_row(&json!({"register": "input:0", "raw": ["0001", "0002"], "value": "a\u{1b}[2Jb"})));
+        table.row(read_row(&json!({"register": "x", "resource": "n\u{e9}", "why": "no"})));
+        let text =
+            "register  raw        value\ninput:0   0001 0002  a\\u{1b}[2Jb\nn\u{e9} (x)    -          no\n";
+        assert_eq!(table.text(), text);
+    }
+
+    #[test]
+    fn hints_are_about_what_can_be_typed() {
+        assert_eq!(as_typed("add `base = 1`, see `check`"), "add --base 1, see `check`");
+        assert_eq!(as_typed("behind it write `framing = \"rtu\"`"), "behind it write --framing rtu");
+        assert_eq!(as_typed("x = 1"), "x = 1");
+    }
+
+    #[test]
+    fn a_fault_ends_an_answer_in_four_parts() {
+        let fault =
+            json!({"fault": {"code": "TG-431", "what": "w", "where": "x\ny", "cause": "c", "todo": "t"}});
+        let told = good(&fault).unwrap_err().to_string();
+        assert_eq!(told, "TG-431 w\n  where: x\\u{a}y\n  cause: c\n  to do: t");
+        assert_eq!(good(&json!({"wrong": "w", "hint": null})).unwrap_err().to_string(), "w");
+        assert!(good(&json!({"value": 1})).is_ok());
     }
 }

@@ -20,6 +20,9 @@ use std::{collections::BTreeSet, time::Duration};
 /// What a request waits for its turn between polls, before the bus is called too busy.
 const TURN: Duration = Duration::from_secs(30);
 
+/// However patient a tool is: on a bus, the devices that are polled wait as long.
+const LONGEST: Span = Span::from_secs(10);
+
 /// One wire, for one tool.
 pub(super) struct Way {
     wire: Wire,
@@ -74,6 +77,7 @@ impl Way {
 
     /// How long a device may take to begin its answers, for this tool.
     pub(super) fn hurry(&mut self, timeout: Span) {
+        let timeout = timeout.min(LONGEST);
         self.line.quarantine = timeout.duration() * 3;
         (self.line.timeout, self.timeout) = (timeout, Some(timeout));
     }
