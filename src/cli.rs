@@ -1,5 +1,8 @@
 //! What can be typed, and what it does.
 
+#[cfg(feature = "modbus")]
+mod modbus;
+
 use crate::{
     config::{self, Config, Severity},
     control::client,
@@ -48,6 +51,10 @@ enum Command {
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
     },
+    /// Tools for Modbus wires: read, scan, identify, find, trace
+    #[cfg(feature = "modbus")]
+    #[command(subcommand)]
+    Modbus(Box<modbus::Tool>),
     /// Show a whole site with a platform, in one process, and count what arrives
     Demo(crate::demo::Options),
     /// Show how the running gateway is doing
@@ -96,6 +103,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
+        #[cfg(feature = "modbus")]
+        Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),

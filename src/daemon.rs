@@ -18,7 +18,7 @@ use crate::{
     trust::watch::Watch,
     uplink::{self, Uplink},
 };
-use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, clock};
+use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, clock, inquiry::Desk};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
@@ -214,6 +214,8 @@ async fn start_adapter<A: Adapter>(
     let (devices_tx, devices) = watch::channel(Arc::new(unit.devices.clone()));
     let (short, config, shutdown) = (Arc::<str>::from(name), unit.config.clone(), CancellationToken::new());
     let (stop, stamps) = (shutdown.clone(), store.clock().clone());
+    let desk = Desk::default();
+    let inquired = desk.clone();
     let run = move || {
         let _held = &devices_tx;
         A::run(
@@ -224,13 +226,14 @@ async fn start_adapter<A: Adapter>(
                 intake: intake.clone(),
                 report: report.clone(),
                 clock: stamps.clone(),
+                inquiries: inquired.open(),
                 shutdown: stop.clone(),
             },
         )
     };
     let started = supervisor::start(full_name.clone(), shutdown, run);
     let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?;
-    views.push(UnitView { name: full_name, unit: unit.watch(), board });
+    views.push(UnitView { name: full_name, unit: unit.watch(), board, desk });
     units.push(unit);
     Ok(())
 }

@@ -24,8 +24,8 @@
 //!
 //! | where | responsible for |
 //! |---|---|
-//! | `adapters/api` | the contract: samples, intake and receipt, presence, health; `clock`; the contract test kit |
-//! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types |
+//! | `adapters/api` | the contract: samples, intake and receipt, presence, health, inquiries of tools; `clock`; the contract test kit |
+//! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types; `tools` |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store; what one endpoint may hand in |

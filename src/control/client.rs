@@ -38,16 +38,7 @@ pub enum AskError {
 /// Asks one question.
 pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
-    let stream = UnixStream::connect(socket).await.map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "this user may not use the socket; be root or a member of its group"
-            }
-            io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
-            _ => "nobody listens; is it running? (systemctl status tidegate)",
-        };
-        AskError::Silent { path: socket.to_owned(), why }
-    })?;
+    let stream = connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
     let request = Request::get(question)
@@ -72,6 +63,19 @@ pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
         (false, Some(error)) => Err(AskError::Refused(shown(error).to_string())),
         (false, None) => Err(unreadable()),
     }
+}
+
+pub(super) async fn connect(socket: &Path) -> Result<UnixStream, AskError> {
+    UnixStream::connect(socket).await.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "this user may not use the socket; be root or a member of its group"
+            }
+            io::ErrorKind::NotFound => "there is no such socket; is it running? (systemctl status tidegate)",
+            _ => "nobody listens; is it running? (systemctl status tidegate)",
+        };
+        AskError::Silent { path: socket.to_owned(), why }
+    })
 }
 
 /// Encodes one segment of a question's path or query.
@@ -146,6 +150,10 @@ pub fn status_text(answer: &Value) -> String {
         let words = [text(unit, "state"), text(unit, "why"), text(unit, "health")];
         line(&mut out, &text(unit, "name"), &join(&words));
         list(unit, "faults").for_each(|fault| fault_lines(&mut out, fault));
+        for (wire, load) in at(unit, "wires").as_object().into_iter().flatten() {
+            let busy = at(load, "busy").as_f64().unwrap_or_default() * 100.0;
+            line(&mut out, &format!("  {}", shown(wire)), &format!("{busy:.0} % busy in the last minute"));
+        }
         for (endpoint, device) in at(unit, "devices").as_object().into_iter().flatten() {
             if text(device, "presence") != "online" {
                 let words = [text(device, "presence"), text(device, "code"), text(device, "why")];

@@ -1,19 +1,25 @@
-//! Answers on the control socket. Read-only so far.
+//! Answers on the control socket. Nothing is changed by them; an inquiry to an adapter may read from devices.
 
 use super::view::View;
+use adapter_api::inquiry::Lines;
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path, Query, State},
     http::StatusCode,
-    routing::get,
+    routing::{get, post},
 };
+use hyper::body::{Bytes, Frame};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
+    convert::Infallible,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 use tokio::net::UnixListener;
 
@@ -66,6 +72,7 @@ pub async fn serve(listener: UnixListener, view: Arc<View>) {
         .route("/v1/queue", get(queue))
         .route("/v1/dead", get(dead))
         .route("/v1/latest/{endpoint}", get(latest))
+        .route("/v1/inquiry/{unit}", post(inquiry))
         .with_state(view);
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the control socket has ended");
@@ -112,4 +119,31 @@ async fn latest(
     Query(query): Query<Which>,
 ) -> Answer {
     answer(view.latest(&endpoint, query.resource.as_deref()).await)
+}
+
+/// An inquiry's answer: a JSON value in each line, as they come. Dropped with the connection, which
+/// tells the adapter that nobody listens any more.
+struct Said(Lines);
+
+impl hyper::body::Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(format!("{line}\n").into()))))
+    }
+}
+
+async fn inquiry(
+    State(view): State<Arc<View>>,
+    Path(unit): Path<String>,
+    Json(question): Json<Value>,
+) -> Result<Body, (StatusCode, Json<Value>)> {
+    match view.inquire(&unit, question).await {
+        Ok(lines) => Ok(Body::new(Said(lines))),
+        Err(error) => Err((StatusCode::NOT_FOUND, Json(json!({ "error": error.to_string() })))),
+    }
 }

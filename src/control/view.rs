@@ -12,6 +12,7 @@ use crate::{
 use adapter_api::{
     Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
     clock,
+    inquiry::{Desk, Lines},
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
@@ -43,6 +44,8 @@ pub struct UnitView {
     pub unit: UnitWatch,
     /// The adapter's side.
     pub board: Board,
+    /// Where the adapter is asked.
+    pub desk: Desk,
 }
 
 /// Why a question has no answer.
@@ -165,6 +168,14 @@ impl View {
         Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
     }
 
+    /// Asks an adapter by its unit's name.
+    pub async fn inquire(&self, unit: &str, question: Json) -> Result<Lines, ViewError> {
+        let unknown = |why: &str| ViewError::Unknown(format!("adapter {unit:?}: {why}"));
+        let asked = self.units.iter().find(|known| known.name == unit);
+        let asked = asked.ok_or_else(|| unknown("there is none of this name"))?;
+        asked.desk.ask(question).await.map_err(|error| unknown(&error.to_string()))
+    }
+
     async fn session(&self, lanes: Vec<crate::store::LaneId>) -> (SessionStatus, Vec<&'static str>) {
         match &self.uplink {
             None => (SessionStatus::default(), Vec::new()),
@@ -216,7 +227,22 @@ impl UnitView {
                 (endpoint.as_str().to_owned(), shown)
             })
             .collect();
-        json!({ "name": self.name, "state": state, "why": why, "health": health, "faults": faults, "devices": devices })
+        // In thousandths: nobody measures better.
+        let wires: Map<String, Json> = self
+            .board
+            .wires(clock::now())
+            .into_iter()
+            .map(|(wire, busy)| (wire, json!({ "busy": (busy * 1_000.0).round() / 1_000.0 })))
+            .collect();
+        json!({
+            "name": self.name,
+            "state": state,
+            "why": why,
+            "health": health,
+            "faults": faults,
+            "devices": devices,
+            "wires": wires,
+        })
     }
 }
 

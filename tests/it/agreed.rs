@@ -1,4 +1,5 @@
-//! What faults are to say: `tests/data/faults.txt`, a paragraph for each that can be provoked.
+//! What faults are to say: `tests/data/faults.txt`, a paragraph for each that can be provoked; and what
+//! tools print: `tests/data/modbus-tools.txt`.
 //!
 //! With `TIDEGATE_BLESS=1` a paragraph that differs is written anew, to be read before it is committed.
 
@@ -7,25 +8,50 @@ use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf};
 
 const HEADING: &str = "== ";
 
-fn file() -> PathBuf {
-    repository().join("tests/data/faults.txt")
+/// A file of agreements, and what it says first.
+struct Agreement(&'static str, &'static str);
+
+const FAULTS: Agreement = Agreement(
+    "tests/data/faults.txt",
+    "What the gateway says about each fault that the tests provoke (tests/it/agreed.rs).\n",
+);
+const TOOLS: Agreement =
+    Agreement("tests/data/modbus-tools.txt", "What the tools for Modbus print (tests/it/tools.rs).\n");
+
+impl Agreement {
+    fn file(&self) -> PathBuf {
+        repository().join(self.0)
+    }
 }
 
-/// The paragraphs by what provokes them.
+/// The faults by what provokes them.
 pub(crate) fn paragraphs() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(file()).unwrap_or_default();
+    paragraphs_of(&FAULTS)
+}
+
+fn paragraphs_of(agreement: &Agreement) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(agreement.file()).unwrap_or_default();
     let between = format!("\n{HEADING}");
     let parts = text.split(between.as_str()).skip(1).filter_map(|part| part.split_once('\n'));
     parts.map(|(name, body)| (name.to_owned(), body.trim_end().to_owned() + "\n")).collect()
 }
 
-/// Compares what is said with what was agreed on.
+/// Compares what is said of a fault with what was agreed on.
 pub(crate) fn assert_agreed(provoked_by: &str, said: &str) {
+    agree(&FAULTS, provoked_by, said);
+}
+
+/// Compares what a tool prints with what was agreed on.
+pub(crate) fn assert_output_agreed(tool: &str, said: &str) {
+    agree(&TOOLS, tool, &format!("{}\n", said.trim_end()));
+}
+
+fn agree(agreement: &Agreement, provoked_by: &str, said: &str) {
     let said = masked(said);
     for no in ["os error", "Err(", "Error", "::", "SECRET"] {
         assert!(!said.contains(no), "{provoked_by}: no words for people: {said}");
     }
-    let mut all = paragraphs();
+    let mut all = paragraphs_of(agreement);
     if all.get(provoked_by) == Some(&said) {
         return;
     }
@@ -33,12 +59,11 @@ pub(crate) fn assert_agreed(provoked_by: &str, said: &str) {
         panic!("{provoked_by}: was agreed to say\n{:?}\nand says\n{said}", all.get(provoked_by));
     }
     all.insert(provoked_by.to_owned(), said);
-    let mut text =
-        "What the gateway says about each fault that the tests provoke (tests/it/agreed.rs).\n".to_owned();
+    let mut text = agreement.1.to_owned();
     for (name, body) in all {
         write!(text, "\n{HEADING}{name}\n{body}").unwrap();
     }
-    fs::write(file(), text).unwrap();
+    fs::write(agreement.file(), text).unwrap();
 }
 
 /// Ports, dates and directories of this run, replaced.

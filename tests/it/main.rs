@@ -6,7 +6,7 @@
 //!
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
 //! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
-//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` anew),
+//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` and `modbus-tools.txt` anew),
 //! `TIDEGATE_TEST_DISK` (a small file system), `TIDEGATE_TEST_NET` (a network of its own).
 #![cfg(feature = "test-hooks")]
 #![expect(
@@ -45,4 +45,5 @@ mod secrets;
 mod site;
 mod stale;
 mod stub;
+mod tools;
 mod weather;

@@ -3,39 +3,11 @@
 
 use crate::{
     gateway::{Config, Gateway},
-    peers::{Python, end},
-    site::{PATIENCE, Site, free_port, until},
+    peers::Python,
+    site::{PATIENCE, Pty, Site, free_port, until},
 };
 use serde_json::Value;
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-};
-
-/// A serial line of two ends.
-struct Pty {
-    socat: Child,
-    ours: PathBuf,
-    theirs: PathBuf,
-}
-
-impl Pty {
-    fn new(site: &Site) -> Self {
-        let (ours, theirs) = (site.path("ttyA"), site.path("ttyB"));
-        let end = |path: &Path| format!("pty,rawer,link={}", path.display());
-        let socat = Command::new("socat").args([end(&ours), end(&theirs)]).stdin(Stdio::null()).spawn();
-        let socat = socat.expect("socat is not installed; tests/run installs it");
-        until("both ends are there", PATIENCE, || (ours.exists() && theirs.exists()).then_some(()));
-        Self { socat, ours, theirs }
-    }
-}
-
-impl Drop for Pty {
-    fn drop(&mut self) {
-        end(&mut self.socat);
-    }
-}
+use std::fmt::Write as _;
 
 /// Every value of the device is what the daemon reads.
 fn check_all_types(wire: &str) {

@@ -11,6 +11,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     str::FromStr,
     sync::Mutex,
     thread,
@@ -98,6 +99,32 @@ impl Drop for Site {
             self.dir.disable_cleanup(true);
             println!("everything this test wrote is kept in {}", self.dir.path().display());
         }
+    }
+}
+
+/// A serial line of two ends.
+pub(crate) struct Pty {
+    socat: Child,
+    pub(crate) ours: PathBuf,
+    pub(crate) theirs: PathBuf,
+}
+
+impl Pty {
+    pub(crate) fn new(site: &Site) -> Self {
+        let (ours, theirs) = (site.path("ttyA"), site.path("ttyB"));
+        let end = |path: &Path| format!("pty,rawer,link={}", path.display());
+        let socat = Command::new("socat").args([end(&ours), end(&theirs)]).stdin(Stdio::null()).spawn();
+        let socat = socat.expect("socat is not installed; tests/run installs it");
+        until("both ends are there", PATIENCE, || (ours.exists() && theirs.exists()).then_some(()));
+        Self { socat, ours, theirs }
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _gone = self.socat.kill();
+        let _status = self.socat.wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an adapter is: a function `run(config, cx)` on its own thread, restarted for ever with backoff.
 
-use crate::{CancellationToken, Clock, EndpointName, Intake, Reporter, Resource};
+use crate::{CancellationToken, Clock, EndpointName, Inquiries, Intake, Reporter, Resource};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 use tokio::sync::watch;
@@ -22,6 +22,11 @@ pub trait Adapter: 'static {
     /// What is wrong with a configuration that parsed.
     fn check(config: &Self::Config, devices: &Devices<Self::Device>) -> Vec<Issue>;
 
+    /// What is probably not meant in a configuration that is right. Devices that are not enabled are left out.
+    fn doubts(_config: &Self::Config, _devices: &Devices<Self::Device>) -> Vec<Issue> {
+        Vec::new()
+    }
+
     /// The resources that are known before the device has spoken.
     fn resources(device: &Self::Device) -> Vec<Resource>;
 
@@ -42,6 +47,8 @@ pub struct AdapterCx<D> {
     pub report: Reporter,
     /// The stamps of samples.
     pub clock: Clock,
+    /// What tools ask of it.
+    pub inquiries: Inquiries,
     /// Cancelled when the adapter has to stop, within 2 s and after its last samples were submitted.
     pub shutdown: CancellationToken,
 }

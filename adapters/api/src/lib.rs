@@ -12,7 +12,9 @@ mod escape;
 mod fault;
 pub mod field;
 mod health;
+pub mod inquiry;
 mod intake;
+mod load;
 mod names;
 mod sample;
 mod span;
@@ -26,6 +28,7 @@ pub use clock::{Clock, Instant};
 pub use escape::{shown, steers};
 pub use fault::{Fault, FaultKind};
 pub use health::{Board, Health, Presence, Reporter};
+pub use inquiry::Inquiries;
 pub use intake::{
     Intake, Offer, Quota, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency,
     channel,

@@ -86,6 +86,7 @@ impl Adapter for Test {
         let listener =
             listen(&config).await.map_err(|error| Failure(format!("{}: {}", config.listen, error.kind())))?;
         cx.report.health(Health::Up);
+        cx.inquiries.close();
         let mut clients = JoinSet::new();
         let mut known = BTreeSet::new();
         let mut configured = true;

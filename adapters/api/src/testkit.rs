@@ -7,6 +7,7 @@ use crate::{
     Adapter, AdapterCx, Board, CancellationToken, Clock, Devices, Failure, Health, Offer, Presence, Refused,
     Submission,
     clock::{Bell, now, sleep, timeout},
+    inquiry::Desk,
 };
 use std::{cell::Cell, collections::VecDeque, future::Future, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
@@ -141,6 +142,8 @@ pub struct Rig<A: Adapter> {
     pub store: Store,
     /// What it reports.
     pub board: Board,
+    /// Where it can be asked.
+    pub desk: Desk,
     /// Its devices, to be changed live.
     pub devices: watch::Sender<Arc<Devices<A::Device>>>,
     shutdown: CancellationToken,
@@ -160,7 +163,9 @@ impl<A: Adapter> Rig<A> {
         let (board, report) = Board::new();
         let (devices, watched) = watch::channel(Arc::new(devices));
         let shutdown = CancellationToken::new();
+        let desk = Desk::default();
         let cx = AdapterCx {
+            inquiries: desk.open(),
             name: "test".into(),
             devices: watched,
             intake,
@@ -171,7 +176,7 @@ impl<A: Adapter> Rig<A> {
         let mut running = JoinSet::new();
         running.spawn_local(A::run(config, cx));
         let store = Store { rx: Some(rx), held: VecDeque::new(), full };
-        Self { store, board, devices, shutdown, running }
+        Self { store, board, desk, devices, shutdown, running }
     }
 
     /// Waits until the board shows what is asked for; panics if it does not come.

@@ -4,10 +4,14 @@
 //! reported at its key with a hint and not as a parse error.
 
 mod line;
+mod manner;
 mod register;
+mod wiring;
 
-pub(crate) use line::line;
+pub(crate) use line::{connections, line};
+pub(crate) use manner::{Manner, spread};
 pub use register::Register;
+pub use wiring::{Rs485, Rs485Table};
 
 use crate::{plan::Want, value::Form, wire::Wire};
 use adapter_api::{EndpointName, Issue, Place, Resource, Span};
@@ -32,6 +36,10 @@ pub struct Config {
     pub stop_bits: Option<i64>,
     /// 7 (with `"ascii"`) or 8.
     pub data_bits: Option<i64>,
+    /// Who switches the direction of an RS-485 port that does not do it itself.
+    pub rs485: Option<Rs485>,
+    /// Whether the line gives back what is sent over it; if not given, an echo is skipped where it comes.
+    pub echo: Option<bool>,
     /// Silence before each request, beyond what the framing needs.
     pub gap: Option<Span>,
     /// How long a device may take for an answer, beside the time its characters take.
@@ -42,6 +50,10 @@ pub struct Config {
     /// How long a host may take to accept a connection.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
+    /// How long a wire is left alone after it was opened; not at all if not given.
+    pub connect_delay: Option<Span>,
+    /// How many TCP connections to each host, 1 to 16; its units are spread over them. 1 if not given.
+    pub connections: Option<i64>,
 }
 
 /// A `[endpoints.NAME.modbus]` table.
@@ -58,6 +70,20 @@ pub struct Device {
     /// How often its resources are read, unless they say otherwise.
     #[serde(default = "default_period")]
     pub period: Span,
+    /// How long it may take for an answer, in place of the adapter's `timeout`.
+    pub timeout: Option<Span>,
+    /// After how long it may still answer at worst: it is left alone at least so long after a time-out.
+    pub max_response: Option<Span>,
+    /// Silence before each request to it, in place of the adapter's `gap`; as well for Modbus TCP.
+    pub gap: Option<Span>,
+    /// How long its wire is left alone after it was opened, in place of the adapter's.
+    pub connect_delay: Option<Span>,
+    /// The most registers in one request, 1 to 125; 125 if not given.
+    pub max_registers: Option<i64>,
+    /// The most coils or discrete inputs in one request, 1 to 2000; 2000 if not given.
+    pub max_bits: Option<i64>,
+    /// The most registers in a row that are read without being asked for, to save a request; 8 if not given.
+    pub max_hole: Option<i64>,
     /// What is read.
     pub resources: BTreeMap<Resource, Register>,
 }
@@ -76,8 +102,14 @@ pub(crate) struct Host {
 pub(crate) struct Target {
     /// How one gets there.
     pub wire: Wire,
+    /// Which of the connections to its host, from 0.
+    pub connection: u16,
     /// Which unit on it.
     pub unit: u8,
+    /// How it is asked.
+    pub manner: Manner,
+    /// The number its configuration gives its first register, if it says so.
+    pub base: Option<u16>,
     /// What is read.
     pub resources: Vec<Wanted>,
 }
@@ -205,15 +237,22 @@ pub(crate) fn resolve(
     if device.base.is_some() && base.is_none() {
         found.add(&["base"], "registers are counted from 0 or from 1", "write `base = 0` or `base = 1`");
     }
+    let manner = found.manner(config, device);
     let mut resources = Vec::with_capacity(device.resources.len());
     for (resource, register) in &device.resources {
         let period = register.period.unwrap_or(device.period).duration();
         if let Some((want, form)) = found.register(resource.as_str(), register, base) {
+            let most = manner.as_ref().map_or(u16::MAX, |manner| manner.limits.of(want.table));
+            if want.length > most {
+                found.too_long(resource.as_str(), want.length, most);
+            }
             resources.push(Wanted { resource: resource.clone(), want, form, period });
         }
     }
-    match (wire, unit) {
-        (Some(wire), Some(unit)) if found.issues.is_empty() => Ok(Target { wire, unit, resources }),
+    match (wire, unit, manner) {
+        (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
+            Ok(Target { wire, connection: 0, unit, manner, base, resources })
+        }
         _ => Err(found.issues),
     }
 }

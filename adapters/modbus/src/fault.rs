@@ -26,6 +26,20 @@ const UNIT_UNREADABLE: FaultKind = FaultKind {
             interchanged or without termination",
     todo: "compare `baud` and `parity` with the device's own setting; take the other devices off the line one by one",
 };
+/// A port whose driver cannot switch the direction.
+const DIRECTION_REFUSED: FaultKind = FaultKind {
+    code: "TG-438",
+    cause: "most USB converters switch the direction by themselves and their drivers know nothing of it; other ports have \
+            a line for it that the driver does not know",
+    todo: "leave out `rs485` for a converter that switches by itself; for one that RTS switches write `rs485 = \"rts\"`",
+};
+/// A line that should echo and does not.
+const ECHO_MISSING: FaultKind = FaultKind {
+    code: "TG-439",
+    cause: "this line does not give back what is sent over it, another master sends at the same time, or its wires are \
+            interchanged or shorted",
+    todo: "leave out `echo` and see whether the devices answer; take other masters off the line; look at A and B",
+};
 /// Exception 0A.
 const GATEWAY_PATH: FaultKind = FaultKind {
     code: "TG-433",
@@ -83,12 +97,14 @@ const NOT_CONFIGURED: FaultKind = FaultKind {
 };
 
 /// All of them.
-pub const FAULTS: [FaultKind; 12] = [
+pub const FAULTS: [FaultKind; 14] = [
     UNIT_SILENT,
     WRONG_ANSWER,
     GATEWAY_PATH,
     GATEWAY_TARGET,
     UNIT_UNREADABLE,
+    DIRECTION_REFUSED,
+    ECHO_MISSING,
     ILLEGAL_FUNCTION,
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
@@ -107,8 +123,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// For people.
-    pub(crate) fn fault(&self, place: String) -> Fault {
+    /// For people, in the numbers of a device with this `base`.
+    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
         let Self { point, code, values } = *self;
         let (kind, words) = match code.0 {
             1 => (ILLEGAL_FUNCTION, "the device does not serve the table of"),
@@ -123,15 +139,29 @@ impl Refusal {
             2 => " and one more".to_owned(),
             more => format!(" and {} more", more - 1),
         };
-        let what = format!("{words} {point}{others}: {code}");
+        let what = format!("{words} {}{others}: {code}", numbered(point, base));
         let fault = Fault::new(kind, what, place);
-        if kind == ILLEGAL_ADDRESS { fault.with_remedy(count_from_one(point)) } else { fault }
+        if kind == ILLEGAL_ADDRESS { fault.with_remedy(miscounted(point, base)) } else { fault }
+    }
+}
+
+/// A register as the configuration of its device counts.
+fn numbered(point: Point, base: Option<u16>) -> String {
+    match base.unwrap_or(0) {
+        0 => point.to_string(),
+        base => format!("{}:{}", point.table.name(), u32::from(point.address) + u32::from(base)),
     }
 }
 
 /// The hint for addresses of manuals, which count from 1 as often as from 0.
-fn count_from_one(point: Point) -> String {
+fn miscounted(point: Point, base: Option<u16>) -> String {
     let compare = "compare `register` with the device's manual";
+    let asked = format!("`base = {}` makes it the address {}", base.unwrap_or(0), point.address);
+    match base {
+        Some(0) => return format!("{compare}: {asked}; if it counts from 1, write `base = 1`"),
+        Some(_) => return format!("{compare}: {asked}; if it counts from 0, write `base = 0`"),
+        None => {}
+    }
     let Some(address) = point.address.checked_sub(1) else {
         return format!("{compare}: it may be in another table, or begin at a higher address");
     };
@@ -148,6 +178,17 @@ pub(crate) fn silent(within: adapter_api::Span, place: String) -> Fault {
 /// A device that says something else than an answer.
 pub(crate) fn noise(within: adapter_api::Span, place: String) -> Fault {
     Fault::new(UNIT_UNREADABLE, format!("nothing readable came within {within}, only other bytes"), place)
+}
+
+/// A request that did not come back over a line that echoes.
+pub(crate) fn unechoed(within: adapter_api::Span, place: String) -> Fault {
+    Fault::new(ECHO_MISSING, format!("what was sent did not come back within {within}"), place)
+}
+
+/// A port whose direction nobody can switch.
+pub(crate) fn direction(what: &str, error: &std::io::Error, path: &str) -> Fault {
+    tracing::debug!(%error, path, "the direction cannot be switched");
+    Fault::new(DIRECTION_REFUSED, what, path)
 }
 
 /// The connection ended in the middle of a question.
@@ -177,7 +218,8 @@ mod tests {
 
     fn told(point: &str, number: u8, values: usize) -> Fault {
         let code = Exception(number);
-        Refusal { point: Point::read(point, None).unwrap(), code, values }.fault("boiler-7".to_owned())
+        let point = Point::read(point, None).unwrap();
+        Refusal { point, code, values }.fault(None, "boiler-7".to_owned())
     }
 
     #[test]
@@ -208,6 +250,37 @@ mod tests {
             ("discrete:0", "another table"),
         ] {
             assert!(told(point, 2, 1).todo.contains(hint), "{point}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_says_how_it_counts_is_spoken_of_in_its_own_numbers() {
+        for (register, base, number, hint) in [
+            (
+                "holding:13",
+                0,
+                "holding:13",
+                "`base = 0` makes it the address 13; if it counts from 1, write `base = 1`",
+            ),
+            (
+                "holding:13",
+                1,
+                "holding:13",
+                "`base = 1` makes it the address 12; if it counts from 0, write `base = 0`",
+            ),
+            (
+                "40013",
+                1,
+                "holding:13",
+                "`base = 1` makes it the address 12; if it counts from 0, write `base = 0`",
+            ),
+            ("465536", 1, "holding:65536", "`base = 1` makes it the address 65535"),
+        ] {
+            let point = Point::read(register, Some(base)).unwrap();
+            let fault = Refusal { point, code: Exception(2), values: 1 }.fault(Some(base), "here".to_owned());
+            let what = format!("the device has no register {number}: illegal data address (exception 02)");
+            assert_eq!(fault.what, what, "{register} {base}");
+            assert!(fault.todo.contains(hint), "{register} {base}: {}", fault.todo);
         }
     }
 }

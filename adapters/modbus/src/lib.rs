@@ -4,7 +4,11 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
-//! line: characters, silences, quarantine (sans-IO)
+//! port: a serial port and who switches its direction (wiring, rs485)
+//! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
+//! forecast: whether a line can carry what is configured (sans-IO)
+//! identity: what a device says of itself (sans-IO)
+//! tools -> outside: requests of tools, between two frames of the polls
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
@@ -15,27 +19,42 @@
 mod bus;
 mod config;
 mod fault;
+mod forecast;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod health;
+mod identity;
 mod line;
 mod link;
+mod mutant;
+mod outside;
 mod outstanding;
 mod pdu;
 mod plan;
 mod point;
+mod port;
+mod round;
+mod rs485;
 mod schedule;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod value;
 mod wire;
+mod wiring;
 
-pub use config::{Config, Device, Register};
+pub use config::{Config, Device, Register, Rs485, Rs485Table};
 pub use fault::FAULTS;
 pub use value::Sentinel;
 
-use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
+use adapter_api::{
+    Adapter, AdapterCx, Devices, EndpointName, Failure, Issue, Presence, Resource, clock::timeout,
+};
 use bus::{Shared, Targets};
+use config::Target;
 use health::{Complaints, Subject};
+use outside::Outside;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -45,7 +64,11 @@ use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
 };
+use tools::{Bench, Tap};
 use wire::Wire;
+
+/// Inquiries that are answered at once; more wait.
+const TOOLS: usize = 8;
 
 /// The Modbus adapter.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +89,10 @@ impl Adapter for Modbus {
             issues.extend(config::resolve(config, endpoint, device).err().unwrap_or_default());
         }
         issues
+    }
+
+    fn doubts(config: &Config, devices: &Devices<Device>) -> Vec<Issue> {
+        forecast::forecast(config, devices)
     }
 
     fn resources(device: &Device) -> Vec<Resource> {
@@ -89,9 +116,11 @@ impl Adapter for Modbus {
             clock: cx.clock.clone(),
             shutdown: cx.shutdown.clone(),
             complaints: Complaints::new(cx.report.clone()),
+            tap: Tap::new(),
         });
         let mut buses =
             Buses { config, shared, tasks: JoinSet::new(), open: BTreeMap::new(), known: BTreeSet::new() };
+        let mut tools: JoinSet<()> = JoinSet::new();
         let (mut configured, mut suspended) = (true, false);
         loop {
             buses.adopt(&cx.devices.borrow_and_update());
@@ -105,8 +134,16 @@ impl Adapter for Modbus {
                     buses.shared.complaints.suspend(suspended);
                 }
                 Some(ended) = buses.tasks.join_next() => survived(&ended)?,
+                Some(inquiry) = cx.inquiries.next(), if tools.len() < TOOLS => {
+                    let bench = buses.bench(&cx.devices.borrow());
+                    tools.spawn(tools::answer_live(bench, inquiry.question, inquiry.telling));
+                }
+                // A tool that panicked has told its asker nothing more; nobody else notices.
+                Some(_ended) = tools.join_next() => {}
             }
         }
+        // Tools hold on to their wires' ends.
+        tools.shutdown().await;
         // Tasks that are late are ended with the set.
         let drained = async { while buses.tasks.join_next().await.is_some() {} };
         if timeout(DRAIN, drained).await.is_err() {
@@ -121,20 +158,28 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Wire, watch::Sender<Arc<Targets>>>,
+    open: BTreeMap<Connection, Open>,
     /// All devices of the last configuration.
-    known: BTreeSet<adapter_api::EndpointName>,
+    known: BTreeSet<EndpointName>,
+}
+
+/// A wire, and which of the connections to its host.
+type Connection = (Wire, u16);
+
+/// A connection's task as the adapter sees it; it ends when this is dropped.
+struct Open {
+    targets: watch::Sender<Arc<Targets>>,
+    outside: Outside,
 }
 
 impl Buses {
     /// Gives every connection its devices. Connections whose devices did not change notice nothing.
     fn adopt(&mut self, devices: &Devices<Device>) {
-        let mut wanted: BTreeMap<Wire, Targets> = BTreeMap::new();
+        let mut targets: BTreeMap<EndpointName, Target> = BTreeMap::new();
         for (endpoint, device) in devices {
             match config::resolve(&self.config, endpoint, device) {
                 Ok(target) => {
-                    let targets = wanted.entry(target.wire.clone()).or_default();
-                    targets.insert(endpoint.clone(), Arc::new(target));
+                    targets.insert(endpoint.clone(), target);
                 }
                 // `check` has said it before; whoever did not listen sees it here.
                 Err(issues) => {
@@ -144,12 +189,18 @@ impl Buses {
                 }
             }
         }
-        self.open.retain(|wire, _| wanted.contains_key(wire));
-        for (wire, targets) in wanted {
+        config::spread(config::connections(&self.config).unwrap_or(1), targets.values_mut());
+        let mut wanted: BTreeMap<Connection, Targets> = BTreeMap::new();
+        for (endpoint, target) in targets {
+            let connection = (target.wire.clone(), target.connection);
+            wanted.entry(connection).or_default().insert(endpoint, Arc::new(target));
+        }
+        self.open.retain(|connection, _| wanted.contains_key(connection));
+        for (connection, targets) in wanted {
             let targets = Arc::new(targets);
-            match self.open.get(&wire) {
+            match self.open.get(&connection) {
                 Some(bus) => {
-                    bus.send_if_modified(|known| {
+                    bus.targets.send_if_modified(|known| {
                         let changed = *known != targets;
                         *known = targets;
                         changed
@@ -157,12 +208,30 @@ impl Buses {
                 }
                 None => {
                     let (tx, rx) = watch::channel(targets);
-                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx));
-                    self.open.insert(wire, tx);
+                    let (outside, inquiries) = Outside::new();
+                    self.tasks.spawn(bus::run(self.shared.clone(), connection.clone(), rx, inquiries));
+                    self.open.insert(connection, Open { targets: tx, outside });
                 }
             }
         }
         self.forget(devices);
+    }
+
+    /// What tools work on.
+    fn bench(&self, devices: &Devices<Device>) -> Bench {
+        let mut buses: BTreeMap<Wire, tools::Connections> = BTreeMap::new();
+        for ((wire, _), open) in &self.open {
+            let units = open.targets.borrow().values().map(|target| target.unit).collect();
+            buses.entry(wire.clone()).or_default().push((units, open.outside.clone()));
+        }
+        Bench {
+            config: self.config.clone(),
+            line: self.shared.line.clone(),
+            devices: devices.clone(),
+            buses: Some(buses),
+            tap: self.shared.tap.clone(),
+            clock: self.shared.clock.clone(),
+        }
     }
 
     /// After the connections were told: they report nothing about what they no longer have.
@@ -176,7 +245,7 @@ impl Buses {
                 devices.contains_key(endpoint)
             }
             Subject::Polling => true,
-            Subject::Link(wire) => self.open.contains_key(wire),
+            Subject::Link(wire, n) => self.open.contains_key(&(wire.clone(), *n)),
         });
     }
 }

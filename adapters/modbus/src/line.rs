@@ -4,7 +4,10 @@
 //! asked again for a quarantine: an answer that comes within it is thrown away, since whatever is asked
 //! meanwhile is asked of other units, whose answers bear another address.
 
-use crate::frame::{Framing, LONGEST};
+use crate::{
+    frame::{Framing, LONGEST},
+    wiring::Wiring,
+};
 use adapter_api::{Instant, Span};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -45,6 +48,8 @@ pub(crate) struct Line {
     pub timeout: Span,
     /// How long a unit is left alone that did not answer.
     pub quarantine: Duration,
+    /// Who switches its direction, and whether it echoes.
+    pub wiring: Wiring,
 }
 
 /// Units that owe an answer and may not be asked.
@@ -61,7 +66,7 @@ impl Characters {
 
 impl Line {
     /// So many characters on the wire; nothing where there is no serial line.
-    fn characters(&self, count: usize) -> Duration {
+    pub(crate) fn characters(&self, count: usize) -> Duration {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.characters.map_or(Duration::ZERO, |characters| characters.time().saturating_mul(count))
     }
@@ -112,7 +117,8 @@ mod tests {
 
     fn line(framing: Framing, characters: Option<Characters>) -> Line {
         let timeout: Span = "300ms".parse().unwrap();
-        Line { framing, characters, gap: Duration::ZERO, timeout, quarantine: Duration::from_millis(900) }
+        let quarantine = Duration::from_millis(900);
+        Line { framing, characters, gap: Duration::ZERO, timeout, quarantine, wiring: Wiring::default() }
     }
 
     #[test]

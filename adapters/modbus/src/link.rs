@@ -9,7 +9,8 @@ use crate::{
     fault,
     frame::{Exchange, Framing, Misfit},
     line::Line,
-    pdu::{Answer, Exception, Request},
+    pdu::{Answer, Exception, Question},
+    tools::WireTap,
     wire::{Lookup, Stream, Wire},
 };
 use adapter_api::{
@@ -32,6 +33,9 @@ pub(crate) struct Link {
     silences: u32,
     /// Whether it has ever brought an answer: a connection that has may have been closed for idleness.
     pub(crate) proven: bool,
+    tap: Option<WireTap>,
+    /// What came since the request, while somebody listens at the tap.
+    heard: Vec<u8>,
 }
 
 /// Why a device gave no usable answer.
@@ -41,7 +45,9 @@ pub(crate) enum Trouble {
     Silent(Span),
     /// Bytes came, but no answer.
     Noise(Span),
-    /// The connection ended.
+    /// The line should echo, and the request did not come back for so long.
+    Unechoed(Span),
+    /// The connection ended, or takes no bytes.
     Lost,
     /// The answer does not fit the request.
     Mismatch,
@@ -55,6 +61,7 @@ impl Trouble {
         match self {
             Self::Silent(within) => fault::silent(*within, place),
             Self::Noise(within) => fault::noise(*within, place),
+            Self::Unechoed(within) => fault::unechoed(*within, place),
             Self::Lost => fault::lost(place),
             Self::Mismatch => fault::mismatch(place),
             Self::Unreachable(code) => fault::unreachable(*code, place),
@@ -76,18 +83,23 @@ impl Link {
         within: Span,
         lookup: &mut Lookup,
     ) -> Result<Self, Fault> {
-        Ok(Self::over(wire.open(line.characters, within, lookup).await?))
+        Ok(Self::over(wire.open(line, within, lookup).await?))
     }
 
     fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, transaction: 0, last: now(), silences: 0, proven: false }
+        Self { stream, transaction: 0, last: now(), silences: 0, proven: false, tap: None, heard: Vec::new() }
+    }
+
+    /// Shows its frames to whoever listens there.
+    pub(crate) fn tapped(self, tap: WireTap) -> Self {
+        Self { tap: Some(tap), ..self }
     }
 
     /// Whether it may be used again after this.
     pub(crate) fn survives(&self, line: &Line, trouble: &Trouble) -> bool {
         match trouble {
             Trouble::Unreachable(_) => true,
-            Trouble::Silent(_) | Trouble::Noise(_) => {
+            Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_) => {
                 line.framing != Framing::Tcp && (line.characters.is_some() || self.silences < DEAF)
             }
             Trouble::Lost | Trouble::Mismatch => false,
@@ -95,17 +107,26 @@ impl Link {
     }
 
     /// Puts one request and waits for its answer.
-    pub(crate) async fn ask(&mut self, line: &Line, unit: u8, request: Request) -> Result<Answer, Trouble> {
+    pub(crate) async fn ask(
+        &mut self,
+        line: &Line,
+        unit: u8,
+        question: impl Into<Question>,
+    ) -> Result<Answer, Trouble> {
         self.transaction = self.transaction.wrapping_add(1);
-        let (mut exchange, frame) = Exchange::new(line.framing, self.transaction, unit, request);
+        let (mut exchange, frame) =
+            Exchange::new(line.framing, line.wiring.echo, self.transaction, unit, question.into());
         if line.needs_quarantine() {
             self.fall_silent(line).await?;
         }
-        self.stream.write_all(&frame).await.map_err(|error| lost(&error))?;
-        self.stream.flush().await.map_err(|error| lost(&error))?;
-        self.last = now();
         let within = line.deadline(frame.len(), exchange.answer_length());
-        match timeout(within, self.listen(&mut exchange)).await {
+        timeout(within, self.send(&frame)).await.unwrap_or(Err(Trouble::Lost))?;
+        self.show(true, &frame);
+        let listened = timeout(within, self.listen(&mut exchange)).await;
+        let heard = std::mem::take(&mut self.heard);
+        // Some converters echo what they are given.
+        self.show(false, heard.strip_prefix(frame.as_slice()).unwrap_or(&heard));
+        match listened {
             Ok(Ok(Answer::Refused(exception))) if exception.is_of_a_gateway() => {
                 Err(Trouble::Unreachable(exception))
             }
@@ -113,11 +134,20 @@ impl Link {
             Err(Elapsed) => {
                 self.silences = self.silences.saturating_add(1);
                 let waited = line.timeout;
-                // The echo of the request is no noise.
-                let heard = exchange.received() > frame.len();
-                Err(if heard { Trouble::Noise(waited) } else { Trouble::Silent(waited) })
+                Err(match exchange.heard() {
+                    _ if exchange.misses_echo() => Trouble::Unechoed(waited),
+                    true => Trouble::Noise(waited),
+                    false => Trouble::Silent(waited),
+                })
             }
         }
+    }
+
+    async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
+        self.stream.write_all(frame).await.map_err(|error| lost(&error))?;
+        self.stream.flush().await.map_err(|error| lost(&error))?;
+        self.last = now();
+        Ok(())
     }
 
     async fn listen(&mut self, exchange: &mut Exchange) -> Result<Answer, Trouble> {
@@ -128,10 +158,19 @@ impl Link {
                 return Err(Trouble::Lost);
             }
             self.last = now();
+            if self.tap.as_ref().is_some_and(WireTap::is_open) {
+                self.heard.extend_from_slice(bytes.get(..count).unwrap_or_default());
+            }
             if let Some(answer) = exchange.handle_bytes(bytes.get(..count).unwrap_or_default())? {
                 (self.proven, self.silences) = (true, 0);
                 return Ok(answer);
             }
+        }
+    }
+
+    fn show(&self, ours: bool, frame: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.show(ours, frame);
         }
     }
 

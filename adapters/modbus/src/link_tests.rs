@@ -1,7 +1,7 @@
 //! The link against a slave at the other end of a pipe that is late, noisy, or echoed; in paused time.
 
 use super::*;
-use crate::{line::Quarantine, point::Table};
+use crate::{frame::Echo, line::Quarantine, pdu::Request, point::Table, wiring::Wiring};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{DuplexStream, WriteHalf},
@@ -14,7 +14,8 @@ const UNITS: u8 = 3;
 
 fn line(quarantine: Duration) -> Line {
     let timeout = "300ms".parse().unwrap();
-    Line { framing: Framing::Rtu, characters: None, gap: Duration::from_millis(2), timeout, quarantine }
+    let gap = Duration::from_millis(2);
+    Line { framing: Framing::Rtu, characters: None, gap, timeout, quarantine, wiring: Wiring::default() }
 }
 
 /// CRC-16/MODBUS by a table of its own, not by the code under test.
@@ -145,6 +146,51 @@ async fn a_line_that_babbles_is_used_all_the_same() {
         let answer = link.ask(&line, 1, Request { table: Table::Holding, start, count: 1 }).await;
         assert_eq!(answer, Ok(Answer::Words(vec![start])));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_should_echo_and_does_not_is_told_from_a_silent_device() {
+    let wiring = Wiring { echo: Echo::Certain, ..Wiring::default() };
+    let line = Line { wiring, ..line(3 * TIMEOUT) };
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let (mut from, mut to) = tokio::io::split(theirs);
+    let mut link = Link::over(Box::new(ours));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut ask = [0; 8];
+        while from.read_exact(&mut ask).await.is_ok() {
+            let answer = with_crc(vec![ask[0], 3, 2, ask[2], ask[3]]);
+            let bytes = match ask[0] {
+                // Another master's request came in between.
+                1 => [&ask[..4], &[9], &ask[4..], &answer].concat(),
+                2 => answer,
+                3 => ask.to_vec(),
+                _ => [ask.as_slice(), &answer].concat(),
+            };
+            to.write_all(&bytes).await.unwrap();
+        }
+    });
+    let within = line.timeout;
+    for (unit, expected) in [
+        (1, Err(Trouble::Unechoed(within))),
+        (2, Err(Trouble::Unechoed(within))),
+        (3, Err(Trouble::Silent(within))),
+        (4, Ok(Answer::Words(vec![7]))),
+    ] {
+        let answer = link.ask(&line, unit, Request { table: Table::Holding, start: 7, count: 1 }).await;
+        assert_eq!(answer, expected, "unit {unit}");
+    }
+}
+
+/// A wire that takes nothing, as a converter with a stuck handshake or a stopped terminal.
+#[tokio::test(start_paused = true)]
+async fn a_wire_that_takes_no_bytes_is_given_up() {
+    let (ours, _theirs) = tokio::io::duplex(5);
+    let (mut link, line) = (Link::over(Box::new(ours)), line(3 * TIMEOUT));
+    let trouble =
+        link.ask(&line, 1, Request { table: Table::Holding, start: 0, count: 1 }).await.unwrap_err();
+    assert_eq!(trouble, Trouble::Lost);
+    assert!(!link.survives(&line, &trouble));
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,6 +64,11 @@ impl Table {
         Self::NAMES.iter().find(|(_, table)| *table == self).map_or("", |(name, _)| name)
     }
 
+    /// By its name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
+    }
+
     /// How manuals write an address that they count from 1: `40013`, with six digits above 9999.
     pub(crate) fn in_manuals(self, number: u16) -> String {
         let table = match self {

@@ -1,20 +1,16 @@
-//! Where devices are, and how one gets there: a TCP connection or a serial port.
+//! Where devices are, and how one gets there: a TCP connection or a serial port ([`crate::port`]).
 
-use crate::{
-    config::Host,
-    line::{Characters, Parity},
-};
+use crate::{config::Host, line::Line, port};
 use adapter_api::{
     Fault, Span,
     clock::{Elapsed, timeout},
     field,
 };
-use std::{fmt, future::Future, io, net::SocketAddr, path::Path, pin::Pin};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
 };
-use tokio_serial::{DataBits, SerialPortBuilderExt as _, StopBits};
 
 /// The one way to some devices; they share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,17 +36,13 @@ impl Wire {
     /// Opens it, or says for people why not.
     pub(crate) async fn open(
         &self,
-        characters: Option<Characters>,
+        line: &Line,
         within: Span,
         lookup: &mut Lookup,
     ) -> Result<Box<dyn Stream>, Fault> {
-        match (self, characters) {
-            (Self::Tcp(host), _) => Ok(Box::new(connect(host, within, lookup).await?)),
-            (Self::Serial(path), Some(characters)) => port(path, characters),
-            // The configuration does not let it come so far.
-            (Self::Serial(path), None) => {
-                Err(Fault::new(field::PORT_FAILED, "the speed of the line is not known", path))
-            }
+        match self {
+            Self::Tcp(host) => Ok(Box::new(connect(host, within, lookup).await?)),
+            Self::Serial(path) => port::open(path, line),
         }
     }
 }
@@ -90,38 +82,6 @@ fn refused(error: &io::Error, host: &Host) -> Fault {
         _ => (field::HOST_UNREACHABLE, "the system cannot open a connection"),
     };
     Fault::new(kind, what, host.to_string())
-}
-
-fn port(path: &str, characters: Characters) -> Result<Box<dyn Stream>, Fault> {
-    let port = tokio_serial::new(path, characters.baud)
-        .data_bits(if characters.data_bits == 7 { DataBits::Seven } else { DataBits::Eight })
-        .parity(match characters.parity {
-            Parity::None => tokio_serial::Parity::None,
-            Parity::Even => tokio_serial::Parity::Even,
-            Parity::Odd => tokio_serial::Parity::Odd,
-        })
-        .stop_bits(if characters.stop_bits == 2 { StopBits::Two } else { StopBits::One })
-        .open_native_async();
-    match port {
-        Ok(port) => Ok(Box::new(port)),
-        Err(error) => {
-            use tokio_serial::ErrorKind as K;
-            // The library calls a missing port and one in use the same.
-            let (kind, what) = match error.kind {
-                K::NoDevice if Path::new(path).exists() => {
-                    (field::PORT_IN_USE, "another program uses the serial port")
-                }
-                K::NoDevice | K::Io(io::ErrorKind::NotFound) => {
-                    (field::PORT_MISSING, "there is no such serial port")
-                }
-                K::Io(io::ErrorKind::PermissionDenied) => {
-                    (field::PORT_FORBIDDEN, "the service may not open the serial port")
-                }
-                _ => (field::PORT_FAILED, "the serial port cannot be set up"),
-            };
-            Err(Fault::new(kind, what, path))
-        }
-    }
 }
 
 impl Lookup {

@@ -1,7 +1,7 @@
 //! ASCII: `:`, address and PDU and LRC in hexadecimal, CR LF (Modbus over Serial Line V1.02 §2.5.2).
 
-use super::answer;
-use crate::pdu::{Answer, Request};
+use super::Sought;
+use crate::pdu::Answer;
 
 /// Characters of the longest frame.
 const LONGEST: usize = 513;
@@ -17,7 +17,7 @@ pub(super) fn frame(adu: &[u8]) -> Vec<u8> {
 }
 
 /// The first frame that answers the request; what lies before it is thrown away.
-pub(super) fn search(buffer: &mut Vec<u8>, unit: u8, request: &Request) -> Option<Answer> {
+pub(super) fn search(buffer: &mut Vec<u8>, sought: &Sought) -> Option<Answer> {
     loop {
         let colon = buffer.iter().position(|byte| *byte == b':').unwrap_or(buffer.len());
         buffer.drain(..colon);
@@ -27,7 +27,7 @@ pub(super) fn search(buffer: &mut Vec<u8>, unit: u8, request: &Request) -> Optio
         match (end, next) {
             (Some(end), next) if next.is_none_or(|next| end <= next) => {
                 let line: Vec<u8> = buffer.drain(..end).collect();
-                if let Some(answer) = adu(&line).and_then(|adu| answer(&adu, unit, request)) {
+                if let Some(answer) = adu(&line).and_then(|adu| sought.answer(&adu)) {
                     return Some(answer);
                 }
             }
@@ -43,7 +43,7 @@ pub(super) fn search(buffer: &mut Vec<u8>, unit: u8, request: &Request) -> Optio
 }
 
 /// Address and PDU of a line with a right check sum.
-fn adu(line: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn adu(line: &[u8]) -> Option<Vec<u8>> {
     let digits = line.strip_prefix(b":")?.strip_suffix(b"\n")?;
     let digits = digits.strip_suffix(b"\r").unwrap_or(digits);
     let (pairs, rest) = digits.as_chunks::<2>();

@@ -1,7 +1,7 @@
 //! RTU: address, PDU, CRC (Modbus over Serial Line V1.02 §2.5.1).
 
-use super::answer;
-use crate::pdu::{Answer, Request};
+use super::Sought;
+use crate::pdu::Answer;
 
 /// Bytes of the longest frame.
 pub(crate) const LONGEST: usize = 256;
@@ -16,12 +16,12 @@ pub(super) fn frame(mut adu: Vec<u8>) -> Vec<u8> {
 
 /// The first frame that answers the request; what lies before it is thrown away. Frames are looked for
 /// at every byte: the silence that separates them cannot be seen through the buffers of a system.
-pub(super) fn search(buffer: &mut Vec<u8>, unit: u8, request: &Request) -> Option<Answer> {
+pub(super) fn search(buffer: &mut Vec<u8>, sought: &Sought) -> Option<Answer> {
     let mut keep_from = None;
     for at in 0..buffer.len() {
-        let Some(rest) = buffer.get(at..).filter(|rest| rest.first() == Some(&unit)) else { continue };
+        let Some(rest) = buffer.get(at..).filter(|rest| rest.first() == Some(&sought.unit)) else { continue };
         let length = match rest.get(1..) {
-            Some(pdu) if !pdu.is_empty() => match request.answer_length(pdu) {
+            Some(pdu) if !pdu.is_empty() => match sought.question.answer_length(pdu) {
                 Some(length) => 1 + length + CRC,
                 None => continue,
             },
@@ -34,7 +34,7 @@ pub(super) fn search(buffer: &mut Vec<u8>, unit: u8, request: &Request) -> Optio
         };
         let Some((adu, received)) = frame.split_last_chunk::<CRC>() else { continue };
         if u16::from_le_bytes(*received) == crc(adu)
-            && let Some(answer) = answer(adu, unit, request)
+            && let Some(answer) = sought.answer(adu)
         {
             buffer.drain(..at + length);
             return Some(answer);

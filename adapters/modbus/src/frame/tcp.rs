@@ -1,7 +1,7 @@
 //! Modbus TCP: the MBAP header, then the PDU (Modbus Messaging on TCP/IP V1.0b §3.1.3).
 
-use super::{Misfit, answer};
-use crate::pdu::{Answer, Request};
+use super::{Misfit, Sought};
+use crate::pdu::Answer;
 
 /// Transaction, protocol and length come before the unit.
 pub(super) const HEADER: usize = 6;
@@ -23,8 +23,7 @@ pub(super) fn frame(transaction: u16, adu: &[u8]) -> Vec<u8> {
 pub(super) fn search(
     buffer: &mut Vec<u8>,
     transaction: u16,
-    unit: u8,
-    request: &Request,
+    sought: &Sought,
 ) -> Result<Option<Answer>, Misfit> {
     while let Some([t0, t1, p0, p1, l0, l1]) = buffer.first_chunk::<HEADER>().copied() {
         let length = u16::from_be_bytes([l0, l1]);
@@ -38,7 +37,7 @@ pub(super) fn search(
         let frame: Vec<u8> = buffer.drain(..end).collect();
         if u16::from_be_bytes([t0, t1]) == transaction {
             let adu = frame.get(HEADER..).unwrap_or_default();
-            return answer(adu, unit, request).map(Some).ok_or(Misfit);
+            return sought.answer(adu).map(Some).ok_or(Misfit);
         }
     }
     Ok(None)
