@@ -20,7 +20,7 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod health;
-#[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "for the tools"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "for the tools"))]
 mod identity;
 mod line;
 mod link;
