@@ -9,7 +9,10 @@ use crate::{
     site::{PATIENCE, Site, asked_for, until},
 };
 use serde_json::Value;
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 const UNITS: u8 = 5;
 const REGISTERS: u16 = 6;
@@ -139,21 +142,25 @@ fn noise_spoils_no_value() {
         road.gateway.assert_alive();
         (road.line.state().asked.len() >= wanted).then_some(())
     });
-    let (damaged, asked) = {
+    let (damaged, asked, ended) = {
         let mut state = road.line.state();
         state.noise = 0.0;
-        (state.damaged, state.asked.len())
+        (state.damaged, state.asked.len(), Instant::now())
     };
     assert!(damaged > 0, "there was noise");
     road.until_answered(&ALL);
-    let after = road.line.state().asked.len() - asked;
+    let after = {
+        let later = &road.line.state().asked[asked..];
+        let last = later.last().map(|asked| asked.at.duration_since(ended)).unwrap_or_default();
+        format!("{} requests and {} ms", later.len(), last.as_millis())
+    };
     let answered = road.line.state().asked.iter().filter(|asked| asked.answered.is_some()).count();
     let right = road.until_right(answered / 2);
     let undetected = road.line.state().undetected;
     assert_eq!(undetected, 0, "a damaged frame had a right check sum: the run says nothing");
     println!(
         "FIGURE modbus noise: {damaged} frames damaged among {asked} requests, {right} samples arrived, none wrong; \
-         {after} requests until all {UNITS} units had answered again"
+         {after} until all {UNITS} units had answered again"
     );
 }
 
