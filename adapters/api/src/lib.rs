@@ -16,6 +16,7 @@ mod intake;
 mod names;
 mod sample;
 mod span;
+pub mod suggest;
 #[cfg(feature = "test-hooks")]
 pub mod test_adapter;
 #[cfg(feature = "test-hooks")]

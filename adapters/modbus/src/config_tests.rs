@@ -15,6 +15,11 @@ fn resolved(config_text: &str, device: &str) -> Result<Target, Vec<Issue>> {
     resolve(&config(config_text), &EndpointName::new("meter").unwrap(), &toml::from_str(device).unwrap())
 }
 
+fn form(wanted: &Wanted) -> &Form {
+    let Meaning::Form(form) = &wanted.form else { panic!("{wanted:?}") };
+    form
+}
+
 /// One issue at this path; its cause contains these words and it has a hint.
 fn check(config: &str, device: &str, path: &[&str], words: &str) {
     let issues = resolved(config, device).expect_err(device);
@@ -141,7 +146,7 @@ fn what_is_left_out_has_a_default() {
     let seen: Vec<_> = target
         .resources
         .iter()
-        .map(|w| (w.resource.as_str(), w.want.start, w.want.length, w.form.kind, w.period.as_secs()))
+        .map(|w| (w.resource.as_str(), w.want.start, w.want.length, form(w).kind, w.period.as_secs()))
         .collect();
     assert_eq!(
         seen,
@@ -183,7 +188,7 @@ fn a_register_says_all_that_can_be_said_of_it() {
          resources.level = { register = 'input:2', type = 'i16', sentinels = [0x7fff, -32768], scale = 0.1, decimals = 1 }",
     )
     .unwrap();
-    let forms: Vec<_> = target.resources.iter().map(|w| &w.form).collect();
+    let forms: Vec<_> = target.resources.iter().map(form).collect();
     assert_eq!((forms[0].scale.decimals, forms[0].sentinels.len()), (Some(1), 2));
     assert_eq!((forms[1].part, forms[1].names.len()), (Some(Part { low: 4, width: 4 }), 2));
     assert_eq!((forms[2].half, forms[2].length), (Some(Half::Low), 8));

@@ -23,7 +23,9 @@ mod outstanding;
 mod pdu;
 mod plan;
 mod point;
+pub mod profile;
 mod schedule;
+mod sunspec;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -69,7 +71,7 @@ impl Adapter for Modbus {
     }
 
     fn resources(device: &Device) -> Vec<Resource> {
-        device.resources.keys().cloned().collect()
+        config::known(device)
     }
 
     async fn run(config: Config, mut cx: AdapterCx<Device>) -> Result<(), Failure> {
