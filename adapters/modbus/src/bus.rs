@@ -8,10 +8,10 @@ use crate::{
     health::{Complaints, Subject},
     line::{Line, Quarantine},
     link::{Link, Trouble},
+    outside::{Inquiries, Unheard},
     outstanding::Outstanding,
-    pdu::Answer,
-    plan::{Block, Plan},
-    point::Point,
+    pdu::{Answer, Request},
+    round::{Group, Round},
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
 };
@@ -34,10 +34,6 @@ const GRACE: Duration = Duration::from_millis(700);
 /// Between attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);
-/// Halvings of refused requests in one poll: enough to find one missing register among 125, too
-/// few for a device that refuses everything to hold up the others. The next poll goes on.
-const SPLITS_PER_POLL: u32 = 8;
-
 /// The devices of one connection.
 pub(crate) type Targets = BTreeMap<EndpointName, Arc<Target>>;
 
@@ -54,7 +50,12 @@ pub(crate) struct Shared {
 }
 
 /// Runs until the shutdown, or until the sender of its targets is dropped.
-pub(crate) async fn run(shared: Arc<Shared>, wire: Wire, targets: watch::Receiver<Arc<Targets>>) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    wire: Wire,
+    targets: watch::Receiver<Arc<Targets>>,
+    inquiries: Inquiries,
+) {
     let mut bus = Bus {
         shared,
         wire,
@@ -63,10 +64,12 @@ pub(crate) async fn run(shared: Arc<Shared>, wire: Wire, targets: watch::Receive
         schedule: Schedule::default(),
         link: None,
         attempts: 0,
-        retry_at: None,
+        down: None,
+        inquiries,
         outstanding: Outstanding::default(),
         lookup: Lookup::default(),
         quarantine: Quarantine::default(),
+        took: Duration::ZERO,
     };
     bus.adopt();
     while bus.turn().await.is_continue() {}
@@ -82,10 +85,14 @@ struct Bus {
     link: Option<Link>,
     /// Failed attempts to connect, in a row.
     attempts: u32,
-    retry_at: Option<Instant>,
+    /// Until when there is no further one, and what the last one failed of.
+    down: Option<(Instant, Fault)>,
+    inquiries: Inquiries,
     outstanding: Outstanding,
     lookup: Lookup,
     quarantine: Quarantine,
+    /// What the last exchange took.
+    took: Duration,
 }
 
 /// A device and how it is read.
@@ -96,40 +103,80 @@ struct Polled {
     presence: Option<Presence>,
 }
 
-/// The resources of a device with one period.
-struct Group {
-    wanted: Vec<Wanted>,
-    plan: Plan,
+/// What a bus does next.
+enum Work {
+    Inquiry,
+    Poll(Turn),
 }
 
 impl Bus {
     async fn turn(&mut self) -> ControlFlow<()> {
-        let due = self.schedule.poll_timeout().map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
         let full = self.shared.intake.is_full();
         let room = self.outstanding.has_room() && !full;
-        // All arms are cancel-safe: the last one only waits, its work is done below.
-        tokio::select! {
+        let due = if room { self.due() } else { None };
+        let inquiry = if self.admits_outside(room) { self.inquiry_at() } else { None };
+        let shutdown = self.shared.shutdown.clone();
+        // All arms are cancel-safe: the last two only wait, their work is done below.
+        let work = tokio::select! {
             biased;
             () = self.shared.shutdown.cancelled() => return ControlFlow::Break(()),
             changed = self.targets.changed() => match changed {
-                Ok(()) => self.adopt(),
+                Ok(()) => { self.adopt(); None }
                 Err(_) => return ControlFlow::Break(()),
             },
-            (endpoint, result) = self.outstanding.oldest() => self.settle(endpoint, result),
+            (endpoint, result) = self.outstanding.oldest() => { self.settle(endpoint, result); None }
             // Polling is suspended, or goes on.
-            () = self.shared.intake.until_full(!full) => {}
-            () = until(due), if room => {
-                let Some(turn) = self.schedule.poll_turn(now()) else { return ControlFlow::Continue(()) };
-                let shutdown = self.shared.shutdown.clone();
-                tokio::select! {
-                    biased;
-                    () = self.poll(&turn) => {}
-                    // Given up in the middle; the connection goes down with us.
-                    () = grace(shutdown) => return ControlFlow::Break(()),
-                }
+            () = self.shared.intake.until_full(!full) => None,
+            () = self.inquiries.arrive() => None,
+            () = until(inquiry) => Some(Work::Inquiry),
+            () = until(due) => self.schedule.poll_turn(now()).map(Work::Poll),
+        };
+        let Some(work) = work else { return ControlFlow::Continue(()) };
+        let work = async {
+            match work {
+                Work::Inquiry => self.inquire().await,
+                Work::Poll(turn) => self.poll(&turn).await,
             }
+        };
+        tokio::select! {
+            biased;
+            () = work => ControlFlow::Continue(()),
+            // Given up in the middle; the connection goes down with us.
+            () = grace(shutdown) => ControlFlow::Break(()),
         }
-        ControlFlow::Continue(())
+    }
+
+    /// When there is something to poll, and a connection or a new attempt at one.
+    fn due(&self) -> Option<Instant> {
+        let due = self.schedule.poll_timeout()?;
+        Some(self.down.as_ref().map_or(due, |(until, _)| due.max(*until)))
+    }
+
+    /// Whether a request from outside may go next. Polls that cannot go do not keep it.
+    fn admits_outside(&self, room: bool) -> bool {
+        let down = self.down.as_ref().is_some_and(|(until, _)| *until > now());
+        !room || down || self.schedule.admits_outside(now())
+    }
+
+    fn inquiry_at(&mut self) -> Option<Instant> {
+        self.inquiries.poll_timeout(now(), &mut self.quarantine)
+    }
+
+    /// Puts one request from outside, if one may be put.
+    async fn inquire(&mut self) {
+        let Some(inquiry) = self.inquiries.poll_inquiry(now(), &mut self.quarantine) else { return };
+        let started = now();
+        let mut line = self.line_of(inquiry.unit);
+        line.timeout = inquiry.timeout.unwrap_or(line.timeout);
+        let result = self.exchange(&line, inquiry.unit, inquiry.request).await;
+        let ended = now();
+        self.schedule.handle_outside(ended, ended.since(started));
+        inquiry.answer(result);
+    }
+
+    /// How a unit is asked, configured or not.
+    fn line_of(&self, _unit: u8) -> Line {
+        self.shared.line.clone()
     }
 
     /// Takes over what changed in the configuration. Devices that did not change keep their timetable.
@@ -160,29 +207,53 @@ impl Bus {
         }
     }
 
-    async fn poll(&mut self, turn: &Turn) {
-        let started = now();
+    /// One request and its answer, over a connection that is opened if there is none. A device may close
+    /// one that was idle for long: that is not its silence, and is tried once more.
+    async fn exchange(&mut self, line: &Line, unit: u8, request: Request) -> Result<Answer, Unheard> {
         let mut again = true;
-        let result = loop {
-            let Some(mut link) = self.connected().await else { return };
-            let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
-            let (proven, unit) = (link.proven, device.target.unit);
-            let result = device.read(&mut link, turn.group, &self.shared.line).await;
-            // A device may close a connection that was idle for long: that is not its silence.
+        loop {
+            let mut link = self.connected().await.map_err(Unheard::Wire)?;
+            let proven = link.proven;
+            let started = now();
+            let result = link.ask(line, unit, request).await;
+            self.took = now().since(started);
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
             }
             if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
-                self.leave_alone(unit);
+                self.leave_alone(line, unit);
             }
-            if result.as_ref().err().is_none_or(|trouble| link.survives(&self.shared.line, trouble)) {
+            if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
                 self.link = Some(link);
             }
-            break result;
-        };
-        match result {
-            Ok((readings, refusal)) => {
+            return result.map_err(Unheard::Device);
+        }
+    }
+
+    /// One poll of a group, and what of it the device refuses. Requests from outside go between its own.
+    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Refusal>)>, Unheard> {
+        let mut round = Round::default();
+        loop {
+            let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
+            let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
+            let Some(request) = group.poll_request(&mut round) else { return Ok(Some(round.finish())) };
+            let (unit, line) = (device.target.unit, self.shared.line.clone());
+            if round.has_begun() && self.schedule.admits_outside(now()) {
+                self.inquire().await;
+            }
+            let answer = self.exchange(&line, unit, request).await?;
+            let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
+            if let Some(group) = group {
+                group.handle_answer(&mut round, &answer);
+            }
+        }
+    }
+
+    async fn poll(&mut self, turn: &Turn) {
+        match self.read(turn).await {
+            Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
+            Ok(Some((readings, refusal))) => {
                 let at = self.shared.clock.stamp();
                 let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
@@ -191,9 +262,8 @@ impl Bus {
                 self.present(&turn.endpoint, Presence::Online);
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
             }
-            Err(trouble) => {
-                let ended = now();
-                self.schedule.handle_silence(ended, turn, ended.since(started));
+            Err(Unheard::Device(trouble)) => {
+                self.schedule.handle_silence(now(), turn, self.took);
                 let fault = trouble.fault(self.place(&turn.endpoint));
                 self.present(&turn.endpoint, Presence::Offline(fault));
             }
@@ -201,8 +271,7 @@ impl Bus {
     }
 
     /// A unit that may still answer: none of its registers is asked for until it cannot any more.
-    fn leave_alone(&mut self, unit: u8) {
-        let line = &self.shared.line;
+    fn leave_alone(&mut self, line: &Line, unit: u8) {
         if line.needs_quarantine() {
             let until = now() + line.quarantine;
             self.quarantine.begin(unit, until);
@@ -213,9 +282,14 @@ impl Bus {
     }
 
     /// Takes the connection, opened if there is none. It is put back only after a clean answer.
-    async fn connected(&mut self) -> Option<Link> {
+    async fn connected(&mut self) -> Result<Link, Fault> {
         if let Some(link) = self.link.take() {
-            return Some(link);
+            return Ok(link);
+        }
+        if let Some((until, fault)) = &self.down
+            && *until > now()
+        {
+            return Err(fault.clone());
         }
         let opened = {
             let Shared { line, connect_timeout, .. } = &*self.shared;
@@ -227,16 +301,16 @@ impl Bus {
                 if std::mem::take(&mut self.attempts) > 0 {
                     self.schedule.handle_return();
                 }
-                self.retry_at = None;
+                self.down = None;
                 self.shared.complaints.clear(&subject);
-                Some(link)
+                Ok(link)
             }
             Err(fault) => {
                 self.attempts = self.attempts.saturating_add(1);
                 let doubled = FIRST_RETRY.saturating_mul(1 << (self.attempts - 1).min(8));
                 // Jitter between 80 and 120 %, so that gateways do not knock in step after a power cut.
                 let wait = doubled.min(SLOWEST_RETRY).mul_f64(0.8 + 0.4 * fastrand::f64());
-                self.retry_at = Some(now() + wait);
+                self.down = Some((now() + wait, fault.clone()));
                 if self.targets.has_changed().is_ok() {
                     self.shared.complaints.raise(subject, fault.clone());
                 }
@@ -244,7 +318,7 @@ impl Bus {
                 for endpoint in endpoints {
                     self.present(&endpoint, Presence::Offline(fault.clone()));
                 }
-                None
+                Err(fault)
             }
         }
     }
@@ -268,7 +342,7 @@ impl Bus {
         if presence == Presence::Online {
             // What came back may not be what went away: a swapped device may have what the old one lacked.
             if matches!(device.presence, Some(Presence::Offline(_))) {
-                device.groups.iter_mut().for_each(|group| group.plan.join());
+                device.groups.iter_mut().for_each(|group| group.join());
             }
             tracing::info!(endpoint = %endpoint, "device answers");
         }
@@ -325,66 +399,6 @@ impl Bus {
         };
         if timeout(GRACE, all).await.is_err() {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
-        }
-    }
-}
-
-impl Polled {
-    /// One poll of a group, and what of it the device refuses.
-    async fn read(
-        &mut self,
-        link: &mut Link,
-        group: usize,
-        line: &Line,
-    ) -> Result<(Vec<Reading>, Option<Refusal>), Trouble> {
-        let Some(group) = self.groups.get_mut(group) else { return Ok((Vec::new(), None)) };
-        let mut refusal: Option<Refusal> = None;
-        let mut readings: Vec<Option<Reading>> = vec![None; group.wanted.len()];
-        let (mut at, mut splits) = (0, SPLITS_PER_POLL);
-        while let Some(block) = group.plan.block(at) {
-            let answer = link.ask(line, self.target.unit, block.request()).await?;
-            if let Answer::Refused(code) = answer
-                && code.is_about_addresses()
-                && splits > 0
-                && group.plan.split(at)
-            {
-                splits -= 1;
-                continue;
-            }
-            if let Some(block) = group.plan.block(at) {
-                group.take(block, &answer, &mut readings);
-                if let Answer::Refused(code) = answer {
-                    let point = Point { table: block.table, address: block.start };
-                    refusal.get_or_insert(Refusal { point, code, values: 0 }).values += block.wants.len();
-                }
-            }
-            at += 1;
-        }
-        Ok((readings.into_iter().flatten().collect(), refusal))
-    }
-}
-
-impl Group {
-    fn new(wanted: Vec<Wanted>) -> Self {
-        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect());
-        Self { wanted, plan }
-    }
-
-    /// Puts what an answer says in its places.
-    fn take(&self, block: &Block, answer: &Answer, readings: &mut [Option<Reading>]) {
-        for index in &block.wants {
-            let (Some(wanted), Some(place)) = (self.wanted.get(*index), readings.get_mut(*index)) else {
-                continue;
-            };
-            let resource = wanted.resource.clone();
-            let from = usize::from(wanted.want.start.saturating_sub(block.start));
-            *place = match answer {
-                Answer::Bits(bits) => bits.get(from).map(|bit| Reading::measured(resource, *bit)),
-                Answer::Words(words) => {
-                    words.get(from..).and_then(|words| wanted.form.decode(resource, words))
-                }
-                Answer::Refused(code) => Some(Reading::bad(resource, code.to_string())),
-            };
         }
     }
 }

@@ -4,7 +4,8 @@
 //! config -> Target -> bus (one task per wire) -> schedule: who is due -> plan: which requests
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
-//! line: characters, silences, quarantine (sans-IO)
+//! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
+//! outside: requests of tools, between two frames of the polls
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
@@ -19,11 +20,13 @@ mod frame;
 mod health;
 mod line;
 mod link;
+mod outside;
 mod outstanding;
 mod pdu;
 mod plan;
 mod point;
 pub mod profile;
+mod round;
 mod schedule;
 mod sunspec;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub use value::Sentinel;
 use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
 use bus::{Shared, Targets};
 use health::{Complaints, Subject};
+use outside::Outside;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -123,9 +127,16 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Wire, watch::Sender<Arc<Targets>>>,
+    open: BTreeMap<Wire, Open>,
     /// All devices of the last configuration.
     known: BTreeSet<adapter_api::EndpointName>,
+}
+
+/// A connection's task as the adapter sees it; it ends when this is dropped.
+struct Open {
+    targets: watch::Sender<Arc<Targets>>,
+    #[expect(dead_code, reason = "asked by the tools, which are not built yet")]
+    outside: Outside,
 }
 
 impl Buses {
@@ -151,7 +162,7 @@ impl Buses {
             let targets = Arc::new(targets);
             match self.open.get(&wire) {
                 Some(bus) => {
-                    bus.send_if_modified(|known| {
+                    bus.targets.send_if_modified(|known| {
                         let changed = *known != targets;
                         *known = targets;
                         changed
@@ -159,8 +170,9 @@ impl Buses {
                 }
                 None => {
                     let (tx, rx) = watch::channel(targets);
-                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx));
-                    self.open.insert(wire, tx);
+                    let (outside, inquiries) = Outside::new();
+                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx, inquiries));
+                    self.open.insert(wire, Open { targets: tx, outside });
                 }
             }
         }

@@ -18,6 +18,8 @@ const CALM_SHARE: u32 = 50;
 /// The probes of all silent devices may take half of the time at first, a fifth of it later.
 const PROBES_SHARE: u32 = 2;
 const CALM_PROBES_SHARE: u32 = 5;
+/// Polls with long periods are behind after this.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// The timetable of one connection.
 #[derive(Debug, Default)]
@@ -25,6 +27,16 @@ pub(crate) struct Schedule {
     devices: BTreeMap<EndpointName, Device>,
     /// Before this instant no device is probed while another one answers.
     probes_from: Option<Instant>,
+    /// What the last request from outside took from the polls, until they had it back.
+    outside: Option<Debt>,
+}
+
+/// Bus time that polls gave to a request from outside.
+#[derive(Debug)]
+struct Debt {
+    until: Instant,
+    /// One has gone since.
+    polled: bool,
 }
 
 /// One group that is to be read now.
@@ -68,6 +80,7 @@ impl Schedule {
 
     /// The group was read.
     pub(crate) fn handle_answer(&mut self, now: Instant, turn: &Turn) {
+        self.polled();
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
         device.failures = 0;
         if let Some(group) = device.groups.get_mut(turn.group) {
@@ -77,6 +90,7 @@ impl Schedule {
 
     /// The device gave no usable answer; finding that out took so long.
     pub(crate) fn handle_silence(&mut self, now: Instant, turn: &Turn, took: Duration) {
+        self.polled();
         let alone = self.devices.len() == 1;
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
         device.failures = device.failures.saturating_add(1);
@@ -89,6 +103,27 @@ impl Schedule {
         }
         device.probe_at = now + wait;
         self.probes_from = Some(now + took.saturating_mul(share - 1));
+    }
+
+    /// A request from outside was answered or not; that took so long.
+    pub(crate) fn handle_outside(&mut self, now: Instant, took: Duration) {
+        self.outside = Some(Debt { until: now + took, polled: false });
+    }
+
+    /// Whether a request from outside may go before what is due: polls that are behind get a turn, and
+    /// as much time, after each.
+    pub(crate) fn admits_outside(&self, now: Instant) -> bool {
+        let paid = self.outside.as_ref().is_none_or(|debt| debt.polled && debt.until <= now);
+        paid || !self.is_behind(now)
+    }
+
+    /// Whether a poll that may go now is later than its own period, or a second.
+    fn is_behind(&self, now: Instant) -> bool {
+        let behind = |device: &Device| {
+            let late = |group: &Group| group.due + group.period.min(BEHIND) < now;
+            device.failures == 0 && device.held_until <= now && device.groups.iter().any(late)
+        };
+        self.devices.values().any(behind)
     }
 
     /// A device that may not be asked before.
@@ -113,6 +148,12 @@ impl Schedule {
     /// When there is something to be read.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.first().map(|(at, _)| at)
+    }
+
+    fn polled(&mut self) {
+        if let Some(debt) = &mut self.outside {
+            debt.polled = true;
+        }
     }
 
     fn first(&self) -> Option<(Instant, Turn)> {
