@@ -4,14 +4,13 @@
 
 use crate::{
     config::{Target, Wanted},
-    fault::Refusal,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
     link::{Link, Trouble},
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
     pdu::{Answer, Request},
-    round::{Group, Round},
+    round::{Group, Missing, Round},
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
 };
@@ -202,7 +201,13 @@ impl Bus {
             if let Some(until) = self.quarantine.until(target.unit, now()) {
                 self.schedule.hold(endpoint, until);
             }
-            let groups = groups.into_values().map(Group::new).collect();
+            let groups = groups
+                .into_iter()
+                .map(|(period, wanted)| {
+                    let choice = target.sunspec.clone().filter(|choice| choice.period == period);
+                    Group::new(wanted, choice)
+                })
+                .collect();
             self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
         }
     }
@@ -232,7 +237,7 @@ impl Bus {
     }
 
     /// One poll of a group, and what of it the device refuses. Requests from outside go between its own.
-    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Refusal>)>, Unheard> {
+    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Missing>)>, Unheard> {
         let mut round = Round::default();
         loop {
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
@@ -336,6 +341,9 @@ impl Bus {
             // While there is no connection, the host is the one to complain about.
             _ => self.shared.complaints.clear(&subject),
         }
+        if presence != Presence::Online {
+            device.groups.iter_mut().for_each(Group::forget);
+        }
         if device.presence.as_ref() == Some(&presence) {
             return;
         }
@@ -407,6 +415,9 @@ fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
     let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
     for wanted in &target.resources {
         groups.entry(wanted.period).or_default().push(wanted.clone());
+    }
+    if let Some(choice) = &target.sunspec {
+        groups.entry(choice.period).or_default();
     }
     groups
 }

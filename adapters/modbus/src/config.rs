@@ -10,7 +10,7 @@ mod register;
 pub(crate) use chosen::known;
 pub(crate) use line::line;
 pub use register::Register;
-pub(crate) use register::faults_of;
+pub(crate) use register::of_profile;
 
 use crate::{
     plan::Want,
@@ -147,6 +147,11 @@ impl Meaning {
             Self::Form(form) => form.decode(resource, words),
             Self::SunSpec(reader) => reader.decode(resource, words),
         }
+    }
+
+    /// Whether the registers are no longer those that were found.
+    pub(crate) fn has_moved(&self, words: &[u16]) -> bool {
+        matches!(self, Self::SunSpec(reader) if reader.has_moved(words))
     }
 }
 

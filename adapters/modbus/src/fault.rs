@@ -2,7 +2,7 @@
 //!
 //! Not here: what any adapter may have (`adapter_api::field`).
 
-use crate::{pdu::Exception, point::Point};
+use crate::{pdu::Exception, point::Point, sunspec::Lack};
 use adapter_api::{Fault, FaultKind, field};
 
 /// A device is silent.
@@ -82,8 +82,17 @@ const NOT_CONFIGURED: FaultKind = FaultKind {
     todo: "see what `tidegate check` says of it",
 };
 
+/// What a SunSpec device does not have.
+const NOT_SUNSPEC: FaultKind = FaultKind {
+    code: "TG-448",
+    cause: "the device speaks SunSpec only after it was switched on in its settings, has it under another unit identifier, \
+            or has other models than were expected",
+    todo: "look for SunSpec in the device's settings; compare `unit` with its manual, and `only` with what \
+           `tidegate profiles sunspec` lists",
+};
+
 /// All of them.
-pub const FAULTS: [FaultKind; 12] = [
+pub const FAULTS: [FaultKind; 13] = [
     UNIT_SILENT,
     WRONG_ANSWER,
     GATEWAY_PATH,
@@ -96,6 +105,7 @@ pub const FAULTS: [FaultKind; 12] = [
     DEVICE_BUSY,
     UNKNOWN_EXCEPTION,
     NOT_CONFIGURED,
+    NOT_SUNSPEC,
 ];
 
 /// Registers a device refuses: the first of them, the answer, and how many values are missing for it.
@@ -127,6 +137,11 @@ impl Refusal {
         let fault = Fault::new(kind, what, place);
         if kind == ILLEGAL_ADDRESS { fault.with_remedy(count_from_one(point)) } else { fault }
     }
+}
+
+/// A SunSpec device without what is wanted of it.
+pub(crate) fn lacking(lack: &Lack, place: String) -> Fault {
+    Fault::new(NOT_SUNSPEC, lack.to_string(), place)
 }
 
 /// The hint for addresses of manuals, which count from 1 as often as from 0.

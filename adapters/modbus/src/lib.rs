@@ -28,6 +28,7 @@ mod point;
 pub mod profile;
 mod round;
 mod schedule;
+pub mod simulate;
 mod sunspec;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use crate::Register;
+use crate::{Register, config, sunspec};
 use adapter_api::{Resource, suggest};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -157,6 +157,51 @@ pub struct Wrong {
     pub why: String,
     /// What to do.
     pub hint: Option<String>,
+}
+
+/// One line of what a profile reads, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub resource: Resource,
+    /// Where it is; `None` if the device has to be asked.
+    pub register: Option<String>,
+    /// Its type.
+    pub kind: Option<String>,
+    /// The order of its bytes.
+    pub order: Option<String>,
+    /// Factor.
+    pub scale: Option<f64>,
+    /// What it is measured in.
+    pub unit: Option<String>,
+    /// Where it stands in the profile's source.
+    pub source: Option<String>,
+}
+
+impl Profile {
+    /// All it reads, in the order of registers.
+    pub fn listed(&self) -> Vec<Listed> {
+        let entries = match &self.content {
+            Content::Registers(entries) => entries,
+            Content::SunSpec => return sunspec::listed(),
+        };
+        let place = |(resource, entry): &(&Resource, &Entry)| {
+            let want = config::of_profile(resource.as_str(), &entry.register).ok().map(|(want, _)| want);
+            want.map(|want| (want.table, want.start))
+        };
+        let mut entries: Vec<_> = entries.iter().collect();
+        entries.sort_by_cached_key(place);
+        let listed = entries.into_iter().map(|(resource, entry)| Listed {
+            resource: resource.clone(),
+            register: entry.register.register.clone(),
+            kind: entry.register.kind.clone(),
+            order: entry.register.order.clone(),
+            scale: entry.register.scale,
+            unit: entry.unit.clone(),
+            source: entry.source.clone(),
+        });
+        listed.collect()
+    }
 }
 
 impl Default for Library {

@@ -2,12 +2,13 @@
 
 use crate::{
     config::Wanted,
-    fault::Refusal,
+    fault::{self, Refusal},
     pdu::{Answer, Request},
     plan::{Block, Plan},
     point::Point,
+    sunspec::{Choice, Discovery, Lack, Step},
 };
-use adapter_api::Reading;
+use adapter_api::{Fault, Reading};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
 /// few for a device that refuses everything to hold up the others. The next poll goes on.
@@ -18,6 +19,8 @@ const SPLITS: u32 = 8;
 pub(crate) struct Group {
     wanted: Vec<Wanted>,
     plan: Plan,
+    /// What is found by asking the device, beside what is known.
+    discovery: Option<(Discovery, Vec<Wanted>)>,
 }
 
 /// How far a poll of a group is.
@@ -28,13 +31,42 @@ pub(crate) struct Round {
     splits: u32,
     readings: Vec<Option<Reading>>,
     refusal: Option<Refusal>,
+    search: Search,
+    lack: Option<Lack>,
+}
+
+/// Whether the device is asked what it has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// If that is wanted.
+    #[default]
+    Before,
+    Within,
+    /// No longer, in this round.
+    Over,
+}
+
+/// What a round could not read.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// Registers the device refuses.
+    Registers(Refusal),
+    /// What a SunSpec device does not have.
+    Points(Lack),
 }
 
 impl Group {
-    /// What is read together.
-    pub(crate) fn new(wanted: Vec<Wanted>) -> Self {
-        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect());
-        Self { wanted, plan }
+    /// What is read together, and what of that is found by asking the device.
+    pub(crate) fn new(wanted: Vec<Wanted>, choice: Option<Choice>) -> Self {
+        let discovery = choice.map(|choice| (Discovery::new(choice), wanted.clone()));
+        Self { plan: plan(&wanted), wanted, discovery }
+    }
+
+    /// The device is away: when it comes back, what was found there may be elsewhere.
+    pub(crate) fn forget(&mut self) {
+        if let Some((discovery, _)) = &mut self.discovery {
+            discovery.restart();
+        }
     }
 
     /// Another device may be there: what this one lacked is asked for again.
@@ -44,11 +76,33 @@ impl Group {
 
     /// The next request of a round; `None` at its end.
     pub(crate) fn poll_request(&self, round: &mut Round) -> Option<Request> {
+        if let Some((discovery, _)) = &self.discovery {
+            if round.search != Search::Over
+                && let Some(request) = discovery.poll_request()
+            {
+                round.search = Search::Within;
+                return Some(request);
+            }
+            round.search = Search::Over;
+            round.lack = discovery.lack().cloned();
+        }
         Some(self.plan.block(round.at)?.request())
     }
 
     /// What the device said to it.
     pub(crate) fn handle_answer(&mut self, round: &mut Round, answer: &Answer) {
+        if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
+            match discovery.handle_answer(answer) {
+                Step::On => {}
+                Step::Later => round.search = Search::Over,
+                Step::Found(found) => {
+                    round.search = Search::Over;
+                    self.wanted = known.iter().cloned().chain(found).collect();
+                    self.plan = plan(&self.wanted);
+                }
+            }
+            return;
+        }
         if let Answer::Refused(code) = answer
             && code.is_about_addresses()
             && round.splits < SPLITS
@@ -59,6 +113,13 @@ impl Group {
         }
         if let Some(block) = self.plan.block(round.at) {
             self.take(block, answer, round);
+            if let (Some((discovery, _)), Answer::Words(words)) = (&mut self.discovery, answer) {
+                let mut wanted = block.wants.iter().filter_map(|index| self.wanted.get(*index));
+                let from = |wanted: &Wanted| usize::from(wanted.want.start.saturating_sub(block.start));
+                if wanted.any(|w| words.get(from(w)..).is_some_and(|words| w.form.has_moved(words))) {
+                    discovery.restart();
+                }
+            }
         }
         round.at += 1;
     }
@@ -92,11 +153,26 @@ impl Group {
 impl Round {
     /// Whether anything was asked for it.
     pub(crate) fn has_begun(&self) -> bool {
-        self.at > 0 || self.splits > 0
+        self.at > 0 || self.splits > 0 || self.search == Search::Within
     }
 
-    /// What was read, and what the device refused.
-    pub(crate) fn finish(self) -> (Vec<Reading>, Option<Refusal>) {
-        (self.readings.into_iter().flatten().collect(), self.refusal)
+    /// What was read, and what the device refused or does not have.
+    pub(crate) fn finish(self) -> (Vec<Reading>, Option<Missing>) {
+        let missing = self.refusal.map(Missing::Registers).or(self.lack.map(Missing::Points));
+        (self.readings.into_iter().flatten().collect(), missing)
     }
+}
+
+impl Missing {
+    /// For people.
+    pub(crate) fn fault(&self, place: String) -> Fault {
+        match self {
+            Self::Registers(refusal) => refusal.fault(place),
+            Self::Points(lack) => fault::lacking(lack, place),
+        }
+    }
+}
+
+fn plan(wanted: &[Wanted]) -> Plan {
+    Plan::new(wanted.iter().map(|wanted| wanted.want).collect())
 }

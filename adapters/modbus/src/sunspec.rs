@@ -1,16 +1,18 @@
 //! SunSpec: a device says itself which models it has and where; their points become resources. Sans-IO.
 //!
 //! ```text
-//! walk: which block is read next -> models of the device -> Choice: Wanted, as any other resource
+//! discovery: when -> walk: which block is read next -> models of the device -> Choice: Wanted, as any resource
 //! ```
 //! Each value is read together with its scale factor and with the number and the length of its model:
 //! a chain that has moved gives no wrong values.
 
+mod discovery;
 mod models;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+pub(crate) use discovery::{Discovery, Lack, Step};
 pub(crate) use models::{Kind, MODELS, Model, Point};
 pub(crate) use walk::{BASES, END, Found, MARKER, Progress, Walk};
 
@@ -18,6 +20,7 @@ use crate::{
     config::Wanted,
     plan::Want,
     point::Table,
+    profile::Listed,
     value::{self, Form, Order, Scale, Sentinel},
 };
 use adapter_api::{Reading, Resource, Value};
@@ -80,10 +83,22 @@ pub(crate) fn names() -> Vec<Resource> {
     points.collect()
 }
 
-/// What they are measured in.
-pub(crate) fn units() -> Vec<(Resource, &'static str)> {
-    let units = MODELS.iter().flat_map(|model| model.points).map(|point| point.unit);
-    names().into_iter().zip(units).collect()
+/// The same with their types and units, for people.
+pub(crate) fn listed() -> Vec<Listed> {
+    let points = MODELS.iter().flat_map(|model| model.points.iter().map(move |point| (model, point)));
+    let listed = points.filter_map(|(model, point)| {
+        let ids: Vec<String> = model.ids.iter().map(ToString::to_string).collect();
+        Some(Listed {
+            resource: name(model, 1, point)?,
+            register: None,
+            kind: Some(point.kind.to_string()),
+            order: None,
+            scale: None,
+            unit: Some(point.unit.to_owned()).filter(|unit| !unit.is_empty()),
+            source: Some(format!("model {}, offset {}", ids.join(" "), point.at)),
+        })
+    });
+    listed.collect()
 }
 
 /// `meter.W`; of the second meter in a chain `meter_2.W`.
@@ -132,9 +147,16 @@ impl Reader {
     }
 
     fn form(&self, scale: Scale) -> Form {
+        Form { scale, ..self.point.kind.form() }
+    }
+}
+
+impl Kind {
+    /// How a number of this type is read, before its scale factor.
+    pub(crate) fn form(self) -> Form {
         let whole = |bits, signed| value::Kind::Whole { bits, signed };
         // What stands in place of a value that is not implemented (SunSpec, "Data types").
-        let (kind, none) = match self.point.kind {
+        let (kind, none) = match self {
             Kind::I16 => (whole(16, true), Some(0x8000)),
             Kind::U16 | Kind::Enum16 => (whole(16, false), Some(0xffff)),
             Kind::Acc32 => (whole(32, false), Some(0)),
@@ -144,12 +166,12 @@ impl Reader {
         Form {
             kind,
             order: Order::default(),
-            length: self.point.kind.length(),
+            length: self.length(),
             half: None,
             part: None,
             sentinels: none.map(Sentinel::Whole).into_iter().collect(),
             names: BTreeMap::new(),
-            scale,
+            scale: Scale::default(),
         }
     }
 }

@@ -45,11 +45,10 @@ pub struct Register {
     pub period: Option<Span>,
 }
 
-/// What is wrong with a resource of a profile, which counts from 0.
-pub(crate) fn faults_of(name: &str, register: &Register) -> Vec<Issue> {
+/// A resource of a profile, which counts from 0, or what is wrong with it.
+pub(crate) fn of_profile(name: &str, register: &Register) -> Result<(Want, Form), Vec<Issue>> {
     let mut found = Findings { place: Place::Config, issues: Vec::new() };
-    found.register(name, register, None);
-    found.issues
+    found.register(name, register, None).ok_or(found.issues)
 }
 
 /// One resource while it is looked at.

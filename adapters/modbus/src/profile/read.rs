@@ -97,7 +97,8 @@ fn entry(resource: &Resource, mut table: toml::Table, faults: &mut Vec<Wrong>) -
     let (unit, source) = (words("unit", faults), words("source", faults));
     let register: Register = typed(table, &at, faults)?;
     // The same rules as for a resource of a device, so the same words.
-    faults.extend(config::faults_of(resource.as_str(), &register).into_iter().map(|issue| {
+    let issues = config::of_profile(resource.as_str(), &register).err().unwrap_or_default();
+    faults.extend(issues.into_iter().map(|issue| {
         let key: Vec<String> = issue.path.into_iter().skip(1).collect();
         Wrong { key: format!("registers.{}", key.join(".")), why: issue.why, hint: issue.hint }
     }));

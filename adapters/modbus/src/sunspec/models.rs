@@ -4,6 +4,7 @@
 //! Offsets count from a model's own identifier; scale factors are given by their offset.
 
 use Kind::{Acc32, Bits32, Enum16, I16, Text, U16};
+use std::fmt;
 
 /// Models with the same points at the same places.
 #[derive(Debug, PartialEq)]
@@ -51,6 +52,20 @@ impl Kind {
             Acc32 | Bits32 => 2,
             Text(length) => length,
         }
+    }
+}
+
+/// As the definitions call it.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            I16 => "int16",
+            U16 => "uint16",
+            Acc32 => "acc32",
+            Enum16 => "enum16",
+            Bits32 => "bitfield32",
+            Text(_) => "string",
+        })
     }
 }
 
