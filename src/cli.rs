@@ -1,5 +1,10 @@
 //! What can be typed, and what it does.
 
+#[cfg(feature = "modbus")]
+mod profiles;
+#[cfg(feature = "modbus")]
+mod simulate;
+
 use crate::{
     config::{self, Config, Severity},
     control::client,
@@ -60,6 +65,13 @@ enum Command {
         #[arg(long)]
         dead: bool,
     },
+    /// Show which models of devices are known, or what is read from one
+    #[cfg(feature = "modbus")]
+    Profiles(profiles::Options),
+    /// Play a device, to try a configuration against
+    #[cfg(feature = "modbus")]
+    #[command(subcommand)]
+    Simulate(simulate::Simulated),
     /// Show the last values of an endpoint
     Read {
         /// The endpoint
@@ -97,6 +109,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
+        #[cfg(feature = "modbus")]
+        Command::Profiles(options) => profiles::run(&options),
+        #[cfg(feature = "modbus")]
+        Command::Simulate(simulated) => block_on(simulate::run(simulated)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
         Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),

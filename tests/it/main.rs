@@ -37,6 +37,7 @@ mod outage;
 mod pacer;
 mod peers;
 mod peers_alone;
+mod profiles;
 mod pusher;
 mod quota;
 mod replay;

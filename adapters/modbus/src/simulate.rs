@@ -111,7 +111,7 @@ impl Slave {
         let mut answer = vec![IDENTIFY, IDENTIFICATION, code, CONFORMITY, 0, 0, count];
         for (id, text) in chosen {
             // Short, so that all of them fit one answer.
-            let text: Vec<u8> = text.bytes().filter(u8::is_ascii).take(40).collect();
+            let text: Vec<u8> = text.bytes().filter(u8::is_ascii).take(46).collect();
             answer.extend(iter::once(id).chain(u8::try_from(text.len())).chain(text));
         }
         Ok(answer)
