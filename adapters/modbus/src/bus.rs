@@ -51,13 +51,14 @@ pub(crate) struct Shared {
 /// Runs until the shutdown, or until the sender of its targets is dropped.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    wire: Wire,
+    (wire, connection): (Wire, u16),
     targets: watch::Receiver<Arc<Targets>>,
     inquiries: Inquiries,
 ) {
     let mut bus = Bus {
         shared,
         wire,
+        connection,
         targets,
         devices: BTreeMap::new(),
         schedule: Schedule::default(),
@@ -68,6 +69,7 @@ pub(crate) async fn run(
         outstanding: Outstanding::default(),
         lookup: Lookup::default(),
         quarantine: Quarantine::default(),
+        ended: now(),
         took: Duration::ZERO,
     };
     bus.adopt();
@@ -78,6 +80,7 @@ pub(crate) async fn run(
 struct Bus {
     shared: Arc<Shared>,
     wire: Wire,
+    connection: u16,
     targets: watch::Receiver<Arc<Targets>>,
     devices: BTreeMap<EndpointName, Polled>,
     schedule: Schedule,
@@ -90,7 +93,8 @@ struct Bus {
     outstanding: Outstanding,
     lookup: Lookup,
     quarantine: Quarantine,
-    /// What the last exchange took.
+    /// When the last exchange ended, and what it took.
+    ended: Instant,
     took: Duration,
 }
 
@@ -174,8 +178,9 @@ impl Bus {
     }
 
     /// How a unit is asked, configured or not.
-    fn line_of(&self, _unit: u8) -> Line {
-        self.shared.line.clone()
+    fn line_of(&self, unit: u8) -> Line {
+        let known = self.devices.values().find(|device| device.target.unit == unit);
+        known.map_or(&self.shared.line, |device| &device.target.manner.line).clone()
     }
 
     /// Takes over what changed in the configuration. Devices that did not change keep their timetable.
@@ -201,13 +206,12 @@ impl Bus {
             if let Some(until) = self.quarantine.until(target.unit, now()) {
                 self.schedule.hold(endpoint, until);
             }
-            let groups = groups
-                .into_iter()
-                .map(|(period, wanted)| {
-                    let choice = target.sunspec.clone().filter(|choice| choice.period == period);
-                    Group::new(wanted, choice)
-                })
-                .collect();
+            let limits = target.manner.limits;
+            let groups = groups.into_iter().map(|(period, wanted)| {
+                let choice = target.sunspec.clone().filter(|choice| choice.period == period);
+                Group::new(wanted, limits, choice)
+            });
+            let groups = groups.collect();
             self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
         }
     }
@@ -219,9 +223,14 @@ impl Bus {
         loop {
             let mut link = self.connected().await.map_err(Unheard::Wire)?;
             let proven = link.proven;
+            // On a line the link waits, since it has to listen meanwhile.
+            if !line.needs_quarantine() && !line.gap.is_zero() {
+                sleep_until(self.ended + line.gap).await;
+            }
             let started = now();
             let result = link.ask(line, unit, request).await;
-            self.took = now().since(started);
+            self.ended = now();
+            self.took = self.ended.since(started);
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
@@ -242,15 +251,17 @@ impl Bus {
         loop {
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
             let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
-            let Some(request) = group.poll_request(&mut round) else { return Ok(Some(round.finish())) };
-            let (unit, line) = (device.target.unit, self.shared.line.clone());
+            let Some(request) = group.poll_request(now(), &mut round) else {
+                return Ok(Some(round.finish()));
+            };
+            let target = device.target.clone();
             if round.has_begun() && self.schedule.admits_outside(now()) {
                 self.inquire().await;
             }
-            let answer = self.exchange(&line, unit, request).await?;
+            let answer = self.exchange(&target.manner.line, target.unit, request).await?;
             let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
             if let Some(group) = group {
-                group.handle_answer(&mut round, &answer);
+                group.handle_answer(now(), &mut round, &answer);
             }
         }
     }
@@ -263,12 +274,13 @@ impl Bus {
                 let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
-                self.schedule.handle_answer(now(), turn);
+                self.schedule.handle_answer(turn);
                 self.present(&turn.endpoint, Presence::Online);
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
             }
             Err(Unheard::Device(trouble)) => {
-                self.schedule.handle_silence(now(), turn, self.took);
+                let garbled = matches!(trouble, Trouble::Noise(_));
+                self.schedule.handle_silence(now(), turn, self.took, garbled);
                 let fault = trouble.fault(self.place(&turn.endpoint));
                 self.present(&turn.endpoint, Presence::Offline(fault));
             }
@@ -300,7 +312,7 @@ impl Bus {
             let Shared { line, connect_timeout, .. } = &*self.shared;
             Link::open(&self.wire, line, *connect_timeout, &mut self.lookup).await
         };
-        let subject = Subject::Link(self.wire.clone());
+        let subject = Subject::Link(self.wire.clone(), self.connection);
         match opened {
             Ok(link) => {
                 if std::mem::take(&mut self.attempts) > 0 {
@@ -308,6 +320,8 @@ impl Bus {
                 }
                 self.down = None;
                 self.shared.complaints.clear(&subject);
+                let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
+                sleep(delays.max().unwrap_or_default()).await;
                 Ok(link)
             }
             Err(fault) => {

@@ -5,10 +5,12 @@
 
 mod chosen;
 mod line;
+mod manner;
 mod register;
 
 pub(crate) use chosen::known;
-pub(crate) use line::line;
+pub(crate) use line::{connections, line};
+pub(crate) use manner::{Manner, spread};
 pub use register::Register;
 pub(crate) use register::of_profile;
 
@@ -51,6 +53,10 @@ pub struct Config {
     /// How long a host may take to accept a connection.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
+    /// How long a wire is left alone after it was opened; not at all if not given.
+    pub connect_delay: Option<Span>,
+    /// How many TCP connections to each host, 1 to 16; its units are spread over them. 1 if not given.
+    pub connections: Option<i64>,
 }
 
 /// A `[endpoints.NAME.modbus]` table.
@@ -67,6 +73,20 @@ pub struct Device {
     /// How often its resources are read, unless they say otherwise.
     #[serde(default = "default_period")]
     pub period: Span,
+    /// How long it may take for an answer, in place of the adapter's `timeout`.
+    pub timeout: Option<Span>,
+    /// After how long it may still answer at worst: it is left alone at least so long after a time-out.
+    pub max_response: Option<Span>,
+    /// Silence before each request to it, in place of the adapter's `gap`; as well for Modbus TCP.
+    pub gap: Option<Span>,
+    /// How long its wire is left alone after it was opened, in place of the adapter's.
+    pub connect_delay: Option<Span>,
+    /// The most registers in one request, 1 to 125; 125 if not given.
+    pub max_registers: Option<i64>,
+    /// The most coils or discrete inputs in one request, 1 to 2000; 2000 if not given.
+    pub max_bits: Option<i64>,
+    /// The most registers in a row that are read without being asked for, to save a request; 8 if not given.
+    pub max_hole: Option<i64>,
     /// The model of the device, whose registers are known.
     pub profile: Option<String>,
     /// What of the profile is read; all of it if not given.
@@ -90,8 +110,14 @@ pub(crate) struct Host {
 pub(crate) struct Target {
     /// How one gets there.
     pub wire: Wire,
+    /// Which of the connections to its host, from 0.
+    pub connection: u16,
     /// Which unit on it.
     pub unit: u8,
+    /// How it is asked.
+    pub manner: Manner,
+    /// The number its configuration gives its first register: 0 or 1.
+    pub base: u16,
     /// What is read.
     pub resources: Vec<Wanted>,
     /// What of it is found by asking the device.
@@ -255,6 +281,7 @@ pub(crate) fn resolve(
         found.add(&["base"], "registers are counted from 0 or from 1", "write `base = 0` or `base = 1`");
     }
     let chosen = found.chosen(&Library::default(), device);
+    let manner = found.manner(config, device, chosen.limits);
     let mut resources = Vec::with_capacity(chosen.registers.len());
     for (resource, register) in &chosen.registers {
         let period = register.period.unwrap_or(device.period).duration();
@@ -262,12 +289,17 @@ pub(crate) fn resolve(
         let own = device.resources.get(resource).is_some_and(|own| own.register.is_some());
         let base = base.filter(|_| own);
         if let Some((want, form)) = found.register(resource.as_str(), register, base) {
+            let most = manner.as_ref().map_or(u16::MAX, |manner| manner.limits.of(want.table));
+            if want.length > most {
+                found.too_long(resource.as_str(), want.length, most);
+            }
             resources.push(Wanted { resource: resource.clone(), want, form: form.into(), period });
         }
     }
-    match (wire, unit) {
-        (Some(wire), Some(unit)) if found.issues.is_empty() => {
-            Ok(Target { wire, unit, resources, sunspec: chosen.sunspec })
+    match (wire, unit, manner) {
+        (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
+            let (base, sunspec) = (base.unwrap_or(0), chosen.sunspec);
+            Ok(Target { wire, connection: 0, unit, manner, base, resources, sunspec })
         }
         _ => Err(found.issues),
     }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     frame::Framing,
-    line::{Characters, Parity},
+    line::{Characters, Line, Parity},
+    plan::Limits,
     value::{Half, Kind, Part},
 };
 
@@ -101,6 +102,13 @@ fn a_wrong_device_is_reported_at_its_key() {
     check("host = 'a'", &format!("period = '0ms'\n{rest}"), &["period"], "zero");
     check("host = 'a'", &format!("base = 2\n{rest}"), &["base"], "from 0 or from 1");
     check("host = 'a'", "resources = {}", &["resources"], "nothing to read");
+    for (key, value) in [("max_registers", 126), ("max_registers", 0), ("max_bits", 2_001), ("max_hole", 125)]
+    {
+        check("host = 'a'", &format!("{key} = {value}\n{rest}"), &[key], "it is ");
+    }
+    check("host = 'a'", &format!("timeout = '0s'\n{rest}"), &["timeout"], "zero");
+    let long = "max_registers = 1\nresources.u = { register = 'holding:0', type = 'u32' }";
+    check("host = 'a'", long, &["resources", "u"], "more than `max_registers`");
     // A wrong host of the adapter is its own fault only.
     assert_eq!(resolved("host = 'a b'", rest), Err(Vec::new()));
 }
@@ -123,6 +131,9 @@ fn a_wrong_adapter_is_reported_at_its_key() {
         ("host = 'a'\nparity = 'even'", "parity"),
         ("host = 'a'\nquarantine = '1s'", "quarantine"),
         ("host = 'a'\ngap = '1s'", "gap"),
+        ("host = 'a'\nconnections = 0", "connections"),
+        ("host = 'a'\nconnections = 17", "connections"),
+        ("host = 'a'\nframing = 'rtu'\nconnections = 2", "connections"),
     ] {
         let issues = super::check(&config(text));
         assert_eq!(issues.iter().map(|i| i.path.join(".")).collect::<Vec<_>>(), [path], "{text}");
@@ -216,4 +227,38 @@ fn a_serial_line_has_the_settings_of_the_standard_unless_it_says_otherwise() {
     assert_eq!(resolved(serial, rest).unwrap().wire, Wire::Serial("/dev/ttyUSB0".to_owned()));
     check(serial, &format!("host = 'a'\n{rest}"), &["host"], "serial port");
     check(serial, &format!("unit = 255\n{rest}"), &["unit"], "has a number");
+}
+
+#[test]
+fn a_device_is_asked_in_its_own_manner() {
+    let rest = "resources.u = { register = 'holding:0', type = 'u16' }";
+    let serial = "port = '/dev/ttyS0'\nbaud = 9600\ntimeout = '300ms'\ngap = '5ms'\nconnect_delay = '1s'";
+    let manner = |device: &str| resolved(serial, &format!("{device}\n{rest}")).unwrap().manner;
+    let shown = |manner: &Manner| {
+        let Line { timeout, gap, quarantine, .. } = &manner.line;
+        (
+            timeout.duration().as_millis(),
+            gap.as_millis(),
+            quarantine.as_millis(),
+            manner.connect_delay.as_millis(),
+        )
+    };
+    assert_eq!(shown(&manner("")), (300, 5, 900, 1_000));
+    assert_eq!(manner("").limits, Limits { registers: 125, bits: 2_000, hole: 8 });
+    let own = "timeout = '2s'\ngap = '50ms'\nconnect_delay = '0s'\nmax_response = '7s'";
+    assert_eq!(shown(&manner(own)), (2_000, 50, 7_000, 0));
+    assert_eq!(shown(&manner("timeout = '2s'\nmax_response = '4s'")), (2_000, 5, 6_000, 1_000));
+    let limits = manner("max_registers = 20\nmax_bits = 64\nmax_hole = 0").limits;
+    assert_eq!(limits, Limits { registers: 20, bits: 64, hole: 0 });
+}
+
+#[test]
+fn the_units_of_a_host_are_spread_over_its_connections() {
+    let rest = "resources.u = { register = 'holding:0', type = 'u16' }";
+    let mut targets: Vec<Target> = [("a", 2), ("a", 4), ("a", 6), ("a", 8), ("a", 4), ("b", 8)]
+        .map(|(host, unit)| resolved("", &format!("host = '{host}'\nunit = {unit}\n{rest}")).unwrap())
+        .into();
+    spread(2, targets.iter_mut());
+    let on: Vec<u16> = targets.iter().map(|target| target.connection).collect();
+    assert_eq!(on, [0, 1, 0, 1, 1, 0], "each unit on one connection only");
 }

@@ -14,8 +14,8 @@ pub(crate) enum Subject {
     Polling,
     /// The store does not take this endpoint's samples.
     Store(EndpointName),
-    /// This wire cannot be opened.
-    Link(Wire),
+    /// This one of the connections to a wire cannot be opened.
+    Link(Wire, u16),
     /// This device does not answer.
     Device(EndpointName),
     /// This device refuses registers of this group of its resources.
@@ -120,7 +120,7 @@ impl std::fmt::Display for Subject {
         match self {
             Self::Polling => f.write_str("polling suspended"),
             Self::Store(endpoint) | Self::Device(endpoint) | Self::Registers(endpoint, _) => endpoint.fmt(f),
-            Self::Link(wire) => wire.fmt(f),
+            Self::Link(wire, _) => wire.fmt(f),
         }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     fn the_worst_fault_of_each_kind_is_shown_and_the_others_are_counted() {
         let (board, reporter) = Board::new();
         let complaints = Complaints::new(reporter);
-        let host = Subject::Link(Wire::Tcp("10.0.0.5".parse().unwrap()));
+        let host = Subject::Link(Wire::Tcp("10.0.0.5".parse().unwrap()), 0);
         let device = |name: &str| Subject::Device(EndpointName::new(name).unwrap());
         let shown = || match board.read().0 {
             Health::Degraded(faults) => faults.iter().map(|f| format!("{} {}", f.code, f.place)).collect(),

@@ -20,6 +20,7 @@ mod frame;
 mod health;
 mod line;
 mod link;
+mod mutant;
 mod outside;
 mod outstanding;
 mod pdu;
@@ -39,8 +40,11 @@ pub use config::{Config, Device, Register};
 pub use fault::FAULTS;
 pub use value::Sentinel;
 
-use adapter_api::{Adapter, AdapterCx, Devices, Failure, Issue, Presence, Resource, clock::timeout};
+use adapter_api::{
+    Adapter, AdapterCx, Devices, EndpointName, Failure, Issue, Presence, Resource, clock::timeout,
+};
 use bus::{Shared, Targets};
+use config::Target;
 use health::{Complaints, Subject};
 use outside::Outside;
 use std::{
@@ -128,27 +132,28 @@ struct Buses {
     config: Config,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    open: BTreeMap<Wire, Open>,
+    open: BTreeMap<Connection, Open>,
     /// All devices of the last configuration.
-    known: BTreeSet<adapter_api::EndpointName>,
+    known: BTreeSet<EndpointName>,
 }
+
+/// A wire, and which of the connections to its host.
+type Connection = (Wire, u16);
 
 /// A connection's task as the adapter sees it; it ends when this is dropped.
 struct Open {
     targets: watch::Sender<Arc<Targets>>,
-    #[expect(dead_code, reason = "asked by the tools, which are not built yet")]
     outside: Outside,
 }
 
 impl Buses {
     /// Gives every connection its devices. Connections whose devices did not change notice nothing.
     fn adopt(&mut self, devices: &Devices<Device>) {
-        let mut wanted: BTreeMap<Wire, Targets> = BTreeMap::new();
+        let mut targets: BTreeMap<EndpointName, Target> = BTreeMap::new();
         for (endpoint, device) in devices {
             match config::resolve(&self.config, endpoint, device) {
                 Ok(target) => {
-                    let targets = wanted.entry(target.wire.clone()).or_default();
-                    targets.insert(endpoint.clone(), Arc::new(target));
+                    targets.insert(endpoint.clone(), target);
                 }
                 // `check` has said it before; whoever did not listen sees it here.
                 Err(issues) => {
@@ -158,10 +163,16 @@ impl Buses {
                 }
             }
         }
-        self.open.retain(|wire, _| wanted.contains_key(wire));
-        for (wire, targets) in wanted {
+        config::spread(config::connections(&self.config).unwrap_or(1), targets.values_mut());
+        let mut wanted: BTreeMap<Connection, Targets> = BTreeMap::new();
+        for (endpoint, target) in targets {
+            let connection = (target.wire.clone(), target.connection);
+            wanted.entry(connection).or_default().insert(endpoint, Arc::new(target));
+        }
+        self.open.retain(|connection, _| wanted.contains_key(connection));
+        for (connection, targets) in wanted {
             let targets = Arc::new(targets);
-            match self.open.get(&wire) {
+            match self.open.get(&connection) {
                 Some(bus) => {
                     bus.targets.send_if_modified(|known| {
                         let changed = *known != targets;
@@ -172,12 +183,21 @@ impl Buses {
                 None => {
                     let (tx, rx) = watch::channel(targets);
                     let (outside, inquiries) = Outside::new();
-                    self.tasks.spawn(bus::run(self.shared.clone(), wire.clone(), rx, inquiries));
-                    self.open.insert(wire, Open { targets: tx, outside });
+                    self.tasks.spawn(bus::run(self.shared.clone(), connection.clone(), rx, inquiries));
+                    self.open.insert(connection, Open { targets: tx, outside });
                 }
             }
         }
         self.forget(devices);
+    }
+
+    /// Where to ask a unit on a wire beside the polls: on the connection that polls it.
+    #[expect(dead_code, reason = "asked by the tools, which are not built yet")]
+    fn outside(&self, wire: &Wire, unit: u8) -> Option<Outside> {
+        let on_it = |open: &Open| open.targets.borrow().values().any(|target| target.unit == unit);
+        let mut all = self.open.iter().filter(|((of, _), _)| of == wire).map(|(_, open)| open);
+        let first = all.clone().next();
+        all.find(|open| on_it(open)).or(first).map(|open| open.outside.clone())
     }
 
     /// After the connections were told: they report nothing about what they no longer have.
@@ -191,7 +211,7 @@ impl Buses {
                 devices.contains_key(endpoint)
             }
             Subject::Polling => true,
-            Subject::Link(wire) => self.open.contains_key(wire),
+            Subject::Link(wire, n) => self.open.contains_key(&(wire.clone(), *n)),
         });
     }
 }

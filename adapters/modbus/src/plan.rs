@@ -1,9 +1,21 @@
-//! Which requests read a set of values: direct neighbours together, never over the limits. Sans-IO.
+//! Which requests read a set of values: those close together at once, never over the limits. Sans-IO.
 //!
 //! A value is never spread over two requests: its halves could be of two instants. Registers nobody
-//! asked for are never read, since some devices refuse a whole block for one of them.
+//! asked for are read where they are few and lie between others, until the device refuses a request
+//! with such a hole; then it is cut at its holes, and what is refused further is halved until the
+//! missing registers are alone. Those are parked: asked for ever more rarely, at last once an hour.
 
-use crate::{pdu::Request, point::Table};
+use crate::{
+    mutant::{self, Mutant},
+    pdu::{Exception, Request},
+    point::Table,
+};
+use adapter_api::Instant;
+use std::time::Duration;
+
+/// A device that has just started may refuse what it serves a minute later.
+const FIRST_PARKING: Duration = Duration::from_secs(60);
+const LONGEST_PARKING: Duration = Duration::from_secs(3_600);
 
 /// The entries of one value. `start + length` is at most 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +26,17 @@ pub(crate) struct Want {
     pub start: u16,
     /// How many.
     pub length: u16,
+}
+
+/// What one request to a device may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// The most registers.
+    pub registers: u16,
+    /// The most coils or discrete inputs.
+    pub bits: u16,
+    /// The most registers in a row that nobody asked for; of bits, sixteen times as many.
+    pub hole: u16,
 }
 
 /// One request and the values it brings.
@@ -27,19 +50,59 @@ pub(crate) struct Block {
     pub length: u16,
     /// Positions of its values in the wants of the plan.
     pub wants: Vec<usize>,
+    /// It holds entries nobody asked for.
+    holes: bool,
+    parked: Option<Parked>,
+}
+
+/// What the device does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Parked {
+    code: Exception,
+    until: Instant,
+    wait: Duration,
 }
 
 /// The requests for a set of wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     wants: Vec<Want>,
+    limits: Limits,
     blocks: Vec<Block>,
+    /// Something parked was served: its neighbours may be read with it from the next round on.
+    changed: bool,
+}
+
+impl Limits {
+    /// As the standard has them.
+    #[cfg(test)]
+    pub(crate) const STANDARD: Self = Self { registers: 125, bits: 2_000, hole: 0 };
+
+    /// The most entries of a table in one request.
+    pub(crate) fn of(self, table: Table) -> u16 {
+        let own = if table.is_bits() { self.bits } else { self.registers };
+        own.min(table.limit())
+    }
+
+    fn hole_of(self, table: Table) -> u16 {
+        if table.is_bits() { self.hole.saturating_mul(16) } else { self.hole }
+    }
 }
 
 impl Block {
     /// What to ask for.
     pub(crate) fn request(&self) -> Request {
         Request { table: self.table, start: self.start, count: self.length }
+    }
+
+    /// What the device said to it, if it is not to be asked again for now.
+    pub(crate) fn parked(&self, now: Instant) -> Option<Exception> {
+        let parked = self.parked.filter(|parked| now < parked.until && !mutant::is(Mutant::ParkedAsked));
+        parked.map(|parked| parked.code)
+    }
+
+    fn end(&self) -> u32 {
+        u32::from(self.start) + u32::from(self.length)
     }
 }
 
@@ -51,10 +114,22 @@ impl Want {
 }
 
 impl Plan {
-    /// As few requests as neighbours allow.
-    pub(crate) fn new(wants: Vec<Want>) -> Self {
-        let blocks = coalesce(&wants, (0..wants.len()).collect());
-        Self { wants, blocks }
+    /// As few requests as the limits allow.
+    pub(crate) fn new(wants: Vec<Want>, limits: Limits) -> Self {
+        let mut plan = Self { wants, limits, blocks: Vec::new(), changed: false };
+        plan.join();
+        plan
+    }
+
+    /// A round begins: what was learned in the last one becomes its requests.
+    pub(crate) fn begin(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.blocks.retain(|block| block.parked.is_some());
+            let parked: Vec<usize> = self.blocks.iter().flat_map(|block| block.wants.clone()).collect();
+            let free = (0..self.wants.len()).filter(|want| !parked.contains(want)).collect();
+            let free = self.coalesce(free, self.limits.hole);
+            self.blocks.splice(0..0, free);
+        }
     }
 
     /// The request at a position.
@@ -62,75 +137,134 @@ impl Plan {
         self.blocks.get(at)
     }
 
-    /// A value's entries.
-    pub(crate) fn want(&self, at: usize) -> Option<Want> {
-        self.wants.get(at).copied()
+    /// Whether there is nothing in it that the device has. It is asked all the same: else nobody would
+    /// know whether it is there.
+    pub(crate) fn is_all_parked(&self, now: Instant) -> bool {
+        self.blocks.iter().all(|block| block.parked(now).is_some())
     }
 
-    /// Forgets all splits.
+    /// Forgets all that was learned: another device may be there.
     pub(crate) fn join(&mut self) {
-        self.blocks = coalesce(&self.wants, (0..self.wants.len()).collect());
+        self.blocks.clear();
+        self.blocks = self.coalesce((0..self.wants.len()).collect(), self.limits.hole);
     }
 
-    /// Halves a request the device refused and remembers it; the first half takes its position.
-    /// False if all its values lie on the same entries, so that there is nothing to find out.
-    pub(crate) fn split(&mut self, at: usize) -> bool {
+    /// The device served a request.
+    pub(crate) fn handle_served(&mut self, at: usize) {
+        if let Some(block) = self.blocks.get_mut(at)
+            && block.parked.take().is_some()
+        {
+            self.changed = true;
+        }
+    }
+
+    /// The device does not have what a request asks for. True if it is split, and its first part has its
+    /// position; else it is parked.
+    pub(crate) fn handle_refusal(
+        &mut self,
+        now: Instant,
+        at: usize,
+        code: Exception,
+        may_split: bool,
+    ) -> bool {
         let Some(block) = self.blocks.get(at) else { return false };
-        // Values on the same entries (bits of a status word) stay together: they are missing together.
+        let parts = if block.holes {
+            let hole = if mutant::is(Mutant::HolesKept) { self.limits.hole } else { 0 };
+            self.coalesce(block.wants.clone(), hole)
+        } else {
+            self.halves(block)
+        };
+        if !parts.is_empty() {
+            if may_split {
+                self.blocks.splice(at..=at, parts);
+            }
+            return may_split;
+        }
+        if let Some(block) = self.blocks.get_mut(at)
+            && block.parked.is_none_or(|parked| parked.until <= now)
+        {
+            let wait = block.parked.map_or(FIRST_PARKING, |parked| parked.wait * 2).min(LONGEST_PARKING);
+            block.parked = Some(Parked { code, until: now + wait, wait });
+        }
+        false
+    }
+
+    /// Its values in two requests; none if they all lie on the same entries (bits of a status word):
+    /// those are missing together.
+    fn halves(&self, block: &Block) -> Vec<Block> {
         let mut distinct: Vec<Want> = block.wants.iter().filter_map(|i| self.want(*i)).collect();
         distinct.dedup();
         let Some(middle) = distinct.get(distinct.len() / 2).copied().filter(|_| distinct.len() > 1) else {
-            return false;
+            return Vec::new();
         };
         let (left, right) = block.wants.iter().partition(|i| self.want(**i).is_some_and(|w| w < middle));
-        let halves = coalesce(&self.wants, left).into_iter().chain(coalesce(&self.wants, right));
-        let halves: Vec<Block> = halves.collect();
-        self.blocks.splice(at..=at, halves);
-        true
+        self.coalesce(left, 0).into_iter().chain(self.coalesce(right, 0)).collect()
     }
-}
 
-/// Greedy over the wants in order of their addresses.
-fn coalesce(wants: &[Want], mut chosen: Vec<usize>) -> Vec<Block> {
-    chosen.sort_by_key(|i| wants.get(*i));
-    let mut blocks: Vec<Block> = Vec::new();
-    for index in chosen {
-        let Some(want) = wants.get(index) else { continue };
-        match blocks.last_mut().and_then(|block| Some((joined(block, *want)?, block))) {
-            Some((length, block)) => {
-                block.length = length;
-                block.wants.push(index);
+    fn want(&self, at: usize) -> Option<Want> {
+        self.wants.get(at).copied()
+    }
+
+    /// Greedy over the wants in order of their addresses.
+    fn coalesce(&self, mut chosen: Vec<usize>, hole: u16) -> Vec<Block> {
+        chosen.sort_by_key(|i| self.wants.get(*i));
+        let limits = Limits { hole, ..self.limits };
+        let mut blocks: Vec<Block> = Vec::new();
+        for index in chosen {
+            let Some(want) = self.want(index) else { continue };
+            match blocks.last_mut().and_then(|block| Some((self.joined(block, want, limits)?, block))) {
+                Some((length, block)) => {
+                    block.holes |= u32::from(want.start) > block.end();
+                    block.length = length;
+                    block.wants.push(index);
+                }
+                None => blocks.push(Block {
+                    table: want.table,
+                    start: want.start,
+                    length: want.length,
+                    wants: vec![index],
+                    holes: false,
+                    parked: None,
+                }),
             }
-            None => blocks.push(Block {
-                table: want.table,
-                start: want.start,
-                length: want.length,
-                wants: vec![index],
-            }),
         }
+        blocks
     }
-    blocks
-}
 
-/// The block's length with this want in it, if it touches the block and the limit allows it.
-fn joined(block: &Block, want: Want) -> Option<u16> {
-    let end = u32::from(block.start) + u32::from(block.length);
-    if want.table != block.table || u32::from(want.start) > end {
-        return None;
+    /// The block's length with this want in it, if it is close enough, the limits allow it, and nothing
+    /// that is parked lies between them.
+    fn joined(&self, block: &Block, want: Want, limits: Limits) -> Option<u16> {
+        let (end, start) = (block.end(), u32::from(want.start));
+        if want.table != block.table || start > end + u32::from(limits.hole_of(block.table)) {
+            return None;
+        }
+        let lacking = |other: &Block| {
+            other.parked.is_some()
+                && other.table == block.table
+                && u32::from(other.start) < start
+                && other.end() > end
+        };
+        if start > end && self.blocks.iter().any(lacking) {
+            return None;
+        }
+        let length = u16::try_from(end.max(want.end()) - u32::from(block.start)).ok()?;
+        (length <= limits.of(block.table)).then_some(length)
     }
-    let length = u16::try_from(end.max(want.end()) - u32::from(block.start)).ok()?;
-    (length <= block.table.limit()).then_some(length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn check(wants: &[(Table, u16, u16)], blocks: &[(Table, u16, u16)]) {
+        check_within(Limits::STANDARD, wants, blocks);
+    }
+
+    fn check_within(limits: Limits, wants: &[(Table, u16, u16)], blocks: &[(Table, u16, u16)]) {
         let wants = wants.iter().map(|&(table, start, length)| Want { table, start, length }).collect();
-        let plan = Plan::new(wants);
+        let plan = Plan::new(wants, limits);
         let planned: Vec<_> = plan.blocks.iter().map(|b| (b.table, b.start, b.length)).collect();
         assert_eq!(planned, blocks);
     }
@@ -159,34 +293,156 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_request_is_halved_until_the_missing_entry_is_alone() {
-        let missing = 37;
-        let wants: Vec<_> = (0..125).map(|n| Want { table: Table::Holding, start: n, length: 1 }).collect();
-        let mut plan = Plan::new(wants);
-        let (mut at, mut splits, mut alone) = (0, 0, Vec::new());
-        while let Some(block) = plan.block(at).cloned() {
-            if (block.start..block.start + block.length).contains(&missing) {
-                if plan.split(at) {
-                    splits += 1;
+    fn what_lies_close_together_is_read_at_once() {
+        use Table::{Coil, Holding};
+        let limits = Limits { registers: 20, bits: 100, hole: 3 };
+        check_within(limits, &[(Holding, 0, 2), (Holding, 5, 1)], &[(Holding, 0, 6)]);
+        check_within(limits, &[(Holding, 0, 2), (Holding, 6, 1)], &[(Holding, 0, 2), (Holding, 6, 1)]);
+        check_within(limits, &[(Coil, 0, 1), (Coil, 49, 1)], &[(Coil, 0, 50)]);
+        let wide = [(Holding, 0, 18), (Holding, 20, 1)];
+        check_within(limits, &wide, &wide);
+    }
+
+    /// A device that lacks entries and takes so many at once; the clock goes on by a second a round.
+    struct Peer {
+        missing: BTreeSet<(Table, u16)>,
+        most: u16,
+        now: Instant,
+        /// Single entries it refused: until when they may not be asked for.
+        refused: BTreeMap<(Table, u16), Instant>,
+        asked: usize,
+    }
+
+    impl Peer {
+        fn new(missing: impl IntoIterator<Item = (Table, u16)>, most: u16) -> Self {
+            let now = Instant::from_start(Duration::ZERO);
+            Self { missing: missing.into_iter().collect(), most, now, refused: BTreeMap::new(), asked: 0 }
+        }
+
+        /// One round as a poll has it: what was served, and how often.
+        fn round(&mut self, plan: &mut Plan, splits: u32) -> BTreeMap<(Table, u16), usize> {
+            let (mut served, mut at, mut split) = (BTreeMap::new(), 0, 0);
+            self.now = self.now + Duration::from_secs(1);
+            plan.begin();
+            while let Some(block) = plan.block(at).cloned() {
+                if block.parked(self.now).is_some() {
+                    at += 1;
                     continue;
                 }
-                alone.push(block);
+                self.asked += 1;
+                let entries: Vec<_> =
+                    (block.start..=block.start + (block.length - 1)).map(|e| (block.table, e)).collect();
+                for entry in &entries {
+                    let until = self.refused.get(entry);
+                    assert!(until.is_none_or(|until| *until <= self.now), "{entry:?} was refused");
+                }
+                let lacks = entries.iter().any(|entry| self.missing.contains(entry));
+                if lacks || block.length > self.most {
+                    let code = Exception(if lacks { 2 } else { 3 });
+                    if plan.handle_refusal(self.now, at, code, split < splits) {
+                        split += 1;
+                        continue;
+                    }
+                    if let [entry] = entries[..] {
+                        self.refused.insert(entry, self.now + FIRST_PARKING);
+                    }
+                } else {
+                    plan.handle_served(at);
+                    for want in block.wants.iter().map(|i| plan.wants[*i]) {
+                        for entry in want.start..=want.start + (want.length - 1) {
+                            *served.entry((want.table, entry)).or_default() += 1;
+                        }
+                    }
+                }
+                at += 1;
             }
-            at += 1;
+            served
         }
-        assert_eq!(alone.iter().map(|b| (b.start, b.length)).collect::<Vec<_>>(), [(37, 1)]);
-        assert!(splits <= 7, "{splits} splits");
+    }
+
+    fn singles(range: std::ops::Range<u16>) -> Vec<Want> {
+        range.map(|start| Want { table: Table::Holding, start, length: 1 }).collect()
+    }
+
+    #[test]
+    fn a_refused_request_is_halved_until_the_missing_entry_is_alone() {
+        let mut plan = Plan::new(singles(0..125), Limits::STANDARD);
+        let mut peer = Peer::new([(Table::Holding, 37)], 125);
+        assert_eq!(peer.round(&mut plan, 8).len(), 124);
+        assert!(peer.asked <= 7 + 8, "{} requests", peer.asked);
         assert!(plan.blocks.len() <= 8, "the split is remembered");
         plan.join();
         assert_eq!(plan.blocks.len(), 1);
     }
 
+    fn parked_registers_are_asked_for_ever_more_rarely() {
+        let mut plan = Plan::new(singles(0..3), Limits::STANDARD);
+        let mut peer = Peer::new([(Table::Holding, 1)], 125);
+        let mut probed = Vec::new();
+        for second in 1..20_000_u64 {
+            let before = peer.asked;
+            peer.refused.clear();
+            assert_eq!(peer.round(&mut plan, 8).len(), 2);
+            if peer.asked > before + 2 {
+                probed.push(second);
+            }
+            if probed.len() > 10 {
+                break;
+            }
+        }
+        let waits: Vec<u64> = probed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600, 3_600]);
+        // The device has learned it: at the next probe it is read, and with its neighbours thereafter.
+        peer.missing.clear();
+        peer.now = peer.now + LONGEST_PARKING;
+        assert_eq!(peer.round(&mut plan, 8).len(), 3);
+        let before = peer.asked;
+        assert_eq!(peer.round(&mut plan, 8).len(), 3);
+        assert_eq!(peer.asked - before, 1);
+    }
+
     #[test]
-    fn bits_of_one_register_are_not_split() {
-        let word = Want { table: Table::Holding, start: 9, length: 1 };
-        let mut plan = Plan::new(vec![word; 16]);
+    fn what_a_device_lacks_is_asked_for_ever_more_rarely() {
+        parked_registers_are_asked_for_ever_more_rarely();
+    }
+
+    fn holes_are_given_up_first() {
+        let limits = Limits { hole: 8, ..Limits::STANDARD };
+        let wants: Vec<Want> = singles(0..100).into_iter().filter(|want| want.start % 10 < 5).collect();
+        let mut plan = Plan::new(wants, limits);
         assert_eq!(plan.blocks.len(), 1);
-        assert!(!plan.split(0));
+        let mut peer = Peer::new([(Table::Holding, 57)], 125);
+        assert_eq!(peer.round(&mut plan, 8).len(), 50, "all that is wanted is there");
+        assert_eq!(peer.asked, 1 + 10);
+        assert_eq!(peer.round(&mut plan, 8).len(), 50);
+        assert_eq!(peer.asked, 1 + 10 + 10, "and that is remembered");
+    }
+
+    #[test]
+    fn a_hole_that_is_refused_costs_no_value() {
+        holes_are_given_up_first();
+    }
+
+    #[test]
+    fn the_plans_mutants_are_killed() {
+        use crate::mutant::{Mutant, is_killed_by};
+        is_killed_by(
+            Mutant::ParkedAsked,
+            "what_a_device_lacks_is_asked_for_ever_more_rarely",
+            parked_registers_are_asked_for_ever_more_rarely,
+        );
+        is_killed_by(Mutant::HolesKept, "a_hole_that_is_refused_costs_no_value", holes_are_given_up_first);
+    }
+
+    #[test]
+    fn bits_of_one_register_are_missing_together() {
+        let word = Want { table: Table::Holding, start: 9, length: 1 };
+        let mut plan = Plan::new(vec![word; 16], Limits::STANDARD);
+        assert_eq!(plan.blocks.len(), 1);
+        let now = Instant::from_start(Duration::ZERO);
+        assert!(!plan.handle_refusal(now, 0, Exception(2), true));
+        assert_eq!(plan.block(0).unwrap().parked(now), Some(Exception(2)));
+        assert!(plan.is_all_parked(now));
     }
 
     /// Wants that overlap freely, many of them close together.
@@ -196,13 +452,31 @@ mod tests {
         proptest::collection::vec(want, 0..200)
     }
 
+    /// Those of them that share no entry.
+    fn disjoint(wants: Vec<Want>) -> Vec<Want> {
+        let mut taken = BTreeSet::new();
+        let free = wants.into_iter().filter(|w| {
+            let mut entries = (w.start..w.start + w.length).map(|entry| (w.table, entry));
+            entries.clone().all(|e| !taken.contains(&e)) && entries.all(|e| taken.insert(e))
+        });
+        free.collect()
+    }
+
+    fn limits() -> impl Strategy<Value = Limits> {
+        (125_u16..=125, 125_u16..=2_000, 0_u16..20).prop_map(|(registers, bits, hole)| Limits {
+            registers,
+            bits,
+            hole,
+        })
+    }
+
     fn holds(plan: &Plan, disjoint: bool) -> Result<(), TestCaseError> {
         let mut brought: Vec<usize> = plan.blocks.iter().flat_map(|b| b.wants.clone()).collect();
         brought.sort_unstable();
         prop_assert_eq!(brought, (0..plan.wants.len()).collect::<Vec<_>>(), "each value by one request");
         let mut read = BTreeSet::new();
         for block in &plan.blocks {
-            prop_assert!(block.length <= block.table.limit());
+            prop_assert!(block.length <= plan.limits.of(block.table));
             let mut wanted = BTreeSet::new();
             for want in block.wants.iter().map(|i| plan.wants[*i]) {
                 prop_assert_eq!(want.table, block.table);
@@ -211,9 +485,16 @@ mod tests {
                 );
                 wanted.extend(want.start..want.start + want.length);
             }
+            let mut hole = 0;
             for entry in block.start..block.start + block.length {
-                prop_assert!(wanted.contains(&entry), "a hole at {}", entry);
-                prop_assert!(read.insert((block.table, entry)) || !disjoint, "{} read twice", entry);
+                hole = if wanted.contains(&entry) { 0 } else { hole + 1 };
+                prop_assert!(hole <= plan.limits.hole_of(block.table), "a hole of {hole} at {}", entry);
+                prop_assert!(hole == 0 || block.holes, "a hole that nobody knows of at {}", entry);
+                prop_assert!(
+                    hole > 0 || read.insert((block.table, entry)) || !disjoint,
+                    "{} read twice",
+                    entry
+                );
             }
         }
         Ok(())
@@ -221,24 +502,50 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_wanted_entry_is_read_once_and_no_other(wants in wants()) {
-            // Without overlaps, an entry is read exactly once.
-            let mut taken = BTreeSet::new();
-            let disjoint = wants.iter().filter(|w| {
-                let mut entries = (w.start..w.start + w.length).map(|entry| (w.table, entry));
-                entries.clone().all(|e| !taken.contains(&e)) && entries.all(|e| taken.insert(e))
-            });
-            holds(&Plan::new(disjoint.copied().collect()), true)?;
-            holds(&Plan::new(wants), false)?;
+        fn each_wanted_entry_is_read_once_and_no_hole_is_too_wide(wants in wants(), limits in limits()) {
+            holds(&Plan::new(disjoint(wants.clone()), limits), true)?;
+            holds(&Plan::new(wants, limits), false)?;
         }
 
         #[test]
-        fn splitting_loses_nothing(wants in wants(), at in proptest::collection::vec(0_usize..50, 0..50)) {
-            let mut plan = Plan::new(wants);
+        fn splitting_loses_nothing(
+            wants in wants(), limits in limits(), at in proptest::collection::vec(0_usize..50, 0..50)
+        ) {
+            let mut plan = Plan::new(wants, limits);
             for at in at {
-                plan.split(at);
+                plan.handle_refusal(Instant::from_start(Duration::ZERO), at, Exception(2), true);
                 holds(&plan, false)?;
             }
+        }
+
+        /// Whatever a device lacks: all that it has is read exactly once a round, as soon as the missing
+        /// entries are found, and those are not asked for while they are parked.
+        #[test]
+        fn what_a_device_has_is_read_once_a_round_and_what_it_lacks_is_left_alone(
+            starts in proptest::collection::btree_set(0_u16..200, 1..80),
+            missing in proptest::collection::btree_set(0_u16..200, 0..20),
+            most in 5_u16..=125,
+            hole in 0_u16..20,
+        ) {
+            let table = Table::Holding;
+            let wants: Vec<Want> = starts.iter().map(|&start| Want { table, start, length: 1 }).collect();
+            let mut plan = Plan::new(wants, Limits { hole, ..Limits::STANDARD });
+            let mut peer = Peer::new(missing.iter().map(|&entry| (table, entry)), most);
+            for _ in 0..40 {
+                peer.round(&mut plan, 8);
+            }
+            let served = peer.round(&mut plan, 8);
+            let has: BTreeMap<_, _> =
+                starts.difference(&missing).map(|&entry| ((table, entry), 1)).collect();
+            prop_assert_eq!(served, has);
+            let (lacks, asked) = (starts.intersection(&missing).count(), peer.asked);
+            prop_assert!(plan.blocks.iter().filter(|block| block.parked.is_some()).count() == lacks);
+            // Once more, after a year in which the device was exchanged for one that has everything.
+            peer.missing.clear();
+            peer.refused.clear();
+            peer.now = peer.now + Duration::from_secs(31_536_000);
+            prop_assert_eq!(peer.round(&mut plan, 8).len(), starts.len());
+            prop_assert!(asked > 0);
         }
     }
 }

@@ -4,11 +4,11 @@ use crate::{
     config::Wanted,
     fault::{self, Refusal},
     pdu::{Answer, Request},
-    plan::{Block, Plan},
+    plan::{Block, Limits, Plan},
     point::Point,
     sunspec::{Choice, Discovery, Lack, Step},
 };
-use adapter_api::{Fault, Reading};
+use adapter_api::{Fault, Instant, Reading};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
 /// few for a device that refuses everything to hold up the others. The next poll goes on.
@@ -19,6 +19,7 @@ const SPLITS: u32 = 8;
 pub(crate) struct Group {
     wanted: Vec<Wanted>,
     plan: Plan,
+    limits: Limits,
     /// What is found by asking the device, beside what is known.
     discovery: Option<(Discovery, Vec<Wanted>)>,
 }
@@ -26,6 +27,8 @@ pub(crate) struct Group {
 /// How far a poll of a group is.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
+    /// Something was asked for it.
+    begun: bool,
     /// The block that is asked for.
     at: usize,
     splits: u32,
@@ -57,9 +60,9 @@ pub(crate) enum Missing {
 
 impl Group {
     /// What is read together, and what of that is found by asking the device.
-    pub(crate) fn new(wanted: Vec<Wanted>, choice: Option<Choice>) -> Self {
+    pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits, choice: Option<Choice>) -> Self {
         let discovery = choice.map(|choice| (Discovery::new(choice), wanted.clone()));
-        Self { plan: plan(&wanted), wanted, discovery }
+        Self { plan: plan(&wanted, limits), wanted, limits, discovery }
     }
 
     /// The device is away: when it comes back, what was found there may be elsewhere.
@@ -75,7 +78,7 @@ impl Group {
     }
 
     /// The next request of a round; `None` at its end.
-    pub(crate) fn poll_request(&self, round: &mut Round) -> Option<Request> {
+    pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
         if let Some((discovery, _)) = &self.discovery {
             if round.search != Search::Over
                 && let Some(request) = discovery.poll_request()
@@ -86,11 +89,28 @@ impl Group {
             round.search = Search::Over;
             round.lack = discovery.lack().cloned();
         }
-        Some(self.plan.block(round.at)?.request())
+        if !round.begun {
+            self.plan.begin();
+        }
+        // Of a device that lacks everything, the first is asked for to see whether it is there.
+        let any = !round.begun && self.plan.is_all_parked(now);
+        while let Some(block) = self.plan.block(round.at) {
+            match block.parked(now).filter(|_| !any) {
+                Some(code) => {
+                    self.take(block, &Answer::Refused(code), round);
+                    round.at += 1;
+                }
+                None => {
+                    round.begun = true;
+                    return Some(block.request());
+                }
+            }
+        }
+        None
     }
 
     /// What the device said to it.
-    pub(crate) fn handle_answer(&mut self, round: &mut Round, answer: &Answer) {
+    pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
         if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
             match discovery.handle_answer(answer) {
                 Step::On => {}
@@ -98,18 +118,20 @@ impl Group {
                 Step::Found(found) => {
                     round.search = Search::Over;
                     self.wanted = known.iter().cloned().chain(found).collect();
-                    self.plan = plan(&self.wanted);
+                    self.plan = plan(&self.wanted, self.limits);
                 }
             }
             return;
         }
-        if let Answer::Refused(code) = answer
-            && code.is_about_addresses()
-            && round.splits < SPLITS
-            && self.plan.split(round.at)
-        {
-            round.splits += 1;
-            return;
+        match answer {
+            Answer::Refused(code) if code.is_about_addresses() => {
+                if self.plan.handle_refusal(now, round.at, *code, round.splits < SPLITS) {
+                    round.splits += 1;
+                    return;
+                }
+            }
+            Answer::Refused(_) => {}
+            _ => self.plan.handle_served(round.at),
         }
         if let Some(block) = self.plan.block(round.at) {
             self.take(block, answer, round);
@@ -153,7 +175,7 @@ impl Group {
 impl Round {
     /// Whether anything was asked for it.
     pub(crate) fn has_begun(&self) -> bool {
-        self.at > 0 || self.splits > 0 || self.search == Search::Within
+        self.begun || self.search == Search::Within
     }
 
     /// What was read, and what the device refused or does not have.
@@ -173,6 +195,6 @@ impl Missing {
     }
 }
 
-fn plan(wanted: &[Wanted]) -> Plan {
-    Plan::new(wanted.iter().map(|wanted| wanted.want).collect())
+fn plan(wanted: &[Wanted], limits: Limits) -> Plan {
+    Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), limits)
 }

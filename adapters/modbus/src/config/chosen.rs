@@ -2,7 +2,7 @@
 
 use super::{Device, Findings, Register};
 use crate::{
-    profile::{Content, Library, NoProfile},
+    profile::{Content, Library, Limits, NoProfile},
     sunspec,
 };
 use adapter_api::{Resource, suggest};
@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) struct Chosen {
     /// At places that are known.
     pub registers: BTreeMap<Resource, Register>,
+    /// What the device answers at once, as far as that is known.
+    pub limits: Limits,
     /// What is found by asking the device.
     pub sunspec: Option<sunspec::Choice>,
 }
@@ -20,7 +22,7 @@ pub(super) struct Chosen {
 impl Findings {
     /// What is read from a device, as far as that can be said.
     pub(super) fn chosen(&mut self, library: &Library, device: &Device) -> Chosen {
-        let mut chosen = Chosen { registers: device.resources.clone(), sunspec: None };
+        let mut chosen = Chosen { registers: device.resources.clone(), ..Chosen::default() };
         match (&device.profile, &device.only) {
             (None, None) if device.resources.is_empty() => {
                 let hint = "name a `profile`, or at least one resource and its register";
@@ -28,8 +30,9 @@ impl Findings {
             }
             (None, Some(_)) => self.add(&["only"], "there is no profile to choose from", "add `profile`"),
             (None, None) => {}
-            (Some(name), _) => match library.find(name).map(|profile| profile.content) {
-                Ok(Content::Registers(entries)) => {
+            (Some(name), _) => match library.find(name).map(|profile| (profile.limits, profile.content)) {
+                Ok((limits, Content::Registers(entries))) => {
+                    chosen.limits = limits;
                     self.only(device, entries.keys().map(Resource::as_str));
                     for (resource, entry) in entries {
                         let own = device.resources.get(&resource);
@@ -39,7 +42,8 @@ impl Findings {
                         }
                     }
                 }
-                Ok(Content::SunSpec) => {
+                Ok((limits, Content::SunSpec)) => {
+                    chosen.limits = limits;
                     let names = sunspec::names();
                     self.only(device, names.iter().map(Resource::as_str));
                     let only = device.only.as_ref().map(|only| only.iter().cloned().collect());

@@ -46,6 +46,11 @@ pub(crate) fn line(config: &Config) -> Result<Line, Vec<Issue>> {
             }
         }
     }
+    if connections(config).is_none() {
+        found.add(&["connections"], "it is 1 to 16", "leave it out for 1");
+    } else if serial && connections(config) != Some(1) {
+        found.add(&["connections"], "a serial line is only one", "leave it out");
+    }
     let characters = if serial { found.characters(config, framing) } else { None };
     let quarantine = config.quarantine.unwrap_or_default().duration();
     match framing {
@@ -58,6 +63,12 @@ pub(crate) fn line(config: &Config) -> Result<Line, Vec<Issue>> {
         }),
         _ => Err(found.issues),
     }
+}
+
+/// How many connections there are to each host.
+pub(crate) fn connections(config: &Config) -> Option<u16> {
+    let given = config.connections.unwrap_or(1);
+    u16::try_from(given).ok().filter(|given| (1..=16).contains(given))
 }
 
 impl Findings {

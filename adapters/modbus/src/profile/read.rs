@@ -133,7 +133,7 @@ impl Limits {
         let ranges = [
             ("limits.max_registers", self.max_registers, 1..=125),
             ("limits.max_bits", self.max_bits, 1..=2_000),
-            ("limits.max_hole", self.max_hole, 0..=123),
+            ("limits.max_hole", self.max_hole, 0..=124),
         ];
         let beyond = |(key, given, range): (&str, Option<u16>, std::ops::RangeInclusive<u16>)| {
             let why = format!("out of range: expected {} to {}", range.start(), range.end());

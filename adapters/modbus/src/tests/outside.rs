@@ -57,7 +57,7 @@ impl Bench {
         let (outside, inquiries) = Outside::new();
         let mut tasks = JoinSet::new();
         let host = Host { name: at.ip().to_string(), port: at.port() };
-        tasks.spawn_local(bus::run(shared, Wire::Tcp(host), watched, inquiries));
+        tasks.spawn_local(bus::run(shared, (Wire::Tcp(host), 0), watched, inquiries));
         Self { outside, samples, _targets: targets, _full: full, tasks }
     }
 
