@@ -6,6 +6,8 @@
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
 //! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
 //! outside: requests of tools, between two frames of the polls
+//! profile: what is known of models    sunspec: what a device says itself that it has (sans-IO)
+//! simulate: a slave that is played, from the same profiles
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone

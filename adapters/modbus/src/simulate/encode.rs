@@ -40,13 +40,11 @@ fn single(raw: f64) -> f32 {
 #[expect(clippy::cast_possible_truncation, reason = "a cast of a float keeps within the type")]
 fn whole(form: &Form, raw: f64, bits: u8, signed: bool) -> u64 {
     let width = u32::from(form.part.map_or(bits, |part| part.width));
-    let (least, most) = match (signed, width) {
-        (true, _) => (
-            i64::MIN >> 64_u32.saturating_sub(width).min(63),
-            i64::MAX >> 64_u32.saturating_sub(width).min(63),
-        ),
-        (false, 64..) => (0, i64::MAX),
-        (false, _) => (0, (1_i64 << width) - 1),
+    let unused = 64_u32.saturating_sub(width).min(63);
+    let (least, most) = if signed {
+        (i64::MIN >> unused, i64::MAX >> unused)
+    } else {
+        (0, i64::MAX >> unused.saturating_sub(1))
     };
     let nearest = form.names.keys().next().copied().unwrap_or(raw.round() as i64);
     nearest.clamp(least, most).cast_unsigned()

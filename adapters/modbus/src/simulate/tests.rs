@@ -87,7 +87,7 @@ fn a_simulated_sunspec_device_is_walked_and_read() {
         ("inverter.Hz", 49.9..50.1),
         ("inverter.WH", 1_000_000.0..2_000_000.0),
         ("meter.PhVphAB", 395.0..405.0),
-        ("meter.PF", 94.0..98.0),
+        ("meter.PF", 93.0..99.0),
         ("meter.TotWhImp", 1_000_000.0..2_000_000.0),
     ] {
         let Value::Float(value) = value(name) else { panic!("{name}") };
@@ -121,11 +121,14 @@ fn what_is_not_there_is_refused() {
     ] {
         assert_eq!(slave.answer(pdu, Duration::ZERO), [pdu[0] | 0x80, exception], "{pdu:x?}");
     }
-    assert_eq!(ask(&slave, Table::Input, 0, 2, Duration::ZERO), Answer::Words(encode_f32(230.0)));
+    assert!(is_voltage(&ask(&slave, Table::Input, 0, 2, Duration::ZERO)));
 }
 
-fn encode_f32(value: f32) -> Vec<u16> {
-    value.to_bits().to_be_bytes().as_chunks().0.iter().map(|pair| u16::from_be_bytes(*pair)).collect()
+/// Whether these are the registers of a single near 230.
+fn is_voltage(answer: &Answer) -> bool {
+    let Answer::Words(words) = answer else { return false };
+    let [high, low] = words[..] else { return false };
+    (227.0..233.0).contains(&f32::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn the_adapters_own_frames_are_understood() {
         assert_eq!((received.unit, inbox.poll_request()), (7, Ok(None)));
         let answer = received.frame(framing, &slave.answer(&received.pdu, Duration::ZERO));
         let answer = exchange.handle_bytes(&answer).unwrap();
-        assert_eq!(answer, Some(Answer::Words(encode_f32(230.0))), "{framing:?}");
+        assert!(answer.as_ref().is_some_and(is_voltage), "{framing:?}: {answer:?}");
     }
 }
 

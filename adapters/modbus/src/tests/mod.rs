@@ -2,6 +2,7 @@
 
 mod outside;
 mod slave;
+mod sunspec;
 
 use crate::{Config, Device, Modbus};
 use adapter_api::{
