@@ -76,13 +76,12 @@ pub(super) async fn run(simulated: Simulated) -> anyhow::Result<ExitCode> {
         Content::Registers(entries) => format!("{} values", entries.len()),
         Content::SunSpec => "models 1, 103 and 203".to_owned(),
     };
-    writeln!(
-        io::stdout(),
-        "{} {}, unit {unit}, {what}, on {port}\n`tidegate profiles {}` lists what it has; Ctrl-C ends it.",
-        profile.vendor,
-        profile.model,
-        profile.name,
-    )?;
+    let said = format!(
+        "{} {}, unit {unit}, {what}, on {port}\n`tidegate profiles {}` lists what it has; Ctrl-C ends it.\n",
+        profile.vendor, profile.model, profile.name,
+    );
+    // At once: whoever waits for the first line may be gone before a second write.
+    io::stdout().write_all(said.as_bytes())?;
     io::stdout().flush()?;
     // All arms are cancel-safe: what is dropped ends with us.
     tokio::select! {

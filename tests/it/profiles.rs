@@ -12,7 +12,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -181,21 +180,25 @@ fn a_profile_of_the_site_is_taken_and_a_faulty_one_named() {
     let dir = site.path("profiles");
     fs::create_dir(&dir).unwrap();
     let mut gateway = daemon(&site, "host = \"127.0.0.1:1\"", "profile = \"sdm120\"\nonly = [\"voltage\"]");
-    let check = |gateway: &Gateway, dir: &Path| {
-        let config = gateway.root().join("tidegate.toml");
+    let check = || {
         let mut check = Command::new(binary());
-        let output = check.arg("check").arg(config).env("TIDEGATE_PROFILES", dir).output().unwrap();
+        let output = check
+            .arg("check")
+            .arg(site.path("tidegate.toml"))
+            .env("TIDEGATE_PROFILES", &dir)
+            .output()
+            .unwrap();
         (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.success())
     };
-    let (said, is_good) = check(&gateway, &dir);
+    let (said, is_good) = check();
     assert!(is_good, "{said}");
     let own =
         "vendor = 'a'\nmodel = 'b'\nsource = 'c'\nregisters.level = { register = 'input:0', type = 'u16' }\n";
     fs::write(dir.join("sdm120.toml"), own).unwrap();
-    let (said, is_good) = check(&gateway, &dir);
+    let (said, is_good) = check();
     assert!(!is_good && said.contains("endpoints.d.modbus.only[0]") && said.contains("level"), "{said}");
     fs::write(dir.join("sdm120.toml"), own.replace("u16", "u17")).unwrap();
-    let (said, is_good) = check(&gateway, &dir);
+    let (said, is_good) = check();
     assert!(!is_good && said.contains("sdm120.toml: registers.level.type: there is no such type"), "{said}");
     let config = |device: &str| {
         Config::plain(&site, free_port())
@@ -204,7 +207,7 @@ fn a_profile_of_the_site_is_taken_and_a_faulty_one_named() {
             .line(&format!("[endpoints.d.modbus]\nunit = 1\n{device}"))
     };
     gateway.configure(&site, &config("profile = \"smd630\""));
-    let (said, is_good) = check(&gateway, &dir);
+    let (said, is_good) = check();
     assert!(!is_good && said.contains("there are sdm630, "), "{said}");
     println!("FIGURE profile check: faults of profiles are told by file and key");
 }

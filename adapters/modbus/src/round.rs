@@ -36,6 +36,8 @@ pub(crate) struct Round {
     refusal: Option<Refusal>,
     search: Search,
     lack: Option<Lack>,
+    /// The device has registers where some of what was found should be.
+    served: bool,
 }
 
 /// Whether the device is asked what it has.
@@ -106,6 +108,14 @@ impl Group {
                 }
             }
         }
+        // A chain that was found and is refused as a whole is elsewhere.
+        if let Some((discovery, known)) = &mut self.discovery
+            && self.wanted.len() > known.len()
+            && round.refusal.is_some()
+            && !round.served
+        {
+            discovery.restart();
+        }
         None
     }
 
@@ -135,11 +145,14 @@ impl Group {
         }
         if let Some(block) = self.plan.block(round.at) {
             self.take(block, answer, round);
-            if let (Some((discovery, _)), Answer::Words(words)) = (&mut self.discovery, answer) {
-                let mut wanted = block.wants.iter().filter_map(|index| self.wanted.get(*index));
-                let from = |wanted: &Wanted| usize::from(wanted.want.start.saturating_sub(block.start));
-                if wanted.any(|w| words.get(from(w)..).is_some_and(|words| w.form.has_moved(words))) {
-                    discovery.restart();
+            if let (Some((discovery, known)), Answer::Words(words)) = (&mut self.discovery, answer) {
+                let found = block.wants.iter().filter(|index| **index >= known.len());
+                for wanted in found.filter_map(|index| self.wanted.get(*index)) {
+                    round.served = true;
+                    let from = usize::from(wanted.want.start.saturating_sub(block.start));
+                    if words.get(from..).is_some_and(|words| wanted.form.has_moved(words)) {
+                        discovery.restart();
+                    }
                 }
             }
         }

@@ -25,6 +25,7 @@ use crate::{
 };
 use adapter_api::{Reading, Resource, Value};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -105,6 +106,16 @@ pub(crate) fn listed() -> Vec<Listed> {
 fn name(model: &Model, count: usize, point: &Point) -> Option<Resource> {
     let number = if count > 1 { format!("_{count}") } else { String::new() };
     Resource::new(&format!("{}{number}.{}", model.group, point.name)).ok()
+}
+
+/// A point of a later model of its kind, as the first one's is called: `meter.W` for `meter_2.W`.
+pub(crate) fn of_first(name: &Resource) -> Cow<'_, str> {
+    let name = name.as_str();
+    let parts = name.split_once('.').and_then(|(group, point)| {
+        let (group, number) = group.rsplit_once('_')?;
+        number.parse().is_ok_and(|number: u16| number > 1).then(|| format!("{group}.{point}"))
+    });
+    parts.map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
 impl Reader {

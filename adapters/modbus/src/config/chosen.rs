@@ -6,7 +6,7 @@ use crate::{
     sunspec,
 };
 use adapter_api::{Resource, suggest};
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 /// What is read from a device.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Findings {
             (Some(name), _) => match library.find(name).map(|profile| (profile.limits, profile.content)) {
                 Ok((limits, Content::Registers(entries))) => {
                     chosen.limits = limits;
-                    self.only(device, entries.keys().map(Resource::as_str));
+                    self.only(device, entries.keys().map(Resource::as_str), |name| name.as_str().into());
                     for (resource, entry) in entries {
                         let own = device.resources.get(&resource);
                         if own.is_some() || is_chosen(device, &resource) {
@@ -45,7 +45,7 @@ impl Findings {
                 Ok((limits, Content::SunSpec)) => {
                     chosen.limits = limits;
                     let names = sunspec::names();
-                    self.only(device, names.iter().map(Resource::as_str));
+                    self.only(device, names.iter().map(Resource::as_str), sunspec::of_first);
                     let only = device.only.as_ref().map(|only| only.iter().cloned().collect());
                     let period: Duration = device.period.duration();
                     chosen.sunspec = Some(sunspec::Choice { only, period });
@@ -60,14 +60,20 @@ impl Findings {
         chosen
     }
 
-    /// Names that the profile does not have.
-    fn only<'k>(&mut self, device: &Device, known: impl Iterator<Item = &'k str>) {
+    /// Names that the profile does not have, even if they are called as it calls them.
+    fn only<'k>(
+        &mut self,
+        device: &Device,
+        known: impl Iterator<Item = &'k str>,
+        called: fn(&Resource) -> Cow<'_, str>,
+    ) {
         let Some(only) = &device.only else { return };
         let known: Vec<&str> = known.collect();
         if only.is_empty() {
             self.add(&["only"], "chooses nothing", "leave it out to read the whole profile");
         }
-        for (at, name) in only.iter().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+        for (at, name) in only.iter().enumerate().filter(|(_, name)| !known.contains(&called(name).as_ref()))
+        {
             let near = suggest::by_nearness(name.as_str(), known.iter().copied());
             let near: Vec<&str> = near.into_iter().take(5).collect();
             let hint = format!("near to it are {}", near.join(", "));
@@ -110,7 +116,7 @@ pub(crate) fn known(device: &Device) -> Vec<Resource> {
                 names.extend(chosen.filter(|resource| !device.resources.contains_key(resource)));
             }
             Ok(Content::SunSpec) => {
-                names.extend(sunspec::names().into_iter().filter(|name| is_chosen(device, name)));
+                names.extend(device.only.clone().unwrap_or_else(sunspec::names));
             }
             // `check` says it.
             Err(_) => {}
@@ -182,6 +188,8 @@ mod tests {
         assert!(hint.starts_with("near to it are voltage, "), "{hint}");
         for (device, path) in [
             ("profile = 'sunspec'\nonly = ['inverter.Watt']", "only.0"),
+            ("profile = 'sunspec'\nonly = ['meter_1.W']", "only.0"),
+            ("profile = 'sunspec'\nonly = ['meter_2']", "only.0"),
             ("profile = 'sdm120'\nonly = []", "only"),
             ("only = ['a']", "only"),
             ("", "resources"),
@@ -194,12 +202,15 @@ mod tests {
 
     #[test]
     fn a_sunspec_device_is_asked_what_it_has() {
-        let (chosen, issues) = look(&built_in(), "profile = 'sunspec'\nonly = ['meter.W']\nperiod = '5s'");
+        let (chosen, issues) = look(&built_in(), "profile = 'sunspec'\nonly = ['meter_2.W']\nperiod = '5s'");
         assert_eq!(issues, []);
         assert!(chosen.registers.is_empty());
         let choice = chosen.sunspec.unwrap();
         assert_eq!(choice.period, Duration::from_secs(5));
-        assert_eq!(choice.only.unwrap().into_iter().map(|r| r.to_string()).collect::<Vec<_>>(), ["meter.W"]);
+        assert_eq!(
+            choice.only.unwrap().into_iter().map(|r| r.to_string()).collect::<Vec<_>>(),
+            ["meter_2.W"]
+        );
     }
 
     #[test]

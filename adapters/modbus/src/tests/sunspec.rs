@@ -174,3 +174,23 @@ fn points_the_device_lacks_are_named() {
         rig.stop().await;
     });
 }
+
+#[test]
+fn a_chain_that_moves_to_another_base_is_found_there() {
+    run(async {
+        let device = Device::default();
+        device.becomes(40_000, &[120, 103], 1_000);
+        let slave = device.start().await;
+        let mut rig = start(&slave, "only = ['inverter.W']");
+        assert_eq!(power(&mut rig).await, good(1_000.0));
+        device.becomes(50_000, &[103], 2_000);
+        loop {
+            match power(&mut rig).await {
+                (Value::None, Quality::Bad(why)) => assert!(why.contains("illegal data address"), "{why}"),
+                value if value == good(2_000.0) => break,
+                value => assert_eq!(value, good(1_000.0)),
+            }
+        }
+        rig.stop().await;
+    });
+}
