@@ -150,7 +150,7 @@ impl All<'_, '_, '_> {
         // What follows from a key of the adapter that could not be read would be said of every device.
         let issues = if self.notes.is_partial(path) { Vec::new() } else { A::check(&config, &devices) };
         for issue in issues {
-            note_issue(self.notes, path, A::KIND, issue);
+            note_issue(self.notes, path, A::KIND, Severity::Error, issue);
         }
         // With errors about, a device may be missing for no other reason than those.
         if devices.is_empty() && !A::ANSWERS_DEVICES && !self.notes.has_errors() {
@@ -169,6 +169,12 @@ impl All<'_, '_, '_> {
         }
         for draft in self.drafts.iter().filter(|draft| !draft.enabled) {
             devices.remove(&draft.name);
+        }
+        // A doubt is about the whole; of a part it would be wrong.
+        if !self.notes.has_errors() {
+            for issue in A::doubts(&config, &devices) {
+                note_issue(self.notes, path, A::KIND, Severity::Warning, issue);
+            }
         }
         UnitConfig { config, devices }
     }
@@ -220,7 +226,7 @@ fn adapter_of(notes: &mut Notes<'_>, draft: &Draft, kind: &str, names: &[String]
 }
 
 /// An adapter's own findings.
-fn note_issue(notes: &mut Notes<'_>, config: &KeyPath, kind: &str, issue: Issue) {
+fn note_issue(notes: &mut Notes<'_>, config: &KeyPath, kind: &str, severity: Severity, issue: Issue) {
     let table = match &issue.place {
         Place::Config => config.clone(),
         Place::Device(endpoint) => KeyPath::new(&["endpoints", endpoint.as_str(), kind]),
@@ -228,6 +234,6 @@ fn note_issue(notes: &mut Notes<'_>, config: &KeyPath, kind: &str, issue: Issue)
     let key = table.below(issue.path);
     // Of a table that was read in part, only what is said of the keys themselves is certain.
     if !notes.is_partial(&key) {
-        notes.add(Severity::Error, &key, Half::Value, issue.why, issue.hint);
+        notes.add(severity, &key, Half::Value, issue.why, issue.hint);
     }
 }

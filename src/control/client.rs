@@ -146,6 +146,10 @@ pub fn status_text(answer: &Value) -> String {
         let words = [text(unit, "state"), text(unit, "why"), text(unit, "health")];
         line(&mut out, &text(unit, "name"), &join(&words));
         list(unit, "faults").for_each(|fault| fault_lines(&mut out, fault));
+        for (wire, load) in at(unit, "wires").as_object().into_iter().flatten() {
+            let busy = at(load, "busy").as_f64().unwrap_or_default() * 100.0;
+            line(&mut out, &format!("  {}", shown(wire)), &format!("{busy:.0} % busy in the last minute"));
+        }
         for (endpoint, device) in at(unit, "devices").as_object().into_iter().flatten() {
             if text(device, "presence") != "online" {
                 let words = [text(device, "presence"), text(device, "code"), text(device, "why")];

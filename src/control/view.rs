@@ -216,7 +216,22 @@ impl UnitView {
                 (endpoint.as_str().to_owned(), shown)
             })
             .collect();
-        json!({ "name": self.name, "state": state, "why": why, "health": health, "faults": faults, "devices": devices })
+        // In thousandths: nobody measures better.
+        let wires: Map<String, Json> = self
+            .board
+            .wires(clock::now())
+            .into_iter()
+            .map(|(wire, busy)| (wire, json!({ "busy": (busy * 1_000.0).round() / 1_000.0 })))
+            .collect();
+        json!({
+            "name": self.name,
+            "state": state,
+            "why": why,
+            "health": health,
+            "faults": faults,
+            "devices": devices,
+            "wires": wires,
+        })
     }
 }
 

@@ -22,6 +22,11 @@ pub trait Adapter: 'static {
     /// What is wrong with a configuration that parsed.
     fn check(config: &Self::Config, devices: &Devices<Self::Device>) -> Vec<Issue>;
 
+    /// What is probably not meant in a configuration that is right. Devices that are not enabled are left out.
+    fn doubts(_config: &Self::Config, _devices: &Devices<Self::Device>) -> Vec<Issue> {
+        Vec::new()
+    }
+
     /// The resources that are known before the device has spoken.
     fn resources(device: &Self::Device) -> Vec<Resource>;
 

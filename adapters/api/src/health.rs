@@ -1,6 +1,6 @@
 //! What an adapter reports of itself and its devices; read by `status`.
 
-use crate::{EndpointName, Fault};
+use crate::{EndpointName, Fault, Instant, load::Load};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -30,7 +30,15 @@ pub enum Health {
 
 /// One unit's board: written by the adapter, read by the control socket.
 #[derive(Debug, Clone)]
-pub struct Board(Arc<Mutex<(Health, BTreeMap<EndpointName, Presence>)>>);
+pub struct Board(Arc<Mutex<Reports>>);
+
+#[derive(Debug)]
+struct Reports {
+    health: Health,
+    presence: BTreeMap<EndpointName, Presence>,
+    /// Of the wires that its devices share, by the names that people know them by.
+    wires: BTreeMap<String, Load>,
+}
 
 /// The adapter's end of a [`Board`].
 #[derive(Debug, Clone)]
@@ -39,37 +47,65 @@ pub struct Reporter(Board);
 impl Board {
     /// An empty board and its writing end.
     pub fn new() -> (Self, Reporter) {
-        let board = Self(Arc::new(Mutex::new((Health::Starting, BTreeMap::new()))));
+        let reports = Reports { health: Health::Starting, presence: BTreeMap::new(), wires: BTreeMap::new() };
+        let board = Self(Arc::new(Mutex::new(reports)));
         (board.clone(), Reporter(board))
     }
 
     /// What was last reported.
     pub fn read(&self) -> (Health, BTreeMap<EndpointName, Presence>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(|reports| (reports.health.clone(), reports.presence.clone()))
     }
 
-    fn with(&self, change: impl FnOnce(&mut (Health, BTreeMap<EndpointName, Presence>))) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    /// The share of the last minute, 0 to 1, in which each wire that devices share was used.
+    pub fn wires(&self, now: Instant) -> BTreeMap<String, f64> {
+        self.with(|reports| {
+            reports.wires.iter().map(|(wire, load)| (wire.clone(), load.share(now))).collect()
+        })
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Reports) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Reporter {
     /// Reports the adapter's own health.
     pub fn health(&self, health: Health) {
-        self.0.with(|board| board.0 = health);
+        self.0.with(|board| board.health = health);
     }
 
     /// Reports whether a device can be reached.
     pub fn presence(&self, endpoint: &EndpointName, presence: Presence) {
         self.0.with(|board| {
-            board.1.insert(endpoint.clone(), presence);
+            board.presence.insert(endpoint.clone(), presence);
         });
     }
 
     /// Forgets a device that left the configuration.
     pub fn forget(&self, endpoint: &EndpointName) {
         self.0.with(|board| {
-            board.1.remove(endpoint);
+            board.presence.remove(endpoint);
+        });
+    }
+
+    /// A wire that devices share was used from `from` until `to`, which is now: whoever else has
+    /// something to ask on it had to wait.
+    pub fn used(&self, wire: &str, from: Instant, to: Instant) {
+        self.0.with(|board| match board.wires.get_mut(wire) {
+            Some(load) => load.add(from, to),
+            None => {
+                let mut load = Load::new(from);
+                load.add(from, to);
+                board.wires.insert(wire.to_owned(), load);
+            }
+        });
+    }
+
+    /// Forgets a wire that left the configuration.
+    pub fn forget_wire(&self, wire: &str) {
+        self.0.with(|board| {
+            board.wires.remove(wire);
         });
     }
 }

@@ -13,6 +13,7 @@ mod fault;
 pub mod field;
 mod health;
 mod intake;
+mod load;
 mod names;
 mod sample;
 mod span;

@@ -3,14 +3,14 @@
 //! Not here: when who is due ([`crate::schedule`]) and which requests that takes ([`crate::plan`]).
 
 use crate::{
-    config::{Target, Wanted},
+    config::Target,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
     link::{Link, Trouble},
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
     pdu::{Answer, Request},
-    round::{Group, Missing, Round},
+    round::{self, Group, Missing, Round},
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
 };
@@ -57,6 +57,7 @@ pub(crate) async fn run(
 ) {
     let mut bus = Bus {
         shared,
+        name: wire.to_string(),
         wire,
         connection,
         targets,
@@ -75,11 +76,14 @@ pub(crate) async fn run(
     bus.adopt();
     while bus.turn().await.is_continue() {}
     bus.drain().await;
+    bus.shared.report.forget_wire(&bus.name);
 }
 
 struct Bus {
     shared: Arc<Shared>,
     wire: Wire,
+    /// The wire's, for people.
+    name: String,
     connection: u16,
     targets: watch::Receiver<Arc<Targets>>,
     devices: BTreeMap<EndpointName, Polled>,
@@ -200,7 +204,7 @@ impl Bus {
             let presence = known.and_then(|polled| polled.presence.clone());
             let other = |subject: &Subject| !matches!(subject, Subject::Registers(of, _) if of == endpoint);
             self.shared.complaints.retain(other);
-            let groups = groups(target);
+            let groups = round::groups(target);
             let periods: Vec<Duration> = groups.keys().copied().collect();
             self.schedule.handle_device(now(), endpoint, &periods);
             if let Some(until) = self.quarantine.until(target.unit, now()) {
@@ -231,6 +235,9 @@ impl Bus {
             let result = link.ask(line, unit, request).await;
             self.ended = now();
             self.took = self.ended.since(started);
+            if line.needs_quarantine() {
+                self.shared.report.used(&self.name, started, self.ended);
+            }
             if proven && again && result == Err(Trouble::Lost) {
                 again = false;
                 continue;
@@ -271,7 +278,8 @@ impl Bus {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
             Ok(Some((readings, refusal))) => {
                 let at = self.shared.clock.stamp();
-                let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
+                let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
+                let refused = refusal.map(|refusal| refusal.fault(base, self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
                 self.schedule.handle_answer(turn);
@@ -423,17 +431,6 @@ impl Bus {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
         }
     }
-}
-
-fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
-    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
-    for wanted in &target.resources {
-        groups.entry(wanted.period).or_default().push(wanted.clone());
-    }
-    if let Some(choice) = &target.sunspec {
-        groups.entry(choice.period).or_default();
-    }
-    groups
 }
 
 async fn until(at: Option<Instant>) {

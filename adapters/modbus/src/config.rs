@@ -116,8 +116,8 @@ pub(crate) struct Target {
     pub unit: u8,
     /// How it is asked.
     pub manner: Manner,
-    /// The number its configuration gives its first register: 0 or 1.
-    pub base: u16,
+    /// The number its configuration gives its first register, if it says so.
+    pub base: Option<u16>,
     /// What is read.
     pub resources: Vec<Wanted>,
     /// What of it is found by asking the device.
@@ -298,7 +298,7 @@ pub(crate) fn resolve(
     }
     match (wire, unit, manner) {
         (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
-            let (base, sunspec) = (base.unwrap_or(0), chosen.sunspec);
+            let sunspec = chosen.sunspec;
             Ok(Target { wire, connection: 0, unit, manner, base, resources, sunspec })
         }
         _ => Err(found.issues),

@@ -117,8 +117,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// For people.
-    pub(crate) fn fault(&self, place: String) -> Fault {
+    /// For people, in the numbers of a device with this `base`.
+    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
         let Self { point, code, values } = *self;
         let (kind, words) = match code.0 {
             1 => (ILLEGAL_FUNCTION, "the device does not serve the table of"),
@@ -133,9 +133,17 @@ impl Refusal {
             2 => " and one more".to_owned(),
             more => format!(" and {} more", more - 1),
         };
-        let what = format!("{words} {point}{others}: {code}");
+        let what = format!("{words} {}{others}: {code}", numbered(point, base));
         let fault = Fault::new(kind, what, place);
-        if kind == ILLEGAL_ADDRESS { fault.with_remedy(count_from_one(point)) } else { fault }
+        if kind == ILLEGAL_ADDRESS { fault.with_remedy(miscounted(point, base)) } else { fault }
+    }
+}
+
+/// A register as the configuration of its device counts.
+fn numbered(point: Point, base: Option<u16>) -> String {
+    match base.unwrap_or(0) {
+        0 => point.to_string(),
+        base => format!("{}:{}", point.table.name(), u32::from(point.address) + u32::from(base)),
     }
 }
 
@@ -145,8 +153,14 @@ pub(crate) fn lacking(lack: &Lack, place: String) -> Fault {
 }
 
 /// The hint for addresses of manuals, which count from 1 as often as from 0.
-fn count_from_one(point: Point) -> String {
+fn miscounted(point: Point, base: Option<u16>) -> String {
     let compare = "compare `register` with the device's manual";
+    let asked = format!("`base = {}` makes it the address {}", base.unwrap_or(0), point.address);
+    match base {
+        Some(0) => return format!("{compare}: {asked}; if it counts from 1, write `base = 1`"),
+        Some(_) => return format!("{compare}: {asked}; if it counts from 0, write `base = 0`"),
+        None => {}
+    }
     let Some(address) = point.address.checked_sub(1) else {
         return format!("{compare}: it may be in another table, or begin at a higher address");
     };
@@ -192,7 +206,8 @@ mod tests {
 
     fn told(point: &str, number: u8, values: usize) -> Fault {
         let code = Exception(number);
-        Refusal { point: Point::read(point, None).unwrap(), code, values }.fault("boiler-7".to_owned())
+        let point = Point::read(point, None).unwrap();
+        Refusal { point, code, values }.fault(None, "boiler-7".to_owned())
     }
 
     #[test]
@@ -223,6 +238,37 @@ mod tests {
             ("discrete:0", "another table"),
         ] {
             assert!(told(point, 2, 1).todo.contains(hint), "{point}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_says_how_it_counts_is_spoken_of_in_its_own_numbers() {
+        for (register, base, number, hint) in [
+            (
+                "holding:13",
+                0,
+                "holding:13",
+                "`base = 0` makes it the address 13; if it counts from 1, write `base = 1`",
+            ),
+            (
+                "holding:13",
+                1,
+                "holding:13",
+                "`base = 1` makes it the address 12; if it counts from 0, write `base = 0`",
+            ),
+            (
+                "40013",
+                1,
+                "holding:13",
+                "`base = 1` makes it the address 12; if it counts from 0, write `base = 0`",
+            ),
+            ("465536", 1, "holding:65536", "`base = 1` makes it the address 65535"),
+        ] {
+            let point = Point::read(register, Some(base)).unwrap();
+            let fault = Refusal { point, code: Exception(2), values: 1 }.fault(Some(base), "here".to_owned());
+            let what = format!("the device has no register {number}: illegal data address (exception 02)");
+            assert_eq!(fault.what, what, "{register} {base}");
+            assert!(fault.todo.contains(hint), "{register} {base}: {}", fault.todo);
         }
     }
 }

@@ -5,6 +5,7 @@
 //!                                             -> link: one request -> value -> Sample -> intake
 //! wire: a TCP connection or a serial port    frame: RTU, ASCII, TCP around a pdu (sans-IO)
 //! line: characters, silences, quarantine (sans-IO)    round: one poll, answer by answer (sans-IO)
+//! forecast: whether a line can carry what is configured (sans-IO)
 //! outside: requests of tools, between two frames of the polls
 //! profile: what is known of models    sunspec: what a device says itself that it has (sans-IO)
 //! simulate: a slave that is played, from the same profiles
@@ -18,6 +19,7 @@
 mod bus;
 mod config;
 mod fault;
+mod forecast;
 mod frame;
 mod health;
 mod line;
@@ -79,6 +81,10 @@ impl Adapter for Modbus {
             issues.extend(config::resolve(config, endpoint, device).err().unwrap_or_default());
         }
         issues
+    }
+
+    fn doubts(config: &Config, devices: &Devices<Device>) -> Vec<Issue> {
+        forecast::forecast(config, devices)
     }
 
     fn resources(device: &Device) -> Vec<Resource> {

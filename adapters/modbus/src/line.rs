@@ -61,7 +61,7 @@ impl Characters {
 
 impl Line {
     /// So many characters on the wire; nothing where there is no serial line.
-    fn characters(&self, count: usize) -> Duration {
+    pub(crate) fn characters(&self, count: usize) -> Duration {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.characters.map_or(Duration::ZERO, |characters| characters.time().saturating_mul(count))
     }

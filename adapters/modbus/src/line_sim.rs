@@ -22,6 +22,8 @@ enum Trouble {
     Late,
     /// Answers with garbage, for twice the time-out.
     Babbling,
+    /// Nothing; but one of a hundred bytes on the line is another one.
+    Noise,
 }
 
 fn line() -> Line {
@@ -70,6 +72,9 @@ impl Sim {
         let given_up = begun + self.line.deadline(FRAMES.0, FRAMES.1);
         let spoilt = self.disturbed.take_if(|(_, to)| *to <= given_up).is_some_and(|(from, _)| from < good);
         let late = trouble == Some(Trouble::Late) && self.random.bool();
+        let mut corrupt = |bytes: usize| self.random.f64() > 0.99_f64.powi(i32::try_from(bytes).unwrap());
+        let noise = trouble == Some(Trouble::Noise);
+        let (request, answer) = (noise && corrupt(FRAMES.0), noise && corrupt(FRAMES.1));
         let result = match trouble {
             Some(Trouble::Silent) => Err(false),
             Some(Trouble::Babbling) => Err(true),
@@ -78,7 +83,8 @@ impl Sim {
                 self.disturbed = Some((from, from + characters(FRAMES.1)));
                 Err(false)
             }
-            _ if spoilt => Err(true),
+            _ if request => Err(false),
+            _ if answer || spoilt => Err(true),
             _ => Ok(()),
         };
         self.now = if result.is_ok() { good } else { given_up };
@@ -89,7 +95,11 @@ impl Sim {
         result
     }
 
-    fn run(mut self, minutes: u64, trouble: impl Fn(u8) -> Option<Trouble>) -> BTreeMap<u8, Vec<Instant>> {
+    fn run(
+        mut self,
+        minutes: u64,
+        trouble: impl Fn(Instant, u8) -> Option<Trouble>,
+    ) -> BTreeMap<u8, Vec<Instant>> {
         let end = Instant::from_start(Duration::from_secs(60 * minutes));
         while self.now < end {
             self.now = self.now.max(self.schedule.poll_timeout().unwrap());
@@ -97,7 +107,7 @@ impl Sim {
             let unit = (0..UNITS).find(|unit| name(*unit) == turn.endpoint).unwrap();
             assert_eq!(self.quarantine.until(unit, self.now), None, "unit {unit} may still answer");
             let begun = self.now;
-            match self.ask(trouble(unit)) {
+            match self.ask(trouble(begun, unit)) {
                 Ok(()) => {
                     self.reads.entry(unit).or_default().push(begun);
                     self.schedule.handle_answer(&turn);
@@ -117,7 +127,7 @@ impl Sim {
 
 /// The median and the mean of the time between two readings of the units without trouble.
 fn cycle(trouble: impl Fn(u8) -> Option<Trouble>) -> (Duration, Duration) {
-    let reads = Sim::new(7).run(10, &trouble);
+    let reads = Sim::new(7).run(10, |_, unit| trouble(unit));
     let healthy = reads.iter().filter(|(unit, _)| trouble(**unit).is_none());
     let mut cycles: Vec<Duration> =
         healthy.flat_map(|(_, reads)| reads.windows(2).map(|pair| pair[1].since(pair[0]))).collect();
@@ -156,8 +166,27 @@ fn a_silent_a_late_and_a_babbling_unit_cost_the_others_little() {
 
 #[test]
 fn all_units_of_a_full_line_are_read_equally_often() {
-    let reads = Sim::new(1).run(5, |_| None);
+    let reads = Sim::new(1).run(5, |_, _| None);
     let counts: Vec<usize> = reads.values().map(Vec::len).collect();
     assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
     assert_eq!(counts.len(), usize::from(UNITS));
+}
+
+pub(super) fn noise_ends_with_the_noise() {
+    let end = Instant::from_start(Duration::from_secs(540));
+    // What is asked for at the end of the noise is still waited for.
+    let patience = 2 * cycle(|_| None).0 + line().deadline(FRAMES.0, FRAMES.1);
+    for seed in 0..20 {
+        let reads = Sim::new(seed).run(10, |now, _| (now < end).then_some(Trouble::Noise));
+        for (unit, reads) in &reads {
+            let back = reads.iter().find(|read| **read >= end).unwrap().since(end);
+            assert!(back <= patience, "seed {seed}: unit {unit} is back after {back:?}, not {patience:?}");
+        }
+        assert_eq!(reads.len(), usize::from(UNITS));
+    }
+}
+
+#[test]
+fn after_minutes_of_noise_all_are_read_within_two_cycles() {
+    noise_ends_with_the_noise();
 }

@@ -16,6 +16,8 @@ pub(crate) enum Mutant {
     NoShare,
     /// After three time-outs the probes come no more rarely than before.
     NeverCalm,
+    /// What a noisy line does is taken for the devices' fault.
+    NoiseBlamed,
     /// The next reading is due a period after the last one.
     NoGrid,
     /// What was missed is made up for.

@@ -1,7 +1,7 @@
 //! One poll of a group of resources, answer by answer. Sans-IO.
 
 use crate::{
-    config::Wanted,
+    config::{Target, Wanted},
     fault::{self, Refusal},
     pdu::{Answer, Request},
     plan::{Block, Limits, Plan},
@@ -9,6 +9,7 @@ use crate::{
     sunspec::{Choice, Discovery, Lack, Step},
 };
 use adapter_api::{Fault, Instant, Reading};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
 /// few for a device that refuses everything to hold up the others. The next poll goes on.
@@ -200,9 +201,9 @@ impl Round {
 
 impl Missing {
     /// For people.
-    pub(crate) fn fault(&self, place: String) -> Fault {
+    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
         match self {
-            Self::Registers(refusal) => refusal.fault(place),
+            Self::Registers(refusal) => refusal.fault(base, place),
             Self::Points(lack) => fault::lacking(lack, place),
         }
     }
@@ -210,4 +211,16 @@ impl Missing {
 
 fn plan(wanted: &[Wanted], limits: Limits) -> Plan {
     Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), limits)
+}
+
+/// What of a device is read how often.
+pub(crate) fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
+    let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
+    for wanted in &target.resources {
+        groups.entry(wanted.period).or_default().push(wanted.clone());
+    }
+    if let Some(choice) = &target.sunspec {
+        groups.entry(choice.period).or_default();
+    }
+    groups
 }

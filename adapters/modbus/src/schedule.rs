@@ -22,6 +22,10 @@ const CALM_AFTER: u32 = 3 * SILENT;
 const CALM_SHARE: u32 = 50;
 /// And come at least so far apart.
 const CALM_PROBE: Duration = Duration::from_secs(10);
+/// On a line where others are garbled as well, only so many failures in a row make a device silent.
+const SILENT_IN_NOISE: u32 = 20;
+/// Such a line is one on which a quarter of the devices are garbled, and at least two.
+const NOISY_SHARE: usize = 4;
 /// More is not remembered of a device.
 const WORST: u32 = 7 * SILENT;
 /// The probes of all silent devices may take half of the time at first, a fifth of it later.
@@ -53,10 +57,12 @@ pub(crate) struct Turn {
 #[derive(Debug)]
 struct Device {
     groups: Vec<Group>,
-    /// The last thing it did was to fail.
-    failing: bool,
+    /// In a row.
+    failures: u32,
     /// What it failed, less its answers since.
     score: u32,
+    /// Its last failure came with bytes.
+    garbled: bool,
     probe_at: Instant,
     /// Not read before, whatever is due.
     held_until: Instant,
@@ -72,7 +78,7 @@ impl Schedule {
     /// A device that is new or has changed; all its groups are due at once.
     pub(crate) fn handle_device(&mut self, now: Instant, endpoint: &EndpointName, periods: &[Duration]) {
         let groups = periods.iter().map(|period| Group { period: *period, due: now }).collect();
-        let device = Device { groups, failing: false, score: 0, probe_at: now, held_until: now };
+        let device = Device { groups, failures: 0, score: 0, garbled: false, probe_at: now, held_until: now };
         self.devices.insert(endpoint.clone(), device);
     }
 
@@ -84,7 +90,9 @@ impl Schedule {
     /// The group was read.
     pub(crate) fn handle_answer(&mut self, turn: &Turn) {
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
-        device.failing &= mutant::is(Mutant::FailuresKept);
+        if !mutant::is(Mutant::FailuresKept) {
+            device.failures = 0;
+        }
         device.score = if mutant::is(Mutant::ScoreForgotten) { 0 } else { device.score.saturating_sub(1) };
         if let Some(group) = device.groups.get_mut(turn.group) {
             group.due = on_the_grid(turn.due, group.period, turn.begun);
@@ -93,14 +101,18 @@ impl Schedule {
 
     /// The device gave no usable answer, though perhaps bytes; finding that out took so long.
     pub(crate) fn handle_silence(&mut self, now: Instant, turn: &Turn, took: Duration, garbled: bool) {
-        let alone = self.devices.len() == 1;
+        let (alone, noisy) = (self.devices.len() == 1, self.is_noisy());
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
-        device.failing = true;
+        device.failures = device.failures.saturating_add(1);
+        device.garbled = garbled;
         device.score = (device.score + if garbled { GARBLED } else { SILENT }).min(WORST);
         let doublings = (device.score / SILENT).saturating_sub(1);
         let mut wait = FIRST_PROBE.saturating_mul(1 << doublings).min(SLOWEST_PROBE);
         let mut share = PROBES_SHARE;
-        if device.score >= CALM_AFTER && !mutant::is(Mutant::NeverCalm) {
+        if noisy && device.failures < SILENT_IN_NOISE {
+            // It is the line: when that is mended, nobody should have to be waited for.
+            wait = FIRST_PROBE;
+        } else if device.score >= CALM_AFTER && !mutant::is(Mutant::NeverCalm) {
             wait = wait.max(CALM_PROBE);
             if !alone {
                 wait = wait.max(took.saturating_mul(CALM_SHARE - 1));
@@ -138,7 +150,7 @@ impl Schedule {
     /// The host came back: nothing is known about its devices, so all are as good as answering.
     pub(crate) fn handle_return(&mut self) {
         for device in self.devices.values_mut() {
-            (device.failing, device.score) = (false, 0);
+            (device.failures, device.score) = (0, 0);
         }
     }
 
@@ -152,14 +164,20 @@ impl Schedule {
         self.first().map(|(at, _)| at)
     }
 
+    /// Whether what fails is more likely the line than a device.
+    fn is_noisy(&self) -> bool {
+        let garbled = self.devices.values().filter(|device| device.garbled && device.score > 0).count();
+        garbled > 1 && garbled * NOISY_SHARE >= self.devices.len() && !mutant::is(Mutant::NoiseBlamed)
+    }
+
     fn first(&self) -> Option<(Instant, Turn)> {
         // With nobody answering there is nobody to protect.
-        let gate = self.probes_from.filter(|_| self.devices.values().any(|d| !d.failing));
+        let gate = self.probes_from.filter(|_| self.devices.values().any(|d| d.failures == 0));
         let turns = self.devices.iter().filter_map(|(endpoint, device)| {
             let (group, due) = device.first()?;
             // The gate makes the same instant of many probes; the longest overdue is still the first.
-            let wanted = if device.failing { device.probe_at } else { due };
-            let at = if device.failing { wanted.max(gate.unwrap_or(wanted)) } else { due };
+            let wanted = if device.failures > 0 { device.probe_at } else { due };
+            let at = if device.failures > 0 { wanted.max(gate.unwrap_or(wanted)) } else { due };
             let at = at.max(device.held_until);
             Some((at, wanted, Turn { endpoint: endpoint.clone(), group, due, begun: at }))
         });

@@ -290,7 +290,7 @@ fn requests_from_outside_leave_the_polls_half_of_the_time() {
 #[test]
 fn the_timetables_mutants_are_killed() {
     use crate::mutant::{Mutant as M, is_killed_by};
-    let killers: [(M, &str, fn()); 8] = [
+    let killers: [(M, &str, fn()); 9] = [
         (M::NoHold, "a_device_on_hold_is_not_asked_and_holds_nobody_up", a_held_device_waits),
         (
             M::FailuresKept,
@@ -311,6 +311,11 @@ fn the_timetables_mutants_are_killed() {
             M::NeverCalm,
             "probes_double_from_ten_seconds_up_to_a_minute_where_nobody_else_is",
             probes_double_from_ten_seconds_up_to_a_minute_where_nobody_else_is,
+        ),
+        (
+            M::NoiseBlamed,
+            "after_minutes_of_noise_all_are_read_within_two_cycles",
+            line_sim::noise_ends_with_the_noise,
         ),
         (
             M::NoGrid,

@@ -15,7 +15,7 @@ fn text_from_outside_is_shown_escaped_and_brief() {
     let parked = json!([{ "endpoint": HOSTILE, "code": "TG-154", "why": HOSTILE }]);
     let fault = json!({ "code": "TG-154", "what": HOSTILE, "where": HOSTILE, "cause": "c", "todo": "t" });
     let devices = json!({ HOSTILE: { "presence": "offline", "why": HOSTILE } });
-    let unit = json!({ "name": HOSTILE, "state": "running", "faults": [fault], "devices": devices });
+    let unit = json!({ "name": HOSTILE, "state": "running", "faults": [fault], "devices": devices, "wires": { HOSTILE: {} } });
     let uplink = json!({ "state": "up", "faults": [fault], "parked": parked, "last_error": HOSTILE });
     let status = json!({ "uplink": uplink, "faults": [fault], "units": [unit], "reasons": { HOSTILE: 1 } });
     let queue = json!({ "lanes": [{ "endpoint": HOSTILE, "queued": 1 }] });
@@ -34,6 +34,14 @@ fn text_from_outside_is_shown_escaped_and_brief() {
         assert!(!steered(&json) && !json.contains('\n'), "{json}");
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), *answer, "it is the same to a script");
     }
+}
+
+#[test]
+fn the_load_of_a_line_is_told() {
+    let unit =
+        json!({ "name": "modbus.hall", "state": "running", "wires": { "/dev/ttyUSB0": { "busy": 0.934 } } });
+    let status = status_text(&json!({ "units": [unit] }));
+    assert!(status.contains("/dev/ttyUSB0           93 % busy in the last minute\n"), "{status}");
 }
 
 #[test]

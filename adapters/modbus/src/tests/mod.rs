@@ -3,6 +3,7 @@
 mod outside;
 mod slave;
 mod sunspec;
+mod wires;
 
 use crate::{Config, Device, Modbus};
 use adapter_api::{
