@@ -262,3 +262,18 @@ fn the_units_of_a_host_are_spread_over_its_connections() {
     let on: Vec<u16> = targets.iter().map(|target| target.connection).collect();
     assert_eq!(on, [0, 1, 0, 1, 1, 0], "each unit on one connection only");
 }
+
+#[test]
+fn a_profile_says_what_one_request_may_be_unless_the_device_does() {
+    for (more, registers, hole) in [("", 80, 8), ("max_registers = 20\nmax_hole = 0", 20, 0)] {
+        let target = resolved("host = 'a'", &format!("profile = 'sdm630'\n{more}")).unwrap();
+        assert_eq!((target.manner.limits.registers, target.manner.limits.hole), (registers, hole));
+        assert_eq!((target.resources.len(), target.sunspec), (90, None));
+    }
+    // Profiles count from 0, whatever the device's own registers do.
+    let own = "profile = 'sdm120'\nonly = ['current']\nbase = 1\nresources.u = { register = 'input:7', type = 'u16' }";
+    let target = resolved("host = 'a'", own).unwrap();
+    assert_eq!(target.resources.iter().map(|wanted| wanted.want.start).collect::<Vec<_>>(), [6, 6]);
+    let target = resolved("host = 'a'", "profile = 'sunspec'\nperiod = '3s'").unwrap();
+    assert_eq!(target.sunspec.map(|choice| (choice.only, choice.period.as_secs())), Some((None, 3)));
+}
