@@ -2,6 +2,10 @@
 
 #[cfg(feature = "modbus")]
 mod modbus;
+#[cfg(feature = "modbus")]
+mod profiles;
+#[cfg(feature = "modbus")]
+mod simulate;
 
 use crate::{
     config::{self, Config, Severity},
@@ -67,6 +71,13 @@ enum Command {
         #[arg(long)]
         dead: bool,
     },
+    /// Show which models of devices are known, or what is read from one
+    #[cfg(feature = "modbus")]
+    Profiles(profiles::Options),
+    /// Play a device, to try a configuration against
+    #[cfg(feature = "modbus")]
+    #[command(subcommand)]
+    Simulate(simulate::Simulated),
     /// Show the last values of an endpoint
     Read {
         /// The endpoint
@@ -106,6 +117,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
+        #[cfg(feature = "modbus")]
+        Command::Profiles(options) => profiles::run(&options),
+        #[cfg(feature = "modbus")]
+        Command::Simulate(simulated) => block_on(simulate::run(simulated)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
         Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),

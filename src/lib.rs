@@ -26,6 +26,7 @@
 //! |---|---|
 //! | `adapters/api` | the contract: samples, intake and receipt, presence, health, inquiries of tools; `clock`; the contract test kit |
 //! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types; `tools` |
+//! | `packaging/profiles` | models of devices and their registers, built into `adapters/modbus` |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store; what one endpoint may hand in |

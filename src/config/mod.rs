@@ -15,7 +15,6 @@ pub(crate) mod pem;
 mod quota;
 mod read;
 pub mod secret;
-mod suggest;
 #[cfg(test)]
 mod tests;
 mod uplink;
@@ -26,7 +25,7 @@ use crate::{
     store::{Limits, WhenFull},
     trust::Choice,
 };
-use adapter_api::{EndpointName, Span};
+use adapter_api::{EndpointName, Span, suggest};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};

@@ -40,6 +40,7 @@ mod paced;
 mod pacer;
 mod peers;
 mod peers_alone;
+mod profiles;
 mod pusher;
 mod quota;
 mod replay;

@@ -18,6 +18,7 @@ mod load;
 mod names;
 mod sample;
 mod span;
+pub mod suggest;
 #[cfg(feature = "test-hooks")]
 pub mod test_adapter;
 #[cfg(feature = "test-hooks")]

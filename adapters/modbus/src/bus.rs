@@ -7,13 +7,12 @@ mod exchange;
 
 use crate::{
     config::Target,
-    fault::Refusal,
     health::{Complaints, Subject},
     line::{Line, Quarantine},
     link::{Link, Trouble},
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
-    round::{self, Group, Round},
+    round::{self, Group, Missing, Round},
     schedule::{Schedule, Turn},
     tools::Tap,
     wire::{Lookup, Wire},
@@ -187,14 +186,18 @@ impl Bus {
                 self.schedule.hold(endpoint, until);
             }
             let limits = target.manner.limits;
-            let groups = groups.into_values().map(|wanted| Group::new(wanted, limits)).collect();
+            let groups = groups.into_iter().map(|(period, wanted)| {
+                let choice = target.sunspec.clone().filter(|choice| choice.period == period);
+                Group::new(wanted, limits, choice)
+            });
+            let groups = groups.collect();
             self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
         }
     }
 
     /// One poll of a group, and what of it the device refuses. Requests from outside go between its own.
     /// `None` where it is to begin anew.
-    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Refusal>)>, Unheard> {
+    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Missing>)>, Unheard> {
         let mut round = Round::default();
         loop {
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
@@ -252,6 +255,9 @@ impl Bus {
             }
             // While there is no connection, the host is the one to complain about.
             _ => self.shared.complaints.clear(&subject),
+        }
+        if presence != Presence::Online {
+            device.groups.iter_mut().for_each(Group::forget);
         }
         if device.presence.as_ref() == Some(&presence) {
             return;

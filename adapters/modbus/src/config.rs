@@ -3,18 +3,27 @@
 //! Serde takes whatever has the right shape; [`resolve`] says the rest, so that a misspelt order is
 //! reported at its key with a hint and not as a parse error.
 
+mod chosen;
 mod line;
 mod manner;
 mod register;
 mod wiring;
 
+pub(crate) use chosen::known;
 pub(crate) use line::{connections, line};
 pub(crate) use manner::{Manner, spread};
 pub use register::Register;
+pub(crate) use register::of_profile;
 pub use wiring::{Rs485, Rs485Table};
 
-use crate::{plan::Want, value::Form, wire::Wire};
-use adapter_api::{EndpointName, Issue, Place, Resource, Span};
+use crate::{
+    plan::Want,
+    profile::Library,
+    sunspec::{Choice, Reader},
+    value::Form,
+    wire::Wire,
+};
+use adapter_api::{EndpointName, Issue, Place, Reading, Resource, Span};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -84,7 +93,12 @@ pub struct Device {
     pub max_bits: Option<i64>,
     /// The most registers in a row that are read without being asked for, to save a request; 8 if not given.
     pub max_hole: Option<i64>,
-    /// What is read.
+    /// The model of the device, whose registers are known.
+    pub profile: Option<String>,
+    /// What of the profile is read; all of it if not given.
+    pub only: Option<Vec<Resource>>,
+    /// What is read, beside the profile or in place of its entries.
+    #[serde(default)]
     pub resources: BTreeMap<Resource, Register>,
 }
 
@@ -112,6 +126,8 @@ pub(crate) struct Target {
     pub base: Option<u16>,
     /// What is read.
     pub resources: Vec<Wanted>,
+    /// What of it is found by asking the device.
+    pub sunspec: Option<Choice>,
 }
 
 /// A resource as the rest of the adapter sees it.
@@ -122,9 +138,18 @@ pub(crate) struct Wanted {
     /// Its entries.
     pub want: Want,
     /// Its meaning.
-    pub form: Form,
+    pub form: Meaning,
     /// How often it is read.
     pub period: Duration,
+}
+
+/// How registers become a reading.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Meaning {
+    /// As the configuration or a profile says.
+    Form(Form),
+    /// As a SunSpec model says.
+    SunSpec(Reader),
 }
 
 /// Not `"ADDRESS"` or `"ADDRESS:PORT"`.
@@ -145,6 +170,33 @@ fn default_unit() -> i64 {
 }
 fn default_period() -> Span {
     Span::from_secs(1)
+}
+
+impl Meaning {
+    /// The reading of registers as they were received; `None` if there are too few of them.
+    pub(crate) fn decode(&self, resource: Resource, words: &[u16]) -> Option<Reading> {
+        match self {
+            Self::Form(form) => form.decode(resource, words),
+            Self::SunSpec(reader) => reader.decode(resource, words),
+        }
+    }
+
+    /// Whether the registers are no longer those that were found.
+    pub(crate) fn has_moved(&self, words: &[u16]) -> bool {
+        matches!(self, Self::SunSpec(reader) if reader.has_moved(words))
+    }
+}
+
+impl From<Form> for Meaning {
+    fn from(form: Form) -> Self {
+        Self::Form(form)
+    }
+}
+
+impl From<Reader> for Meaning {
+    fn from(reader: Reader) -> Self {
+        Self::SunSpec(reader)
+    }
 }
 
 impl FromStr for Host {
@@ -230,28 +282,30 @@ pub(crate) fn resolve(
         found.add(&["unit"], "a device on a serial line has a number", "units are 1 to 247");
     }
     found.not_zero(&["period"], device.period);
-    if device.resources.is_empty() {
-        found.add(&["resources"], "there is nothing to read", "name at least one resource and its register");
-    }
     let base = device.base.and_then(|base| u16::try_from(base).ok().filter(|base| *base <= 1));
     if device.base.is_some() && base.is_none() {
         found.add(&["base"], "registers are counted from 0 or from 1", "write `base = 0` or `base = 1`");
     }
-    let manner = found.manner(config, device);
-    let mut resources = Vec::with_capacity(device.resources.len());
-    for (resource, register) in &device.resources {
+    let chosen = found.chosen(&Library::default(), device);
+    let manner = found.manner(config, device, chosen.limits);
+    let mut resources = Vec::with_capacity(chosen.registers.len());
+    for (resource, register) in &chosen.registers {
         let period = register.period.unwrap_or(device.period).duration();
+        // A profile counts from 0, whatever the device's own keys do.
+        let own = device.resources.get(resource).is_some_and(|own| own.register.is_some());
+        let base = base.filter(|_| own);
         if let Some((want, form)) = found.register(resource.as_str(), register, base) {
             let most = manner.as_ref().map_or(u16::MAX, |manner| manner.limits.of(want.table));
             if want.length > most {
                 found.too_long(resource.as_str(), want.length, most);
             }
-            resources.push(Wanted { resource: resource.clone(), want, form, period });
+            resources.push(Wanted { resource: resource.clone(), want, form: form.into(), period });
         }
     }
     match (wire, unit, manner) {
         (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
-            Ok(Target { wire, connection: 0, unit, manner, base, resources })
+            let sunspec = chosen.sunspec;
+            Ok(Target { wire, connection: 0, unit, manner, base, resources, sunspec })
         }
         _ => Err(found.issues),
     }

@@ -16,6 +16,11 @@ fn resolved(config_text: &str, device: &str) -> Result<Target, Vec<Issue>> {
     resolve(&config(config_text), &EndpointName::new("meter").unwrap(), &toml::from_str(device).unwrap())
 }
 
+fn form(wanted: &Wanted) -> &Form {
+    let Meaning::Form(form) = &wanted.form else { panic!("{wanted:?}") };
+    form
+}
+
 /// One issue at this path; its cause contains these words and it has a hint.
 fn check(config: &str, device: &str, path: &[&str], words: &str) {
     let issues = resolved(config, device).expect_err(device);
@@ -190,7 +195,7 @@ fn what_is_left_out_has_a_default() {
     let seen: Vec<_> = target
         .resources
         .iter()
-        .map(|w| (w.resource.as_str(), w.want.start, w.want.length, w.form.kind, w.period.as_secs()))
+        .map(|w| (w.resource.as_str(), w.want.start, w.want.length, form(w).kind, w.period.as_secs()))
         .collect();
     assert_eq!(
         seen,
@@ -232,7 +237,7 @@ fn a_register_says_all_that_can_be_said_of_it() {
          resources.level = { register = 'input:2', type = 'i16', sentinels = [0x7fff, -32768], scale = 0.1, decimals = 1 }",
     )
     .unwrap();
-    let forms: Vec<_> = target.resources.iter().map(|w| &w.form).collect();
+    let forms: Vec<_> = target.resources.iter().map(form).collect();
     assert_eq!((forms[0].scale.decimals, forms[0].sentinels.len()), (Some(1), 2));
     assert_eq!((forms[1].part, forms[1].names.len()), (Some(Part { low: 4, width: 4 }), 2));
     assert_eq!((forms[2].half, forms[2].length), (Some(Half::Low), 8));
@@ -294,4 +299,19 @@ fn the_units_of_a_host_are_spread_over_its_connections() {
     spread(2, targets.iter_mut());
     let on: Vec<u16> = targets.iter().map(|target| target.connection).collect();
     assert_eq!(on, [0, 1, 0, 1, 1, 0], "each unit on one connection only");
+}
+
+#[test]
+fn a_profile_says_what_one_request_may_be_unless_the_device_does() {
+    for (more, registers, hole) in [("", 80, 8), ("max_registers = 20\nmax_hole = 0", 20, 0)] {
+        let target = resolved("host = 'a'", &format!("profile = 'sdm630'\n{more}")).unwrap();
+        assert_eq!((target.manner.limits.registers, target.manner.limits.hole), (registers, hole));
+        assert_eq!((target.resources.len(), target.sunspec), (90, None));
+    }
+    // Profiles count from 0, whatever the device's own registers do.
+    let own = "profile = 'sdm120'\nonly = ['current']\nbase = 1\nresources.u = { register = 'input:7', type = 'u16' }";
+    let target = resolved("host = 'a'", own).unwrap();
+    assert_eq!(target.resources.iter().map(|wanted| wanted.want.start).collect::<Vec<_>>(), [6, 6]);
+    let target = resolved("host = 'a'", "profile = 'sunspec'\nperiod = '3s'").unwrap();
+    assert_eq!(target.sunspec.map(|choice| (choice.only, choice.period.as_secs())), Some((None, 3)));
 }

@@ -2,7 +2,7 @@
 //!
 //! Not here: what any adapter may have (`adapter_api::field`).
 
-use crate::{pdu::Exception, point::Point};
+use crate::{pdu::Exception, point::Point, sunspec::Lack};
 use adapter_api::{Fault, FaultKind, field};
 
 /// A device is silent.
@@ -96,8 +96,17 @@ const NOT_CONFIGURED: FaultKind = FaultKind {
     todo: "see what `tidegate check` says of it",
 };
 
+/// What a SunSpec device does not have.
+const NOT_SUNSPEC: FaultKind = FaultKind {
+    code: "TG-448",
+    cause: "the device speaks SunSpec only after it was switched on in its settings, has it under another unit identifier, \
+            or has other models than were expected",
+    todo: "look for SunSpec in the device's settings; compare `unit` with its manual, and `only` with what \
+           `tidegate profiles sunspec` lists",
+};
+
 /// All of them.
-pub const FAULTS: [FaultKind; 14] = [
+pub const FAULTS: [FaultKind; 15] = [
     UNIT_SILENT,
     WRONG_ANSWER,
     GATEWAY_PATH,
@@ -112,6 +121,7 @@ pub const FAULTS: [FaultKind; 14] = [
     DEVICE_BUSY,
     UNKNOWN_EXCEPTION,
     NOT_CONFIGURED,
+    NOT_SUNSPEC,
 ];
 
 /// Registers a device refuses: the first of them, the answer, and how many values are missing for it.
@@ -151,6 +161,11 @@ fn numbered(point: Point, base: Option<u16>) -> String {
         0 => point.to_string(),
         base => format!("{}:{}", point.table.name(), u32::from(point.address) + u32::from(base)),
     }
+}
+
+/// A SunSpec device without what is wanted of it.
+pub(crate) fn lacking(lack: &Lack, place: String) -> Fault {
+    Fault::new(NOT_SUNSPEC, lack.to_string(), place)
 }
 
 /// The hint for addresses of manuals, which count from 1 as often as from 0.

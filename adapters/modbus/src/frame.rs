@@ -13,7 +13,7 @@ mod tests;
 
 use crate::pdu::{Answer, Question};
 
-pub(crate) use rtu::LONGEST;
+pub(crate) use rtu::{LONGEST, crc};
 
 /// How requests and answers are wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,6 +9,8 @@
 //! forecast: whether a line can carry what is configured (sans-IO)
 //! identity: what a device says of itself (sans-IO)
 //! tools -> outside: requests of tools, between two frames of the polls
+//! profile: what is known of models    sunspec: what a device says itself that it has (sans-IO)
+//! simulate: a slave that is played, from the same profiles
 //! ```
 //! An answer that comes late never becomes another register's value: a TCP connection is dropped at every
 //! error and every answer that does not fit; on a serial line a unit that did not answer is left alone
@@ -34,9 +36,12 @@ mod pdu;
 mod plan;
 mod point;
 mod port;
+pub mod profile;
 mod round;
 mod rs485;
 mod schedule;
+pub mod simulate;
+mod sunspec;
 #[cfg(test)]
 mod tests;
 pub mod tools;
@@ -96,7 +101,7 @@ impl Adapter for Modbus {
     }
 
     fn resources(device: &Device) -> Vec<Resource> {
-        device.resources.keys().cloned().collect()
+        config::known(device)
     }
 
     async fn run(config: Config, mut cx: AdapterCx<Device>) -> Result<(), Failure> {

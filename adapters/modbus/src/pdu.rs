@@ -161,6 +161,11 @@ impl Exception {
         matches!(self.0, 2 | 3)
     }
 
+    /// Whether the same request may be answered later.
+    pub(crate) fn is_about_time(self) -> bool {
+        matches!(self.0, 5 | 6)
+    }
+
     /// Whether a gateway speaks for a device it cannot reach.
     pub(crate) fn is_of_a_gateway(self) -> bool {
         matches!(self.0, 0x0a | 0x0b)

@@ -2,12 +2,13 @@
 
 use crate::{
     config::{Target, Wanted},
-    fault::Refusal,
+    fault::{self, Refusal},
     pdu::{Answer, Request},
     plan::{Block, Limits, Plan},
     point::Point,
+    sunspec::{Choice, Discovery, Lack, Step},
 };
-use adapter_api::{Instant, Reading};
+use adapter_api::{Fault, Instant, Reading};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Splits of refused requests in one poll: enough to find one missing register among 125, too
@@ -19,6 +20,9 @@ const SPLITS: u32 = 8;
 pub(crate) struct Group {
     wanted: Vec<Wanted>,
     plan: Plan,
+    limits: Limits,
+    /// What is found by asking the device, beside what is known.
+    discovery: Option<(Discovery, Vec<Wanted>)>,
 }
 
 /// How far a poll of a group is.
@@ -31,13 +35,44 @@ pub(crate) struct Round {
     splits: u32,
     readings: Vec<Option<Reading>>,
     refusal: Option<Refusal>,
+    search: Search,
+    lack: Option<Lack>,
+    /// The device has registers where some of what was found should be.
+    served: bool,
+}
+
+/// Whether the device is asked what it has.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// If that is wanted.
+    #[default]
+    Before,
+    Within,
+    /// No longer, in this round.
+    Over,
+}
+
+/// What a round could not read.
+#[derive(Debug)]
+pub(crate) enum Missing {
+    /// Registers the device refuses.
+    Registers(Refusal),
+    /// What a SunSpec device does not have.
+    Points(Lack),
 }
 
 impl Group {
-    /// What is read together.
-    pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits) -> Self {
-        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), limits);
-        Self { wanted, plan }
+    /// What is read together, and what of that is found by asking the device.
+    pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits, choice: Option<Choice>) -> Self {
+        let discovery = choice.map(|choice| (Discovery::new(choice), wanted.clone()));
+        Self { plan: plan(&wanted, limits), wanted, limits, discovery }
+    }
+
+    /// The device is away: when it comes back, what was found there may be elsewhere.
+    pub(crate) fn forget(&mut self) {
+        if let Some((discovery, _)) = &mut self.discovery {
+            discovery.restart();
+        }
     }
 
     /// Another device may be there: what this one lacked is asked for again.
@@ -47,6 +82,16 @@ impl Group {
 
     /// The next request of a round; `None` at its end.
     pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
+        if let Some((discovery, _)) = &self.discovery {
+            if round.search != Search::Over
+                && let Some(request) = discovery.poll_request()
+            {
+                round.search = Search::Within;
+                return Some(request);
+            }
+            round.search = Search::Over;
+            round.lack = discovery.lack().cloned();
+        }
         if !round.begun {
             self.plan.begin();
         }
@@ -64,11 +109,31 @@ impl Group {
                 }
             }
         }
+        // A chain that was found and is refused as a whole is elsewhere.
+        if let Some((discovery, known)) = &mut self.discovery
+            && self.wanted.len() > known.len()
+            && round.refusal.is_some()
+            && !round.served
+        {
+            discovery.restart();
+        }
         None
     }
 
     /// What the device said to it.
     pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
+        if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
+            match discovery.handle_answer(answer) {
+                Step::On => {}
+                Step::Later => round.search = Search::Over,
+                Step::Found(found) => {
+                    round.search = Search::Over;
+                    self.wanted = known.iter().cloned().chain(found).collect();
+                    self.plan = plan(&self.wanted, self.limits);
+                }
+            }
+            return;
+        }
         match answer {
             Answer::Refused(code) if code.is_about_addresses() => {
                 if self.plan.handle_refusal(now, round.at, *code, round.splits < SPLITS) {
@@ -81,6 +146,16 @@ impl Group {
         }
         if let Some(block) = self.plan.block(round.at) {
             self.take(block, answer, round);
+            if let (Some((discovery, known)), Answer::Words(words)) = (&mut self.discovery, answer) {
+                let found = block.wants.iter().filter(|index| **index >= known.len());
+                for wanted in found.filter_map(|index| self.wanted.get(*index)) {
+                    round.served = true;
+                    let from = usize::from(wanted.want.start.saturating_sub(block.start));
+                    if words.get(from..).is_some_and(|words| wanted.form.has_moved(words)) {
+                        discovery.restart();
+                    }
+                }
+            }
         }
         round.at += 1;
     }
@@ -116,13 +191,28 @@ impl Group {
 impl Round {
     /// Whether anything was asked for it.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun
+        self.begun || self.search == Search::Within
     }
 
-    /// What was read, and what the device refused.
-    pub(crate) fn finish(self) -> (Vec<Reading>, Option<Refusal>) {
-        (self.readings.into_iter().flatten().collect(), self.refusal)
+    /// What was read, and what the device refused or does not have.
+    pub(crate) fn finish(self) -> (Vec<Reading>, Option<Missing>) {
+        let missing = self.refusal.map(Missing::Registers).or(self.lack.map(Missing::Points));
+        (self.readings.into_iter().flatten().collect(), missing)
     }
+}
+
+impl Missing {
+    /// For people.
+    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
+        match self {
+            Self::Registers(refusal) => refusal.fault(base, place),
+            Self::Points(lack) => fault::lacking(lack, place),
+        }
+    }
+}
+
+fn plan(wanted: &[Wanted], limits: Limits) -> Plan {
+    Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), limits)
 }
 
 /// What of a device is read how often.
@@ -130,6 +220,9 @@ pub(crate) fn groups(target: &Target) -> BTreeMap<Duration, Vec<Wanted>> {
     let mut groups: BTreeMap<Duration, Vec<Wanted>> = BTreeMap::new();
     for wanted in &target.resources {
         groups.entry(wanted.period).or_default().push(wanted.clone());
+    }
+    if let Some(choice) = &target.sunspec {
+        groups.entry(choice.period).or_default();
     }
     groups
 }

@@ -1,7 +1,7 @@
 //! How one device is asked: its keys beside those of its adapter.
 
 use super::{Config, Device, Findings, Target, line};
-use crate::{line::Line, plan::Limits};
+use crate::{line::Line, plan::Limits, profile::Limits as Known};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How one device is asked.
@@ -16,16 +16,17 @@ pub(crate) struct Manner {
 }
 
 impl Findings {
-    /// How the device is asked; `None` where something is wrong, of it or of its adapter.
-    pub(super) fn manner(&mut self, config: &Config, device: &Device) -> Option<Manner> {
+    /// How the device is asked, if not as its profile knows; `None` where something is wrong, of it or of its adapter.
+    pub(super) fn manner(&mut self, config: &Config, device: &Device, known: Known) -> Option<Manner> {
         for (key, span) in [("timeout", device.timeout), ("max_response", device.max_response)] {
             if let Some(span) = span {
                 self.not_zero(&[key], span);
             }
         }
-        let registers = self.entries("max_registers", device.max_registers, 1..=125, 125);
-        let bits = self.entries("max_bits", device.max_bits, 1..=2_000, 2_000);
-        let hole = self.entries("max_hole", device.max_hole, 0..=124, 8);
+        let registers =
+            self.entries("max_registers", device.max_registers, 1..=125, known.max_registers.unwrap_or(125));
+        let bits = self.entries("max_bits", device.max_bits, 1..=2_000, known.max_bits.unwrap_or(2_000));
+        let hole = self.entries("max_hole", device.max_hole, 0..=124, known.max_hole.unwrap_or(8));
         let mut line = line(config).ok()?;
         line.timeout = device.timeout.unwrap_or(line.timeout);
         line.gap = device.gap.map_or(line.gap, |gap| gap.duration());

@@ -3,10 +3,10 @@
 use super::Findings;
 use crate::{
     plan::Want,
-    point::{Point, Table},
+    point::{Point, PointError, Table},
     value::{Form, Half, Kind, Order, Part, Scale, Sentinel},
 };
-use adapter_api::Span;
+use adapter_api::{Issue, Place, Span};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Register {
-    /// Where it begins: `"holding:0"`.
-    pub register: String,
+    /// Where it begins: `"holding:0"`. May be left out for a resource of the device's profile.
+    pub register: Option<String>,
     /// Its type; may be left out for coils, discrete inputs and where `bit` is given.
     #[serde(rename = "type")]
     pub kind: Option<String>,
@@ -45,11 +45,44 @@ pub struct Register {
     pub period: Option<Span>,
 }
 
+/// A resource of a profile, which counts from 0, or what is wrong with it.
+pub(crate) fn of_profile(name: &str, register: &Register) -> Result<(Want, Form), Vec<Issue>> {
+    let mut found = Findings { place: Place::Config, issues: Vec::new() };
+    found.register(name, register, None).ok_or(found.issues)
+}
+
 /// One resource while it is looked at.
 struct Look<'a> {
     found: &'a mut Findings,
     name: &'a str,
     register: &'a Register,
+}
+
+impl Register {
+    /// With what it does not say itself as the profile has it. One with a place of its own is another one.
+    pub(crate) fn over(&self, known: &Self) -> Self {
+        if self.register.is_some() {
+            return self.clone();
+        }
+        fn first<T: Clone>(own: &Option<T>, known: &Option<T>) -> Option<T> {
+            own.clone().or_else(|| known.clone())
+        }
+        Self {
+            register: known.register.clone(),
+            kind: first(&self.kind, &known.kind),
+            length: first(&self.length, &known.length),
+            order: first(&self.order, &known.order),
+            byte: first(&self.byte, &known.byte),
+            bit: first(&self.bit, &known.bit),
+            bits: first(&self.bits, &known.bits),
+            sentinels: if self.sentinels.is_empty() { &known.sentinels } else { &self.sentinels }.clone(),
+            names: if self.names.is_empty() { &known.names } else { &self.names }.clone(),
+            scale: first(&self.scale, &known.scale),
+            offset: first(&self.offset, &known.offset),
+            decimals: first(&self.decimals, &known.decimals),
+            period: first(&self.period, &known.period),
+        }
+    }
 }
 
 impl Findings {
@@ -72,10 +105,15 @@ impl Look<'_> {
         if let Some(period) = register.period {
             self.found.not_zero(&["resources", self.name, "period"], period);
         }
-        let point = match Point::read(&register.register, base) {
-            Ok(point) => Some(point),
-            Err(error) => {
+        let point = match register.register.as_deref().map(|text| Point::read(text, base)) {
+            Some(Ok(point)) => Some(point),
+            Some(Err(error)) => {
                 self.at("register", error.to_string(), error.hint());
+                None
+            }
+            None => {
+                let hint = PointError::Form.hint();
+                self.found.add(&["resources", self.name], "the register is missing", hint);
                 None
             }
         };

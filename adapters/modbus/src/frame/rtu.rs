@@ -47,7 +47,7 @@ pub(super) fn search(buffer: &mut Vec<u8>, sought: &Sought) -> Option<Answer> {
 }
 
 /// CRC-16/MODBUS.
-pub(super) fn crc(bytes: &[u8]) -> u16 {
+pub(crate) fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
     })

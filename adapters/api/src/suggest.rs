@@ -1,7 +1,7 @@
-//! "Did you mean ...": the known name nearest to one that is not known.
+//! "Did you mean ...": the known names nearest to one that is not known. Sans-IO.
 
 /// The nearest of the known names, if it is near enough to have been meant.
-pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let name = plain(name);
     // Long enough for any name of ours, short enough that a hostile key costs nothing.
     if name.is_empty() || name.len() > 128 {
@@ -22,8 +22,22 @@ pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
 }
 
 /// The same for a hint.
-pub(super) fn did_you_mean<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+pub fn did_you_mean<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
     nearest(name, known).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// All known names, the nearest first; of those equally near in the order given.
+pub fn by_nearness<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
+    let mut known: Vec<&str> = known.into_iter().collect();
+    // Long enough for any name of ours, short enough that a hostile one costs nothing.
+    let name = plain(name.get(..128).unwrap_or(name));
+    if name.len() <= 128 {
+        known.sort_by_cached_key(|candidate| {
+            let other = plain(candidate);
+            (if other.starts_with(&name) { 0 } else { distance(&name, &other) }, other.len())
+        });
+    }
+    known
 }
 
 /// What people confuse without thinking.
@@ -80,6 +94,8 @@ mod tests {
         ] {
             assert_eq!(nearest(name, known), near, "{name}");
         }
+        assert_eq!(by_nearness("sdm12", ["sdm630", "ai8", "sdm120"]), ["sdm120", "sdm630", "ai8"]);
+        assert_eq!(by_nearness("", ["b", "a"]), ["b", "a"]);
         assert_eq!((distance("", "abc"), distance("ab", "ba"), distance("abc", "")), (3, 1, 3));
     }
 }

@@ -1,0 +1,253 @@
+//! The way along a device's chain of models: what to read next, and what was found. Sans-IO.
+//!
+//! ```text
+//! base: "SunS" | id, length, points | id, length, points | 0xffff
+//! ```
+//! Whatever a device answers, the walk ends: every step leads to a higher address, and there are at
+//! most [`MOST`] of them.
+
+use crate::{
+    pdu::{Answer, Request},
+    point::Table,
+};
+
+/// Where the marker may be (SunSpec Device Information Model Specification, "Discovery").
+pub(crate) const BASES: [u16; 3] = [40_000, 50_000, 0];
+/// "SunS"
+pub(crate) const MARKER: [u16; 2] = [0x5375, 0x6e53];
+/// Behind the last model.
+pub(crate) const END: u16 = 0xffff;
+/// Models of one device; real ones have about ten.
+const MOST: usize = 64;
+
+/// A model of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its number.
+    pub id: u16,
+    /// Where its number stands.
+    pub at: u16,
+    /// Registers behind its number and this length.
+    pub length: u16,
+}
+
+/// A walk along a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Walk {
+    stage: Stage,
+    found: Vec<Found>,
+}
+
+/// What an answer meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// On with the next request, or at the end.
+    Forward,
+    /// The device has no time; the same request again, later.
+    Later,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The marker is looked for at this of the bases, and those behind it.
+    Marker(usize),
+    /// A model's number and length are here.
+    Model(u16),
+    Ended,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { stage: Stage::Marker(0), found: Vec::new() }
+    }
+}
+
+impl Walk {
+    /// What to ask for; `None` at the end.
+    pub(crate) fn poll_request(&self) -> Option<Request> {
+        let start = match self.stage {
+            Stage::Marker(base) => *BASES.get(base)?,
+            Stage::Model(at) => at,
+            Stage::Ended => return None,
+        };
+        Some(Request { table: Table::Holding, start, count: 2 })
+    }
+
+    /// The answer to that request.
+    pub(crate) fn handle_answer(&mut self, answer: &Answer) -> Progress {
+        let words = match answer {
+            Answer::Refused(code) if code.is_about_time() => return Progress::Later,
+            Answer::Words(words) => words.as_slice(),
+            _ => &[],
+        };
+        self.stage = match (self.stage, words) {
+            (Stage::Marker(base), words) if words == MARKER => {
+                BASES.get(base).and_then(|base| base.checked_add(2)).map_or(Stage::Ended, Stage::Model)
+            }
+            (Stage::Marker(base), _) if base + 1 < BASES.len() => Stage::Marker(base + 1),
+            (Stage::Model(at), [id, length]) if ![0, END].contains(id) && self.found.len() < MOST => {
+                self.take(Found { id: *id, at, length: *length })
+            }
+            // The end, or where the chain breaks off: what came before it is good.
+            _ => Stage::Ended,
+        };
+        Progress::Forward
+    }
+
+    /// The models, once the end is reached.
+    pub(crate) fn models(&self) -> Option<&[Found]> {
+        (self.poll_request().is_none()).then_some(&self.found)
+    }
+
+    fn take(&mut self, found: Found) -> Stage {
+        let behind = u32::from(found.at) + 2 + u32::from(found.length);
+        // A model has to end within the table.
+        if behind > 65_536 {
+            return Stage::Ended;
+        }
+        self.found.push(found);
+        // Two registers are left for the next one.
+        u16::try_from(behind).ok().filter(|at| *at < u16::MAX).map_or(Stage::Ended, Stage::Model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdu::Exception;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Registers of a device; what is not there is refused.
+    #[derive(Default)]
+    struct Device(BTreeMap<u16, u16>);
+
+    impl Device {
+        fn new(base: u16, chain: &[(u16, u16)]) -> Self {
+            let mut device = Self::default();
+            let mut at = base;
+            let mut put = |word: u16| {
+                device.0.insert(at, word);
+                at += 1;
+            };
+            MARKER.into_iter().for_each(&mut put);
+            for (id, length) in chain {
+                put(*id);
+                put(*length);
+                (0..*length).for_each(|_| put(7));
+            }
+            device
+        }
+
+        fn answer(&self, request: Request) -> Answer {
+            let addresses = request.start..=request.start + (request.count - 1);
+            let words: Option<Vec<u16>> = addresses.map(|at| self.0.get(&at).copied()).collect();
+            words.map_or(Answer::Refused(Exception(2)), Answer::Words)
+        }
+
+        fn walk(&self) -> (Vec<(u16, u16, u16)>, Vec<u16>) {
+            let (mut walk, mut asked) = (Walk::default(), Vec::new());
+            while let Some(request) = walk.poll_request() {
+                assert_eq!((walk.models(), request.count), (None, 2));
+                asked.push(request.start);
+                assert_eq!(walk.handle_answer(&self.answer(request)), Progress::Forward);
+            }
+            let models = walk.models().unwrap();
+            (models.iter().map(|found| (found.id, found.at, found.length)).collect(), asked)
+        }
+    }
+
+    #[test]
+    fn a_chain_is_found_at_each_base() {
+        for (base, before) in [(40_000, 0), (50_000, 1), (0, 2)] {
+            let device = Device::new(base, &[(1, 66), (103, 50), (END, 0)]);
+            let (models, asked) = device.walk();
+            assert_eq!(models, [(1, base + 2, 66), (103, base + 70, 50)]);
+            assert_eq!(asked[..before], BASES[..before]);
+            assert_eq!(asked[before..], [base, base + 2, base + 70, base + 122]);
+        }
+    }
+
+    #[test]
+    fn no_chain_is_no_model() {
+        assert_eq!(Device::default().walk(), (vec![], BASES.to_vec()));
+        let mut other = Device::new(40_000, &[(1, 66), (END, 0)]);
+        other.0.insert(40_001, 0);
+        assert_eq!(other.walk(), (vec![], BASES.to_vec()));
+    }
+
+    #[test]
+    fn a_chain_that_breaks_off_is_good_up_to_there() {
+        let models = [(1, 40_002, 66), (103, 40_070, 50)];
+        // No end marker; zeros in its place; a length beyond the table.
+        for end in [&[][..], &[(0, 0)], &[(204, 25_413)]] {
+            let mut device = Device::new(40_000, &[(1, 66), (103, 50)]);
+            for (at, word) in (40_122..).zip(end.iter().flat_map(|(id, length)| [*id, *length])) {
+                device.0.insert(at, word);
+            }
+            assert_eq!(device.walk().0, models, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_model_up_to_the_last_register_ends_the_walk() {
+        for (length, asked) in [(15_532, 2), (15_531, 2), (15_530, 3)] {
+            let mut device = Device::new(50_000, &[(1, 0)]);
+            device.0.insert(50_003, length);
+            let (models, walked) = device.walk();
+            assert_eq!((models.len(), walked.len()), (1, asked + 1), "{length}");
+        }
+        let mut device = Device::new(50_000, &[(1, 0)]);
+        device.0.insert(50_003, 15_533);
+        assert_eq!(device.walk().0, []);
+    }
+
+    #[test]
+    fn a_device_without_time_is_asked_the_same_again() {
+        let device = Device::new(40_000, &[(1, 66), (END, 0)]);
+        let mut walk = Walk::default();
+        while let Some(request) = walk.poll_request() {
+            assert_eq!(walk.handle_answer(&Answer::Refused(Exception(6))), Progress::Later);
+            assert_eq!(walk.poll_request(), Some(request));
+            walk.handle_answer(&device.answer(request));
+        }
+        assert_eq!(walk.models().unwrap().len(), 1);
+    }
+
+    fn answers() -> impl Strategy<Value = Answer> {
+        let id = prop_oneof![Just(0_u16), Just(1), Just(END), any::<u16>()];
+        let length = prop_oneof![8 => 0_u16..200, 2 => any::<u16>(), 1 => Just(0)];
+        prop_oneof![
+            3 => Just(Answer::Words(MARKER.to_vec())),
+            12 => (id, length).prop_map(|(id, length)| Answer::Words(vec![id, length])),
+            1 => any::<u8>().prop_map(|code| Answer::Refused(Exception(code))),
+            1 => proptest::collection::vec(any::<u16>(), 0..5).prop_map(Answer::Words),
+            1 => proptest::collection::vec(any::<bool>(), 0..5).prop_map(Answer::Bits),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_answered_the_walk_only_goes_up_and_ends(answers in proptest::collection::vec(answers(), 0..300)) {
+            let (mut walk, mut highest, mut steps) = (Walk::default(), None, 0);
+            for answer in &answers {
+                let Some(request) = walk.poll_request() else { break };
+                prop_assert!(u32::from(request.start) + u32::from(request.count) <= 65_536);
+                if matches!(walk.stage, Stage::Model(_)) {
+                    prop_assert!(highest.is_none_or(|highest| highest <= request.start));
+                }
+                if walk.handle_answer(answer) == Progress::Forward {
+                    steps += 1;
+                    highest = Some(match walk.stage { Stage::Model(at) => at, _ => highest.unwrap_or(0) });
+                }
+            }
+            prop_assert!(steps <= BASES.len() + MOST + 1);
+            let mut behind = 0;
+            for found in &walk.found {
+                prop_assert!(u32::from(found.at) >= behind && ![0, END].contains(&found.id));
+                behind = u32::from(found.at) + 2 + u32::from(found.length);
+                prop_assert!(behind <= 65_536);
+            }
+        }
+    }
+}
