@@ -40,6 +40,7 @@ mod peers_alone;
 mod pusher;
 mod quota;
 mod replay;
+mod report;
 mod road;
 mod secrets;
 mod site;
