@@ -24,7 +24,7 @@ fn config(site: &Site, broker_port: u16, slave_port: u16) -> Config {
         .line("still = { heartbeat = \"1s\" }")
         .line("slow = { min_interval = \"1s\" }")
         .line("high = { window = \"2s\" }")
-        .line("[endpoints.m1.report.expressions]\nhalf = \"dead % 2 == 0 ? dead / 2 : -1\"\nhalf_known = \"dead > 7\"")
+        .line("[endpoints.m1.report.expressions]\nhalf = \"dead % 4 == 0 ? dead / 2 : -1\"\nhalf_known = \"dead > 7\"")
         .line("[endpoints.m1.modbus]\nunit = 1\nperiod = \"100ms\"\n[endpoints.m1.modbus.resources]")
         // Bits of the count: every fourth read is a change.
         .line("fourth = { register = \"holding:1\", type = \"u16\", bits = \"2-9\" }")
@@ -54,7 +54,7 @@ fn check_values(samples: &[Value], reads: &[u64]) {
     let dead: Vec<u64> = (1..=last).step_by(3).collect();
     assert_eq!(whole(&of(samples, "dead")), dead, "deadband");
     let mut half: Vec<Value> =
-        reads.iter().map(|seq| if seq % 2 == 0 { json!(*seq as f64 / 2.0) } else { json!(-1.0) }).collect();
+        reads.iter().map(|seq| if seq % 4 == 0 { json!(*seq as f64 / 2.0) } else { json!(-1.0) }).collect();
     half.dedup();
     let halves = of(samples, "half").into_iter().map(|(_, value)| value).collect::<Vec<_>>();
     let floats = |values: &[Value]| values.iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
@@ -70,9 +70,9 @@ fn check_times(samples: &[Value], last: u64) -> (usize, usize, usize) {
     assert!(still.iter().all(|(_, value)| *value == 0), "{still:?}");
     let slow = of(samples, "slow");
     for (what, values) in [("heartbeat", &still), ("interval", &slow)] {
-        for pair in values.windows(2) {
-            assert!(pair[1].0 - pair[0].0 >= SECOND, "{what}: {pair:?}");
-        }
+        // One a second, and not one for each of ten reads. A group's commit may come late by its part.
+        let (first, last) = (values[0].0, values[values.len() - 1].0);
+        assert!((values.len() as u64 - 1) * SECOND <= last - first + 2 * SECOND, "{what}: {values:?}");
     }
     assert_eq!(whole(&slow).last(), Some(&last), "the last value is not lost");
     // Each window is told once, the first and the last one marked; together they have every read.
@@ -148,6 +148,10 @@ fn the_platform_gets_what_the_rules_leave_and_the_ledger_has_the_rest() {
     assert_eq!(ledger.landed, samples.len() as u64, "{ledger:?}");
     assert_eq!(ledger.offered, numbers.len() as u64 + term("offered(report)"), "{ledger:?} {reasons}");
     assert!(term("offered(report)") >= windows as u64, "{reasons}");
+    // Two of four reads change `half`, and one of three `dead`.
+    assert!(ledger.suppressed >= numbers.len() as u64 / 6, "{reasons}");
+    let queue = gateway.ask(&["queue"]).unwrap();
+    assert_eq!(queue["reasons"], *reasons, "{queue}");
     assert_eq!((ledger.refused, ledger.dropped, ledger.dead), (0, 0, 0), "{ledger:?}");
     assert!(gateway.terminate().success());
 }
