@@ -11,6 +11,10 @@ const FAIL: &str =
     "CREATE TRIGGER no_insert BEFORE INSERT ON outbox BEGIN SELECT RAISE(ROLLBACK, 'on purpose'); END;";
 const FAIL_ONE: &str =
     "CREATE TRIGGER no_insert BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'on purpose'); END;";
+/// No statement fails, but the commit.
+const FAIL_AT_COMMIT: &str =
+    "CREATE TABLE never(lane INTEGER REFERENCES lane(id) DEFERRABLE INITIALLY DEFERRED);
+     CREATE TRIGGER no_insert AFTER INSERT ON outbox BEGIN INSERT INTO never VALUES (-1); END;";
 
 fn resource(name: &str) -> Resource {
     Resource::new(name).unwrap()
@@ -123,7 +127,7 @@ async fn what_is_withheld_is_counted_in_the_same_transaction_and_shown_all_the_s
 
 #[tokio::test]
 async fn a_value_of_a_transaction_that_failed_is_not_taken_for_reported() {
-    for how in [FAIL, FAIL_ONE] {
+    for how in [FAIL, FAIL_ONE, FAIL_AT_COMMIT] {
         let site = ruled(tempfile::tempdir().unwrap(), deadband(0.5));
         site.values(&[1]).await.unwrap();
         let db = site.break_it(how);

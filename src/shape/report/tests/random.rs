@@ -1,4 +1,8 @@
 //! The rules against brute force, on random samples, with transactions that fail at random.
+//!
+//! Mutants it kills: ROLLBACK keeps the books; a withheld value is reported though it came back; the last value
+//! seen is compared with, not the last one reported; what the timer reports is not noted; the window that a
+//! sample closes is forgotten.
 
 use super::*;
 use proptest::prelude::*;
