@@ -23,6 +23,8 @@
 //!   It is not kept over a restart. After a crash, withheld values of the last interval and the open windows
 //!   are lost, as the raw values they stand for would be by the same rule; the first window of a resource
 //!   after a start is marked uncertain, and so is one that an orderly stop closes early.
+//! - What was stored stays reported, also if it is dropped later for want of space or age, or refused by the
+//!   platform. Where that may happen to a value that rarely changes, a heartbeat repeats it.
 //!
 //! Not here: the keys of the configuration (`config::report`), and the transaction (`store::thread::report`).
 
