@@ -1,7 +1,10 @@
 //! The directory: endpoint <-> token. The only place where the names adapters speak and the tokens
 //! dialects speak meet.
 
-use crate::{config::secret::EndpointToken, shape::quota::Quotas};
+use crate::{
+    config::secret::EndpointToken,
+    shape::{quota::Quotas, report::Report},
+};
 use adapter_api::{EndpointName, Resource};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,6 +36,8 @@ pub struct Endpoint {
     pub enabled: bool,
     /// How much it may hand in.
     pub quotas: Quotas,
+    /// Which of its readings are reported; without, all.
+    pub report: Option<Arc<Report>>,
     /// Resources that are called otherwise on the wire.
     pub name_on_wire: BTreeMap<Resource, String>,
 }

@@ -29,7 +29,7 @@
 //! | `packaging/profiles` | models of devices and their registers, built into `adapters/modbus` |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
-//! | [`shape`] | rules between intake and store; what one endpoint may hand in |
+//! | [`shape`] | rules between intake and store: what one endpoint may hand in, which readings are reported, expressions |
 //! | [`store`] | durable before answered, deleted only with proof, within its quota (and for how long), salvaged when damaged |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
@@ -53,8 +53,8 @@
 //! 3. `adapter_api::Intake::submit`: the `Sample` waits for room, not for the commit
 //! 4. `store::thread::Thread::gather`: taken in turn from the units' channels; refused at once if its
 //!    endpoint is over its quota, `shape::quota`
-//! 5. `store::thread::Thread::commit`: what has to go for it (I10), `shape::Shape::admit`,
-//!    `store::outbox::insert`, COMMIT (I1)
+//! 5. `store::thread::Thread::commit`: what has to go for it (I10), `shape::Shape::admit`, what its report
+//!    rules leave of it, `shape::Shape::judge`, `store::outbox::insert`, COMMIT (I1)
 //! 6. `adapter_api::Submission::answer`: now, and not before, the `Receipt` resolves
 //! 7. `store::lanes::Lanes::announce`: the lane is `Event::Ready`
 //! 8. `uplink::outflow::Outflow::poll_wish`: the lane's turn, if the window has room: `Command::Next`

@@ -6,7 +6,7 @@ use super::{
     adapters,
     check::{Half, KeyPath, Notes, Severity},
     files::Base,
-    low, quota, read,
+    low, quota, read, report,
     secret::EndpointToken,
     suggest,
 };
@@ -14,12 +14,13 @@ use crate::{
     dialect::Dialect,
     endpoints::{Endpoint, EndpointKey, Tenant},
     fault::Code,
-    shape::quota::Quotas,
+    shape::{quota::Quotas, report::Report},
 };
 use adapter_api::{EndpointName, Issue, Place, Resource};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    sync::Arc,
 };
 use toml::{
     Spanned,
@@ -27,7 +28,8 @@ use toml::{
 };
 
 /// Keys of an endpoint that are not a kind of adapter.
-const COMMON: [&str; 7] = ["token", "token_file", "tenant", "enabled", "adapter", "quota", "name_on_wire"];
+const COMMON: [&str; 8] =
+    ["token", "token_file", "tenant", "enabled", "adapter", "quota", "report", "name_on_wire"];
 
 /// An endpoint that was read, and what its adapter has to say about it.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) struct Draft {
     pub(super) resources: Option<Vec<Resource>>,
     tenant: Tenant,
     quotas: Quotas,
+    report: Option<Arc<Report>>,
     /// With the key it comes from.
     token: Option<(EndpointToken, KeyPath)>,
     name_on_wire: BTreeMap<Resource, String>,
@@ -133,6 +136,7 @@ fn draft(
         kind,
         resources: None,
         quotas: quota::check(notes, &path.key("quota"), low.quota, defaults),
+        report: report::check(notes, &path.key("report"), &low.report).map(Arc::new),
         tenant: low.tenant.as_ref().map_or_else(Tenant::default, Tenant::new),
         token,
         name_on_wire: low.name_on_wire,
@@ -211,7 +215,7 @@ fn token(
 pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<&Dialect>) -> Vec<Endpoint> {
     let mut owners: HashMap<EndpointToken, EndpointName> = HashMap::new();
     let mut endpoints = Vec::with_capacity(drafts.len());
-    for draft in drafts {
+    for mut draft in drafts {
         let Some((token, token_key)) = draft.token.clone() else { continue };
         if let Some(other) = owners.get(&token) {
             let what = format!("endpoints {other} and {} have the same token", draft.name);
@@ -220,11 +224,18 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
         } else {
             owners.insert(token.clone(), draft.name.clone());
         }
+        if let Some(report) = &draft.report {
+            let known = draft.resources.clone().unwrap_or_default();
+            report::check_names(notes, &draft.path.key("report"), report, &known);
+            // They have names on the wire as well.
+            draft.resources = draft.resources.map(|known| [report::made(report, &known), known].concat());
+        }
         check_renamed(notes, &draft);
         let key = EndpointKey { tenant: draft.tenant.clone(), name: draft.name.clone() };
         let name_on_wire = draft.name_on_wire.clone();
         let (enabled, quotas) = (draft.enabled, draft.quotas);
-        let endpoint = Endpoint { key, token, enabled, quotas, name_on_wire };
+        let report = draft.report.clone();
+        let endpoint = Endpoint { key, token, enabled, quotas, report, name_on_wire };
         let resources = draft.resources.as_deref().unwrap_or_default();
         if let Some(dialect) = dialect {
             if let Err(why) = dialect.check_token(&endpoint.token) {

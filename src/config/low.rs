@@ -64,6 +64,32 @@ pub(super) struct Quota {
     pub(super) bytes_queued: Option<u64>,
 }
 
+/// `[endpoints.NAME.report]`: a rule for all resources, more for some, and expressions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Report {
+    pub(super) on_change: Option<bool>,
+    pub(super) deadband: Option<f64>,
+    pub(super) deadband_percent: Option<f64>,
+    pub(super) heartbeat: Option<Span>,
+    pub(super) min_interval: Option<Span>,
+    pub(super) window: Option<Span>,
+    pub(super) resources: BTreeMap<Resource, Rule>,
+    pub(super) expressions: BTreeMap<Resource, String>,
+}
+
+/// `[endpoints.NAME.report.resources.RESOURCE]`
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Rule {
+    pub(super) on_change: Option<bool>,
+    pub(super) deadband: Option<f64>,
+    pub(super) deadband_percent: Option<f64>,
+    pub(super) heartbeat: Option<Span>,
+    pub(super) min_interval: Option<Span>,
+    pub(super) window: Option<Span>,
+}
+
 /// `[uplink]`
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,6 +154,7 @@ pub(super) struct Endpoint {
     pub(super) enabled: bool,
     pub(super) adapter: Option<String>,
     pub(super) quota: Quota,
+    pub(super) report: Report,
     pub(super) name_on_wire: BTreeMap<Resource, String>,
 }
 
@@ -200,6 +227,7 @@ impl Default for Endpoint {
             enabled: true,
             adapter: None,
             quota: Quota::default(),
+            report: Report::default(),
             name_on_wire: BTreeMap::new(),
         }
     }

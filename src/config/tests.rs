@@ -91,7 +91,7 @@ fn the_example_is_taken_as_it_is() {
 }
 
 /// Tables of the example whose keys serde is asked for.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "gateway",
     "clock",
     "store",
@@ -104,6 +104,8 @@ const TABLES: [&str; 14] = [
     "uplink.plain",
     "adapters.modbus.boiler-room",
     "endpoints.boiler-7.quota",
+    "endpoints.boiler-7.report",
+    "endpoints.boiler-7.report.resources.temperature",
     "endpoints.boiler-7.modbus",
     "endpoints.boiler-7.modbus.resources.temperature",
 ];

@@ -17,6 +17,7 @@ pub(super) fn endpoint(renamed: &[(&str, &str)]) -> Endpoint {
         token: EndpointToken::new(TOKEN),
         enabled: true,
         quotas: Default::default(),
+        report: None,
         name_on_wire: renamed.iter().map(|(from, to)| (resource(from), (*to).to_owned())).collect(),
     }
 }

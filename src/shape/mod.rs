@@ -1,10 +1,12 @@
 //! Rules between intake and store. Sans-IO.
 //!
 //! Device time that cannot be true is marked or replaced; an endpoint over its quota is refused (`quota`).
-//! Otherwise a pass-through so far, with its ledger terms: an unknown endpoint is refused, a disabled one
-//! and a gateway without uplink suppress. A suppressed sample is counted, and its values stay visible.
+//! An unknown endpoint is refused, a disabled one and a gateway without uplink suppress, and so do report
+//! rules (`report`), which need an uplink. A suppressed sample is counted, and its values stay visible.
 
+pub mod expr;
 pub mod quota;
+pub mod report;
 
 use crate::{
     endpoints::{Directory, EndpointKey},
@@ -12,6 +14,7 @@ use crate::{
 };
 use adapter_api::{EndpointName, Instant, Quality, Refused, Sample, Source, Stamp};
 use quota::{Exceeded, Excess, Gauges, Load};
+use report::{Desks, Judged};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -40,6 +43,7 @@ pub struct Shape {
     uplink: bool,
     device_time: DeviceTime,
     gauges: Gauges,
+    desks: Desks,
 }
 
 /// What becomes of a submission.
@@ -56,8 +60,8 @@ pub enum Verdict {
 impl Shape {
     /// Rules for these endpoints; `uplink` says whether there is one (`uplink.kind` is not `none`).
     pub fn new(directory: Arc<Directory>, uplink: bool) -> Self {
-        let gauges = Gauges::new(&directory);
-        Self { directory, uplink, device_time: DeviceTime::default(), gauges }
+        let (gauges, desks) = (Gauges::new(&directory), Desks::new(&directory));
+        Self { directory, uplink, device_time: DeviceTime::default(), gauges, desks }
     }
 
     /// With this rule for device time.
@@ -131,6 +135,52 @@ impl Shape {
     /// The endpoints that went over a quota since the start, those that still do first.
     pub fn exceeded(&self) -> Vec<Exceeded> {
         self.gauges.exceeded()
+    }
+
+    /// Whether an endpoint has report rules.
+    pub fn has_report(&self, endpoint: &EndpointName) -> bool {
+        self.desks.has(endpoint)
+    }
+
+    /// Applies the report rules of an endpoint whose samples are kept, in a transaction. `None` if it has none.
+    pub fn judge(&self, endpoint: &EndpointName, samples: &[Sample], now: Instant) -> Option<Judged> {
+        self.desks.judge(endpoint, samples, now)
+    }
+
+    /// Endpoints that have something to report though no sample comes, at most `most`; with `all`, of
+    /// whom anything is withheld. To be reported by [`Shape::release`].
+    pub fn reports_due(&self, now: Instant, all: bool, most: usize) -> Vec<usize> {
+        self.desks.due(now, all, most)
+    }
+
+    /// What one of these endpoints has to report; `None` if that is done already.
+    pub fn release(&self, place: usize, now: Instant, all: bool) -> Option<Judged> {
+        self.desks.release(place, now, all)
+    }
+
+    /// What was judged or released is written in the open transaction.
+    pub fn accept(&mut self, judged: Judged) {
+        self.desks.accept(judged);
+    }
+
+    /// After COMMIT: what was accepted is reported.
+    pub fn committed(&mut self) {
+        self.desks.committed();
+    }
+
+    /// After ROLLBACK: nothing was.
+    pub fn rolled_back(&mut self) {
+        self.desks.rolled_back();
+    }
+
+    /// What is due could not be written, and is not tried before `until`.
+    pub fn put_off_reports(&mut self, until: Instant) {
+        self.desks.put_off(until);
+    }
+
+    /// When [`Shape::reports_due`] has something to say.
+    pub fn poll_report(&self) -> Option<Instant> {
+        self.desks.poll_timeout()
     }
 
     /// What the store knows an endpoint by.

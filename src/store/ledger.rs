@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// A term of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Term {
-    /// Handed in by adapters.
+    /// Handed in by adapters, or made by report rules.
     Offered,
     /// Not taken, and the adapter was told.
     Refused,
@@ -37,7 +37,7 @@ pub enum Term {
 /// Sums over tenants, classes and reasons; `queued` counted from the table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Handed in by adapters.
+    /// Handed in by adapters, or made by report rules.
     pub offered: u64,
     /// Not taken, and the adapter was told.
     pub refused: u64,

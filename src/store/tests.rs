@@ -4,6 +4,7 @@ mod autonomy;
 mod behind;
 mod damage;
 mod quotas;
+mod report;
 mod room;
 mod time;
 
@@ -29,6 +30,7 @@ fn endpoint(name: &str) -> Endpoint {
         key: EndpointKey { tenant: Tenant::default(), name },
         enabled: true,
         quotas: Quotas::default(),
+        report: None,
         name_on_wire: BTreeMap::new(),
     }
 }

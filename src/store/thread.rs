@@ -11,6 +11,7 @@ mod behind;
 mod books;
 mod drops;
 mod group;
+mod report;
 mod room;
 mod sessions;
 mod suspend;
@@ -34,7 +35,7 @@ use crate::{
     uplink::outflow::FlightId,
 };
 use adapter_api::{
-    Clock, Instant, Offer, Refused, Submission, Urgency,
+    Clock, Instant, Offer, Refused, Sample, Submission, Urgency,
     clock::{self, Bell},
 };
 use behind::Behind;
@@ -154,6 +155,8 @@ struct Written {
     drops: Vec<(&'static str, u64, outbox::Range)>,
     /// `latest` was written.
     latest: bool,
+    /// Readings that report rules made, to be shown.
+    shown: Vec<(EndpointKey, Vec<Sample>)>,
 }
 
 /// Rows and their bytes.
@@ -295,7 +298,7 @@ impl Thread {
     fn due(&self, now: Instant) -> Option<Instant> {
         let full = (self.group.len() >= GROUP).then_some(now);
         let latest = self.latest.is_changed().then_some(self.latest_due);
-        [full, self.group_due, self.gone_due, latest].into_iter().flatten().min()
+        [full, self.group_due, self.gone_due, latest, self.shape.poll_report()].into_iter().flatten().min()
     }
 
     /// When there is something to do that can wait.

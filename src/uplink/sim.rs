@@ -123,6 +123,7 @@ impl World {
             token: EndpointToken::new(&format!("tok{e}")),
             enabled: true,
             quotas: Default::default(),
+            report: None,
             name_on_wire: BTreeMap::new(),
         })));
         let mut rng = Rng::with_seed(plan.seed);

@@ -44,6 +44,7 @@ mod profiles;
 mod pusher;
 mod quota;
 mod replay;
+mod report;
 mod road;
 mod secrets;
 mod site;

@@ -21,7 +21,7 @@ impl Thread {
     pub(super) fn commit(&mut self, now: Instant) {
         let group = std::mem::take(&mut self.group);
         self.group_due = None;
-        let room = self.make_room(&group);
+        let room = self.make_room(&group, now);
         let mut written = self.attempt(&group, room, now);
         if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
             self.room.full = true;
@@ -57,6 +57,9 @@ impl Thread {
             }
         }
         self.units.handle_group(clock::now());
+        if self.fault.is_some() {
+            self.shape.put_off_reports(now + BUSY);
+        }
         self.take_back_dropped();
         self.after_commit(now);
         self.watch_room(now);
@@ -86,6 +89,7 @@ impl Thread {
             // What could not be rolled back is closed by SQLite itself.
             let _already = self.db.execute_batch("ROLLBACK");
             self.ledger.rolled_back();
+            self.shape.rolled_back();
         })
     }
 
@@ -112,6 +116,7 @@ impl Thread {
 
     pub(super) fn settle(&mut self, written: Written, group: Vec<Submission>, now: Instant) {
         self.ledger.committed();
+        self.shape.committed();
         self.uncounted.clear();
         for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
             self.room.leaving = self.room.leaving.saturating_sub(gone.bytes);
@@ -143,6 +148,9 @@ impl Thread {
                 self.latest.note(&key, samples, now);
             }
         }
+        for (key, samples) in &written.shown {
+            self.latest.note(key, samples, now);
+        }
         for (submission, result) in group.into_iter().zip(written.results) {
             submission.answer(result);
         }
@@ -172,9 +180,10 @@ impl Thread {
             self.write_gone(&mut written)?;
         }
         for submission in group {
-            let result = self.write_submission(submission, &mut written)?;
+            let result = self.write_submission(submission, now, &mut written)?;
             written.results.push(result);
         }
+        self.write_reports_due(now, &mut written)?;
         if self.latest.is_changed() && (self.latest_due <= now || self.stop.is_some()) {
             self.latest.write(&self.db)?;
             written.latest = true;
@@ -191,10 +200,11 @@ impl Thread {
         Ok(written)
     }
 
-    /// One submission under its own savepoint: what SQLite refuses of it takes nothing else along.
+    /// One submission: what is not stored of it is counted with its reason.
     pub(super) fn write_submission(
         &mut self,
         submission: &Submission,
+        now: Instant,
         written: &mut Written,
     ) -> rusqlite::Result<Result<(), Refused>> {
         let count = offered(submission);
@@ -218,29 +228,51 @@ impl Thread {
             (Verdict::Keep(key), Offer::Samples(samples)) => (key, samples),
         };
         self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
-        let bytes = room::bytes(samples);
-        let Some(room) = written.room.checked_sub(bytes) else {
-            self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "full", count);
-            return Ok(Err(Refused::Full));
+        let judged = self.shape.judge(&submission.endpoint, samples, now);
+        let kept = judged.as_ref().map_or(samples.as_slice(), |judged| &judged.samples);
+        match self.write_kept(&key, kept, written)? {
+            Ok(()) => match judged {
+                Some(judged) => self.accept(judged, written),
+                None => self.ledger.add(&key.tenant, Class::Telemetry, Term::Stored, "", count),
+            },
+            Err((refused, reason)) => {
+                self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, reason, count);
+                return Ok(Err(refused));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Samples under a savepoint of their own: what SQLite refuses of them takes nothing else along. With
+    /// the reason for the ledger where they are refused.
+    pub(super) fn write_kept(
+        &mut self,
+        key: &EndpointKey,
+        samples: &[Sample],
+        written: &mut Written,
+    ) -> rusqlite::Result<Result<(), (Refused, &'static str)>> {
+        if samples.is_empty() {
+            return Ok(Ok(()));
+        }
+        let Some(room) = written.room.checked_sub(room::bytes(samples)) else {
+            return Ok(Err((Refused::Full, "full")));
         };
         written.room = room;
         let (rows, lanes) = (written.rows.len(), written.lanes.len());
         self.db.prepare_cached("SAVEPOINT submission")?.execute([])?;
-        match self.write_samples(&key, samples, written) {
+        match self.write_samples(key, samples, written) {
             Ok(()) => {
                 self.db.prepare_cached("RELEASE submission")?.execute([])?;
-                self.ledger.add(&key.tenant, Class::Telemetry, Term::Stored, "", count);
                 Ok(Ok(()))
             }
-            // Not about this submission: SQLite may have rolled back all of the transaction.
+            // Not about these samples: SQLite may have rolled back all of the transaction.
             Err(error) if is_of_the_disk(&error) => Err(error),
             Err(error) => {
                 self.db.execute_batch("ROLLBACK TO submission; RELEASE submission")?;
                 written.rows.truncate(rows);
                 written.lanes.truncate(lanes);
                 tracing::error!(%error, endpoint = %key, "a submission could not be written");
-                self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "not_written", count);
-                Ok(Err(Refused::Failed))
+                Ok(Err((Refused::Failed, "not_written")))
             }
         }
     }

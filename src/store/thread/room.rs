@@ -198,14 +198,14 @@ impl Room {
 
 impl Thread {
     /// Takes rows off the books so that the group has room (I10). Returns the bytes that may come in.
-    pub(super) fn make_room(&mut self, group: &[Submission]) -> u64 {
+    pub(super) fn make_room(&mut self, group: &[Submission], now: Instant) -> u64 {
         let Some((level, _)) = self.room.level(&self.db) else { return u64::MAX };
         let policy = self.room.limits.when_full;
         let incoming = group.iter().map(|submission| match &submission.offer {
-            Offer::Samples(samples) => bytes(samples),
+            Offer::Samples(samples) => self.bytes_at_most(&submission.endpoint, samples),
             Offer::TooLarge { .. } => 0,
         });
-        let excess = level.excess(incoming.sum());
+        let excess = level.excess(incoming.sum::<u64>().saturating_add(self.report_bytes(now)));
         let mut dropped = 0;
         if excess > 0 && policy == WhenFull::DropOldest {
             let rows = self.lanes.drop_by_share(excess, DELETES);

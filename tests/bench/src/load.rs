@@ -194,6 +194,7 @@ pub fn fill(dir: &Path, endpoints: usize, samples: u64, pad: usize, order: Order
         token: EndpointToken::new(&format!("TP{n}")),
         enabled: true,
         quotas: Default::default(),
+        report: None,
         name_on_wire: [].into(),
     });
     let directory = Arc::new(Directory::new(all));

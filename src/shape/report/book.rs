@@ -1,0 +1,289 @@
+//! What an endpoint has reported last, and what of its next sample is reported. Sans-IO.
+//!
+//! A book is small and cheap to copy: a transaction works on a copy, which takes the place of the book only
+//! after COMMIT (`desk`).
+
+use super::{
+    Report, Rule,
+    compare::{Reason, bad, number, rank, uncertain},
+    window::{self, Frame, Window},
+};
+use adapter_api::{Instant, Quality, Reading, Resource, Sample, Stamp, Value};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// What is known of an endpoint. Empty after a start: then the first value of each resource is reported.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Book {
+    /// Those with a rule, by resource.
+    entries: Vec<(Resource, Entry)>,
+    /// The last values of what expressions need; in their order.
+    inputs: Vec<Option<Input>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    last: Option<Arc<Noted>>,
+    /// Withheld for the minimum interval.
+    held: Option<Arc<Noted>>,
+    window: Option<Box<Window>>,
+    closed: Option<Frame>,
+}
+
+#[derive(Debug, Clone)]
+struct Noted {
+    reading: Reading,
+    at: Stamp,
+    /// When it was reported; of what is held, when that may be done.
+    seen: Instant,
+}
+
+#[derive(Debug, Clone)]
+struct Input {
+    /// NaN if it is none.
+    number: f64,
+    quality: Quality,
+}
+
+/// What becomes of samples.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// To be stored, in order: what is left of those offered, and those made here.
+    pub(super) samples: Vec<Sample>,
+    /// How many of them were offered.
+    pub(super) kept: u64,
+    /// How many were made here.
+    pub(super) made: u64,
+    /// How many of those offered are not stored, by reason.
+    pub(super) suppressed: BTreeMap<&'static str, u64>,
+    /// Readings that were made here, stored or not.
+    pub(super) shown: Vec<Sample>,
+}
+
+impl Book {
+    /// Takes a sample that came in now.
+    pub(super) fn judge(&mut self, report: &Report, sample: &Sample, now: Instant, outcome: &mut Outcome) {
+        let at = sample.at;
+        let derived = self.derive(report, &sample.readings);
+        if !derived.is_empty() {
+            outcome.shown.push(Sample { at, readings: derived.clone() });
+        }
+        let (mut kept, mut why, mut made) = (Vec::new(), None, Vec::new());
+        for reading in sample.readings.iter().cloned().chain(derived) {
+            let rule = report.rule(&reading.resource);
+            if rule.is_idle() {
+                kept.push(reading);
+                continue;
+            }
+            match self.entry(&reading.resource).judge(&rule, &reading, at, now, &mut made) {
+                Ok(()) => kept.push(reading),
+                Err(reason) => why = why.max(Some(reason)),
+            }
+        }
+        outcome.make(made);
+        if kept.is_empty() {
+            let reason = why.unwrap_or(Reason::Unchanged).name();
+            *outcome.suppressed.entry(reason).or_default() += 1;
+        } else {
+            outcome.samples.push(Sample { at, readings: kept });
+            outcome.kept += 1;
+        }
+    }
+
+    /// Reports what is due: values whose interval is over, windows that ended. With `all`, those too for
+    /// which it is too early: the gateway stops.
+    pub(super) fn release(&mut self, now: Instant, all: bool, outcome: &mut Outcome) {
+        let mut made = Vec::new();
+        for (resource, entry) in &mut self.entries {
+            if let Some(held) = entry.held.take_if(|held| all || held.seen <= now) {
+                made.push((held.at, vec![held.reading.clone()]));
+                entry.last = Some(Arc::new(Noted { seen: now, ..Noted::clone(&held) }));
+            }
+            if let Some(window) = entry.window.take_if(|window| all || window.due <= now) {
+                made.push(window.close(resource, window.due > now));
+                entry.closed = Some(window.frame);
+            }
+        }
+        made.sort_by_key(|(at, _)| window::place(*at).1);
+        outcome.make(made);
+    }
+
+    /// When [`Book::release`] has something to report.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        entries
+            .flat_map(|e| [e.held.as_ref().map(|held| held.seen), e.window.as_ref().map(|window| window.due)])
+            .flatten()
+            .min()
+    }
+
+    fn entry(&mut self, resource: &Resource) -> &mut Entry {
+        let at = match self.entries.binary_search_by(|(known, _)| known.cmp(resource)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.entries.insert(at, (resource.clone(), Entry::default()));
+                at
+            }
+        };
+        #[expect(clippy::indexing_slicing, reason = "it was found or put there")]
+        &mut self.entries[at].1
+    }
+
+    /// The expressions that these readings change, from them and from the last values of the others.
+    fn derive(&mut self, report: &Report, readings: &[Reading]) -> Vec<Reading> {
+        if report.expressions.is_empty() {
+            return Vec::new();
+        }
+        self.inputs.resize(report.inputs.len(), None);
+        let mut fresh = vec![false; report.inputs.len()];
+        for reading in readings {
+            let Ok(n) = report.inputs.binary_search(&reading.resource) else { continue };
+            if let (Some(input), Some(fresh)) = (self.inputs.get_mut(n), fresh.get_mut(n)) {
+                *input = Some(Input::of(reading));
+                *fresh = true;
+            }
+        }
+        let is_fresh = |n: &usize| fresh.get(*n) == Some(&true);
+        let concerned = report.expressions.iter().filter(|e| e.inputs.iter().any(is_fresh));
+        let derived = concerned.filter_map(|expression| {
+            // One that was never seen: no result.
+            let inputs: Option<Vec<&Input>> =
+                expression.inputs.iter().map(|n| self.inputs.get(*n)?.as_ref()).collect();
+            let inputs = inputs?;
+            let resource = expression.resource.clone();
+            let worst = |wanted: fn(&Quality) -> Option<&str>| {
+                let named = inputs.iter().zip(expression.expr.inputs());
+                named
+                    .filter_map(|(input, name)| Some((name.resource.as_str(), wanted(&input.quality)?)))
+                    .next()
+            };
+            if let Some((name, why)) = worst(bad) {
+                return Some(Reading::bad(resource, format!("{name}: {why}")));
+            }
+            let numbers: Vec<f64> = inputs.iter().map(|input| input.number).collect();
+            let mut reading = Reading::measured(resource, expression.expr.value(&numbers));
+            if let (Quality::Good, Some((name, why))) = (&reading.quality, worst(uncertain)) {
+                reading.quality = Quality::Uncertain(format!("{name}: {why}"));
+            }
+            Some(reading)
+        });
+        derived.collect()
+    }
+}
+
+impl Outcome {
+    /// Readings that were made here, those of one stamp as one sample.
+    fn make(&mut self, made: Vec<(Stamp, Vec<Reading>)>) {
+        let mut samples: Vec<Sample> = Vec::new();
+        for (at, readings) in made.into_iter().filter(|(_, readings)| !readings.is_empty()) {
+            match samples.iter_mut().find(|sample| sample.at == at) {
+                Some(sample) => sample.readings.extend(readings),
+                None => samples.push(Sample { at, readings }),
+            }
+        }
+        self.made += u64::try_from(samples.len()).unwrap_or_default();
+        self.shown.extend(samples.iter().cloned());
+        self.samples.extend(samples);
+    }
+}
+
+impl Entry {
+    /// Whether a reading is reported. Windows that it closes are added to `made`.
+    fn judge(
+        &mut self,
+        rule: &Rule,
+        reading: &Reading,
+        at: Stamp,
+        now: Instant,
+        made: &mut Vec<(Stamp, Vec<Reading>)>,
+    ) -> Result<(), Reason> {
+        let Some(length) = rule.window else { return self.compare(rule, reading, at, now) };
+        if !window::has_names(&reading.resource) {
+            return Ok(());
+        }
+        let frame = Frame::of(at, length);
+        if let Some(window) = self.window.take_if(|window| window.frame != frame) {
+            made.push(window.close(&reading.resource, !frame.follows(window.frame)));
+            self.closed = Some(window.frame);
+        }
+        let number = number(&reading.value).filter(|_| bad(&reading.quality).is_none());
+        let Some(x) = number else {
+            if let Some(window) = &mut self.window {
+                window.miss(at);
+            }
+            return self.compare(&Rule::ON_CHANGE, reading, at, now);
+        };
+        match &mut self.window {
+            Some(window) => window.add(reading, x, at),
+            empty => *empty = Some(Box::new(Window::open(length, reading, x, at, self.closed, now))),
+        }
+        // A change of quality is told as it happens. Before the first reading all was well.
+        let good = Quality::Good;
+        let before = self.last.as_ref().map_or(&good, |last| &last.reading.quality);
+        if rank(before) == rank(&reading.quality) {
+            return Err(Reason::Window);
+        }
+        self.note(reading, at, now);
+        Ok(())
+    }
+
+    fn compare(&mut self, rule: &Rule, reading: &Reading, at: Stamp, now: Instant) -> Result<(), Reason> {
+        let Some(last) = self.last.clone() else {
+            self.note(reading, at, now);
+            return Ok(());
+        };
+        if rank(&last.reading.quality) != rank(&reading.quality) {
+            self.note(reading, at, now);
+            return Ok(());
+        }
+        let over = |length: Duration| last.is_over(length, at, now);
+        let withheld = rule.withholds(&last.reading, reading);
+        if let Some(reason) = withheld
+            && !rule.heartbeat.is_some_and(over)
+        {
+            // What was held is no more what the device says.
+            self.held = None;
+            return Err(reason);
+        }
+        if let Some(interval) = rule.min_interval
+            && !over(interval)
+        {
+            let seen = last.seen + interval;
+            self.held = Some(Arc::new(Noted { reading: reading.clone(), at, seen }));
+            return Err(Reason::Interval);
+        }
+        self.note(reading, at, now);
+        Ok(())
+    }
+
+    /// It is reported.
+    fn note(&mut self, reading: &Reading, at: Stamp, now: Instant) {
+        self.last = Some(Arc::new(Noted { reading: reading.clone(), at, seen: now }));
+        self.held = None;
+    }
+}
+
+impl Noted {
+    /// Whether so much time has passed since, by the samples' own stamps or by their arrival. By the stamps
+    /// alone, a clock that is set back would silence a device; by arrival alone, a backlog of hours that is
+    /// handed in at once would be thinned out to one value.
+    fn is_over(&self, length: Duration, at: Stamp, now: Instant) -> bool {
+        let ((clock, from), (same, to)) = (window::place(self.at), window::place(at));
+        let by_stamp = to.saturating_sub(from);
+        let by_stamp = Duration::from_micros(u64::try_from(by_stamp).unwrap_or_default());
+        now.since(self.seen) >= length || (clock == same && by_stamp >= length)
+    }
+}
+
+impl Input {
+    fn of(reading: &Reading) -> Self {
+        let number = match &reading.value {
+            Value::Bool(holds) => Some(f64::from(u8::from(*holds))),
+            value => number(value),
+        };
+        let quality = match (&reading.quality, number) {
+            (Quality::Good | Quality::Uncertain(_), None) => Quality::Bad("not a number".to_owned()),
+            (quality, _) => quality.clone(),
+        };
+        Self { number: number.unwrap_or(f64::NAN), quality }
+    }
+}

@@ -1,0 +1,374 @@
+//! What the rules do, case by case.
+
+mod random;
+
+use super::*;
+use crate::{
+    config::secret::EndpointToken,
+    endpoints::{Directory, Endpoint, EndpointKey, Tenant},
+};
+use adapter_api::{EndpointName, Instant, Quality, Reading, Sample, Source, Stamp, Value};
+use std::sync::Arc;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Midnight of some day, µs since 1970.
+const MIDNIGHT: i64 = 1_700_006_400_000_000;
+
+fn resource(name: &str) -> Resource {
+    Resource::new(name).unwrap()
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_start(Duration::from_millis(ms))
+}
+
+fn stamp(ms: u64) -> Stamp {
+    Stamp::Wall { us: MIDNIGHT + i64::try_from(ms).unwrap() * 1_000, source: Source::Gateway }
+}
+
+fn ms_of(at: Stamp) -> u64 {
+    let Stamp::Wall { us, .. } = at else { panic!("{at:?}") };
+    u64::try_from((us - MIDNIGHT) / 1_000).unwrap()
+}
+
+fn one(rule: Rule) -> Report {
+    Report::new(rule, BTreeMap::new(), [])
+}
+
+fn computed(name: &str, text: &str, rule: Rule) -> Report {
+    Report::new(rule, BTreeMap::new(), [(resource(name), Expr::parse(text).unwrap())])
+}
+
+fn sample(ms: u64, readings: &[(&str, Value)]) -> Sample {
+    let readings = readings.iter().map(|(name, value)| Reading::measured(resource(name), value.clone()));
+    Sample { at: stamp(ms), readings: readings.collect() }
+}
+
+/// One endpoint with rules, and what it has reported.
+struct Site {
+    desks: Desks,
+    name: EndpointName,
+    stored: Vec<Sample>,
+    offered: u64,
+    made: u64,
+    suppressed: BTreeMap<&'static str, u64>,
+}
+
+impl Site {
+    fn new(report: Report) -> Self {
+        let name = EndpointName::new("e").unwrap();
+        let endpoint = Endpoint {
+            key: EndpointKey { tenant: Tenant::default(), name: name.clone() },
+            token: EndpointToken::new("T"),
+            enabled: true,
+            quotas: Default::default(),
+            report: Some(Arc::new(report)),
+            name_on_wire: BTreeMap::new(),
+        };
+        let desks = Desks::new(&Directory::new([endpoint]));
+        Self { desks, name, stored: Vec::new(), offered: 0, made: 0, suppressed: BTreeMap::new() }
+    }
+
+    fn take(&mut self, judged: Judged) {
+        self.stored.extend(judged.samples.iter().cloned());
+        self.made += judged.made;
+        for (reason, samples) in &judged.suppressed {
+            *self.suppressed.entry(reason).or_default() += samples;
+        }
+        self.desks.accept(judged);
+        self.desks.committed();
+    }
+
+    /// A submission in a transaction of its own.
+    fn submit(&mut self, samples: &[Sample], now: u64) {
+        let judged = self.desks.judge(&self.name, samples, at(now)).unwrap();
+        self.offered += u64::try_from(samples.len()).unwrap();
+        self.take(judged);
+    }
+
+    /// The same, and the transaction fails after all.
+    fn fail(&mut self, samples: &[Sample], now: u64) {
+        let judged = self.desks.judge(&self.name, samples, at(now)).unwrap();
+        self.desks.accept(judged);
+        self.fail_to_release(now);
+        self.desks.rolled_back();
+    }
+
+    fn fail_to_release(&mut self, now: u64) {
+        for place in self.desks.due(at(now), false, usize::MAX) {
+            if let Some(judged) = self.desks.release(place, at(now), false) {
+                self.desks.accept(judged);
+            }
+        }
+        self.desks.rolled_back();
+    }
+
+    /// The timers up to now, each at its time. Returns when the last one was.
+    fn run(&mut self, now: u64) {
+        while let Some(due) = self.desks.poll_timeout().filter(|due| *due <= at(now)) {
+            for place in self.desks.due(due, false, usize::MAX) {
+                let judged = self.desks.release(place, due, false).expect("what is due is there");
+                self.take(judged);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: u64) {
+        for place in self.desks.due(at(now), true, usize::MAX) {
+            let judged = self.desks.release(place, at(now), true).unwrap();
+            self.take(judged);
+        }
+        assert_eq!(self.desks.poll_timeout(), None);
+    }
+
+    /// Offered and made are stored or suppressed.
+    fn balances(&self) -> bool {
+        let suppressed: u64 = self.suppressed.values().sum();
+        self.offered + self.made == suppressed + u64::try_from(self.stored.len()).unwrap()
+    }
+
+    /// All stored readings of a resource.
+    fn of(&self, name: &str) -> Vec<(u64, Value, Quality)> {
+        let readings = self.stored.iter().flat_map(|s| s.readings.iter().map(|r| (ms_of(s.at), r)));
+        let readings = readings.filter(|(_, reading)| reading.resource.as_str() == name);
+        readings.map(|(ms, reading)| (ms, reading.value.clone(), reading.quality.clone())).collect()
+    }
+
+    fn values(&self, name: &str) -> Vec<Value> {
+        self.of(name).into_iter().map(|(_, value, _)| value).collect()
+    }
+}
+
+/// Which of these values, one a second, are reported by a rule.
+fn reported(rule: Rule, values: &[Value]) -> Vec<Value> {
+    let mut site = Site::new(one(rule));
+    for (n, value) in values.iter().enumerate() {
+        let ms = u64::try_from(n).unwrap() * 1_000;
+        site.submit(&[sample(ms, &[("r", value.clone())])], ms);
+    }
+    assert!(site.balances());
+    site.values("r")
+}
+
+#[test]
+fn a_value_is_compared_with_the_last_one_reported() {
+    let floats = |values: &[f64]| values.iter().map(|x| Value::from(*x)).collect::<Vec<_>>();
+    let on_change = Rule { on_change: true, ..Rule::default() };
+    let half = Rule { deadband: 0.5, ..Rule::default() };
+    let percent = Rule { deadband_percent: 10.0, ..Rule::default() };
+    let both = Rule { deadband: 0.5, ..percent };
+    for (rule, values, expected) in [
+        (Rule::default(), floats(&[1.0, 1.0]), floats(&[1.0, 1.0])),
+        (on_change, floats(&[1.0, 1.0, 1.0 + f64::EPSILON, 1.0]), floats(&[1.0, 1.0 + f64::EPSILON, 1.0])),
+        (on_change, floats(&[0.0, -0.0]), floats(&[0.0])),
+        // Small steps add up: it is the last value reported that counts.
+        (half, floats(&[20.0, 20.4, 20.5, 20.6, 20.9, 21.2]), floats(&[20.0, 20.6, 21.2])),
+        (Rule { deadband: 0.1, ..half }, floats(&[20.0, 20.1, 20.2]), floats(&[20.0, 20.2])),
+        (percent, floats(&[100.0, 110.0, 110.1, 120.0, 98.0]), floats(&[100.0, 110.1, 98.0])),
+        // At 0 every change is beyond a part of it.
+        (percent, floats(&[0.0, 0.001, 0.001, 0.0]), floats(&[0.0, 0.001, 0.0])),
+        (both, floats(&[0.0, 0.4, 0.6, 100.0, 109.0]), floats(&[0.0, 0.6, 100.0])),
+        (half, floats(&[-1e308, 1e308, f64::MAX]), floats(&[-1e308, 1e308, f64::MAX])),
+        // 2^53 + 1 is no float.
+        (
+            on_change,
+            vec![Value::from(9_007_199_254_740_992_i64), Value::from(9_007_199_254_740_993_i64)],
+            vec![Value::from(9_007_199_254_740_992_i64), Value::from(9_007_199_254_740_993_i64)],
+        ),
+        (
+            Rule { deadband: 2.0, ..half },
+            vec![Value::from(u64::MAX), Value::from(u64::MAX - 2), Value::from(i64::MIN)],
+            vec![Value::from(u64::MAX), Value::from(i64::MIN)],
+        ),
+        (
+            on_change,
+            vec![Value::from(1_i64), Value::from(1.0), Value::from(true)],
+            vec![Value::from(1_i64), Value::from(true)],
+        ),
+        (
+            half,
+            vec![
+                Value::from("on"),
+                Value::from("on"),
+                Value::from("off"),
+                Value::from(1.0),
+                Value::from(1.3),
+            ],
+            vec![Value::from("on"), Value::from("off"), Value::from(1.0)],
+        ),
+        (
+            half,
+            vec![Value::from(false), Value::from(true), Value::from(true)],
+            vec![Value::from(false), Value::from(true)],
+        ),
+        // NaN is no value, and a change of quality.
+        (
+            half,
+            floats(&[1.0, f64::NAN, f64::NAN, 1.1]),
+            vec![Value::from(1.0), Value::None, Value::from(1.1)],
+        ),
+    ] {
+        assert_eq!(reported(rule, &values), expected, "{rule:?} {values:?}");
+    }
+}
+
+#[test]
+fn a_sample_is_cut_down_and_counted_when_it_is_empty() {
+    let rules =
+        [(resource("free"), Rule::default()), (resource("t"), Rule { deadband: 1.0, ..Rule::default() })];
+    let mut site = Site::new(Report::new(Rule { on_change: true, ..Rule::default() }, rules.into(), []));
+    site.submit(&[sample(0, &[("free", 1.0.into()), ("t", 1.0.into()), ("x", 1.0.into())])], 0);
+    site.submit(&[sample(1, &[("free", 1.0.into()), ("t", 1.5.into()), ("x", 1.0.into())])], 1);
+    site.submit(&[sample(2, &[("t", 1.5.into()), ("x", 1.0.into())])], 2);
+    site.submit(&[sample(3, &[("x", 1.0.into())]), sample(4, &[("x", 2.0.into())])], 4);
+    let readings: Vec<usize> = site.stored.iter().map(|sample| sample.readings.len()).collect();
+    assert_eq!(readings, [3, 1, 1]);
+    assert_eq!(site.suppressed, [("deadband", 1), ("unchanged", 1)].into());
+    assert!(site.balances());
+}
+
+#[test]
+fn a_change_of_quality_is_reported_at_once_and_its_words_are_a_change() {
+    let mut site =
+        Site::new(one(Rule { on_change: true, min_interval: Some(SECOND * 10), ..Rule::default() }));
+    let qualities = [
+        Quality::Good,
+        Quality::Bad("timeout".into()),
+        Quality::Bad("timeout".into()),
+        Quality::Bad("exception 2".into()),
+        Quality::Uncertain("old".into()),
+        Quality::Good,
+    ];
+    for (n, quality) in qualities.into_iter().enumerate() {
+        let reading = Reading { resource: resource("r"), value: Value::from(1.0), quality };
+        let ms = u64::try_from(n).unwrap() * 1_000;
+        site.submit(&[Sample { at: stamp(ms), readings: vec![reading] }], ms);
+    }
+    let stamps: Vec<u64> = site.of("r").iter().map(|(ms, ..)| *ms).collect();
+    assert_eq!(stamps, [0, 1_000, 4_000, 5_000]);
+    assert_eq!(site.suppressed, [("unchanged", 1), ("interval", 1)].into());
+}
+
+#[test]
+fn the_last_value_withheld_is_reported_with_its_own_stamp_when_the_interval_ends() {
+    let rule = Rule { on_change: true, min_interval: Some(SECOND * 10), ..Rule::default() };
+    let mut site = Site::new(one(rule));
+    for (ms, value) in [(0, 1.0), (2_000, 2.0), (3_000, 3.0)] {
+        site.submit(&[sample(ms, &[("r", value.into())])], ms);
+    }
+    assert_eq!((site.values("r"), site.desks.poll_timeout()), (vec![1.0.into()], Some(at(10_000))));
+    site.run(10_000);
+    assert_eq!(site.of("r")[1..], [(3_000, 3.0.into(), Quality::Good)]);
+    assert_eq!((site.made, site.desks.poll_timeout()), (1, None));
+    // It came back: nothing is left to report.
+    site.submit(&[sample(11_000, &[("r", 4.0.into())])], 11_000);
+    site.submit(&[sample(12_000, &[("r", 3.0.into())])], 12_000);
+    assert_eq!(site.desks.poll_timeout(), None);
+    // An orderly stop waits for no interval.
+    site.submit(&[sample(12_500, &[("r", 5.0.into())])], 12_500);
+    site.stop(12_600);
+    assert_eq!(site.values("r"), [1.0.into(), 3.0.into(), 5.0.into()]);
+    assert!(site.balances());
+}
+
+#[test]
+fn a_backlog_is_judged_by_its_stamps_and_a_clock_set_back_silences_nobody() {
+    let rule = Rule {
+        on_change: true,
+        min_interval: Some(SECOND * 10),
+        heartbeat: Some(SECOND * 60),
+        ..Rule::default()
+    };
+    let mut site = Site::new(one(rule));
+    let backlog: Vec<Sample> = (0..100).map(|n| sample(n * 1_000, &[("r", Value::from(n))])).collect();
+    site.submit(&backlog, 500_000);
+    let stamps: Vec<u64> = site.of("r").iter().map(|(ms, ..)| *ms).collect();
+    assert_eq!(stamps, (0..10).map(|n| n * 10_000).collect::<Vec<_>>());
+    site.run(510_000);
+    assert_eq!(site.of("r").last().map(|(ms, ..)| *ms), Some(99_000), "the last one is not lost");
+    // A day earlier by its stamps, and later all the same.
+    let mut early = sample(0, &[("r", Value::from(7_u64))]);
+    early.at = Stamp::Wall { us: MIDNIGHT - 86_400_000_000, source: Source::Gateway };
+    site.submit(std::slice::from_ref(&early), 520_000);
+    assert_eq!(site.stored.last(), Some(&early));
+    site.submit(std::slice::from_ref(&early), 579_000);
+    assert_eq!(site.suppressed["unchanged"], 1);
+    site.submit(std::slice::from_ref(&early), 580_000);
+    assert_eq!(site.stored.last(), Some(&early), "a heartbeat by arrival");
+    assert!(site.balances());
+}
+
+#[test]
+fn expressions_use_the_last_values_and_the_worst_quality() {
+    let mut site = Site::new(computed("p", "u * i", Rule::default()));
+    site.submit(&[sample(0, &[("u", 230.0.into())])], 0);
+    assert_eq!(site.of("p"), [], "an input was never seen");
+    site.submit(&[sample(1, &[("i", 2_i64.into())])], 1);
+    site.submit(&[sample(2, &[("other", 2.0.into())])], 2);
+    site.submit(&[sample(3, &[("i", true.into()), ("u", 100.0.into())])], 3);
+    site.submit(&[sample(4, &[("u", Value::from("high"))])], 4);
+    let mut doubtful = sample(5, &[("i", 1.0.into()), ("u", 1.0.into())]);
+    doubtful.readings[0].quality = Quality::Uncertain("old".into());
+    site.submit(std::slice::from_ref(&doubtful), 5);
+    doubtful.readings[1] = Reading::bad(resource("u"), "timeout");
+    site.submit(&[doubtful], 6);
+    site.submit(&[sample(7, &[("i", 1e300.into()), ("u", 1e300.into())])], 7);
+    assert_eq!(
+        site.of("p"),
+        [
+            (1, 460.0.into(), Quality::Good),
+            (3, 100.0.into(), Quality::Good),
+            (4, Value::None, Quality::Bad("u: not a number".into())),
+            (5, 1.0.into(), Quality::Uncertain("i: old".into())),
+            (5, Value::None, Quality::Bad("u: timeout".into())),
+            (7, Value::None, Quality::Bad("not a finite number".into())),
+        ]
+    );
+    assert_eq!((site.made, site.stored.len()), (0, 8), "results ride in the samples that they come of");
+}
+
+#[test]
+fn windows_end_with_the_clock_and_say_what_they_lack() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    for (ms, value) in [(50_000, 5.0), (61_000, 1.0), (90_000, 4.0), (119_999, 1.0)] {
+        site.submit(&[sample(ms, &[("t", value.into())])], ms);
+    }
+    let incomplete = Quality::Uncertain("window incomplete".into());
+    assert_eq!(site.of("t.mean"), [(60_000, 5.0.into(), incomplete.clone())], "the gateway started in it");
+    // By the timer, 2 s after its end.
+    site.run(121_999);
+    assert_eq!(site.of("t.mean").len(), 1);
+    site.run(122_000);
+    assert_eq!(site.of("t.min")[1..], [(120_000, 1.0.into(), Quality::Good)]);
+    assert_eq!(site.of("t.max")[1..], [(120_000, 4.0.into(), Quality::Good)]);
+    assert_eq!(site.of("t.mean")[1..], [(120_000, 2.0.into(), Quality::Good)]);
+    // Too late for its window; a device away for a time; a text.
+    site.submit(&[sample(119_000, &[("t", 9.0.into())])], 123_000);
+    site.submit(&[sample(124_000, &[("t", 2_i64.into())])], 124_000);
+    let away = Sample { at: stamp(125_000), readings: vec![Reading::bad(resource("t"), "timeout")] };
+    site.submit(&[away.clone(), away], 125_000);
+    site.submit(&[sample(126_000, &[("t", 4_i64.into())])], 126_000);
+    site.submit(&[sample(127_000, &[("t", 4_i64.into())])], 127_000);
+    site.stop(130_000);
+    assert_eq!(site.of("t.max")[2], (120_000, 9.0.into(), incomplete));
+    let both = Quality::Uncertain("window incomplete; bad readings in the window".into());
+    assert_eq!(site.of("t.max")[3..], [(127_000, 4_i64.into(), both)], "cut short by the stop");
+    let told: Vec<u64> = site.of("t").iter().map(|(ms, ..)| *ms).collect();
+    assert_eq!(told, [125_000, 126_000], "away, and back");
+    assert_eq!(site.suppressed, [("window", 7), ("unchanged", 1)].into());
+    assert!(site.balances());
+}
+
+#[test]
+fn windows_before_the_time_is_known_are_of_their_boot() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    for (us, now) in [(10_000_000, 0), (70_000_000, 60_000), (130_000_000, 120_000)] {
+        let at = Stamp::Mono { boot: 3, us };
+        let readings = vec![Reading::measured(resource("t"), 1.0)];
+        site.submit(&[Sample { at, readings }], now);
+    }
+    site.submit(&[sample(0, &[("t", 1.0.into())])], 121_000);
+    let stamps: Vec<Stamp> = site.stored.iter().map(|sample| sample.at).collect();
+    let mono = |us| Stamp::Mono { boot: 3, us };
+    assert_eq!(stamps, [mono(60_000_000), mono(120_000_000), mono(130_000_000)], "the last one cut short");
+}

@@ -1,0 +1,183 @@
+//! Report rules in the store: what is withheld is counted with its reason, the ledger balances to the sample, a
+//! value of a transaction that failed is not taken for reported, and the timer loses nothing.
+
+use super::*;
+use crate::shape::{
+    expr::Expr,
+    report::{Report, Rule},
+};
+
+const FAIL: &str =
+    "CREATE TRIGGER no_insert BEFORE INSERT ON outbox BEGIN SELECT RAISE(ROLLBACK, 'on purpose'); END;";
+const FAIL_ONE: &str =
+    "CREATE TRIGGER no_insert BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'on purpose'); END;";
+/// No statement fails, but the commit.
+const FAIL_AT_COMMIT: &str =
+    "CREATE TABLE never(lane INTEGER REFERENCES lane(id) DEFERRABLE INITIALLY DEFERRED);
+     CREATE TRIGGER no_insert AFTER INSERT ON outbox BEGIN INSERT INTO never VALUES (-1); END;";
+
+fn resource(name: &str) -> Resource {
+    Resource::new(name).unwrap()
+}
+
+/// A site whose endpoint `a` has this rule, and one for `x`, twice its `n`.
+fn ruled(dir: tempfile::TempDir, rule: Rule) -> Site {
+    let twice = (resource("x"), Expr::parse("n * 2").unwrap());
+    let on_change = Rule { on_change: true, ..Rule::default() };
+    let report = Report::new(rule, [(resource("x"), on_change)].into(), [twice]);
+    let a = Endpoint { report: Some(Arc::new(report)), ..endpoint("a") };
+    let directory = Arc::new(Directory::new([a, endpoint("b")]));
+    let options = Options {
+        dir: dir.path().to_owned(),
+        commit_within: Duration::from_millis(50),
+        max_sample_bytes: 1_000,
+        boot_id: "boot-1".into(),
+        limits: Limits::default(),
+    };
+    let (store, died) = open(&options, &directory, Shape::new(directory.clone(), true)).unwrap();
+    Site { dir, store, died }
+}
+
+fn deadband(width: f64) -> Rule {
+    Rule { deadband: width, ..Rule::default() }
+}
+
+impl Site {
+    /// Samples of `a` with these values of `n`, all of one instant.
+    async fn values(&self, values: &[i64]) -> Result<(), Refused> {
+        let samples = values.iter().map(|value| Sample { at: sample(0).at, ..sample(*value) });
+        let intake = self.store.intake().await.unwrap();
+        let name = EndpointName::new("a").unwrap();
+        let receipt = intake.submit(&name, samples.collect(), Urgency::Urgent).await.unwrap();
+        receipt.committed().await
+    }
+
+    /// What is in the table, row by row.
+    fn stored(&self) -> Vec<Vec<(String, Value)>> {
+        let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
+        let mut select = db.prepare("SELECT stamp, boot, item FROM outbox ORDER BY id").unwrap();
+        let rows =
+            select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?))).unwrap();
+        let samples =
+            rows.map(|row| row.unwrap()).map(|(at, boot, item)| item::decode(at, boot, &item).unwrap());
+        let named = |reading: Reading| (reading.resource.as_str().to_owned(), reading.value);
+        samples.map(|sample| sample.readings.into_iter().map(named).collect()).collect()
+    }
+
+    /// The values of one resource in the table.
+    fn of(&self, name: &str) -> Vec<Value> {
+        self.stored()
+            .into_iter()
+            .flatten()
+            .filter(|(known, _)| known == name)
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    async fn reasons(&self) -> Vec<(String, u64)> {
+        self.store.figures().await.unwrap().reasons.into_iter().collect()
+    }
+
+    /// Another process makes inserts fail.
+    fn break_it(&self, how: &str) -> rusqlite::Connection {
+        let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
+        db.execute_batch(how).unwrap();
+        db
+    }
+}
+
+fn reason(name: &str, samples: u64) -> (String, u64) {
+    (name.to_owned(), samples)
+}
+
+#[tokio::test]
+async fn what_is_withheld_is_counted_in_the_same_transaction_and_shown_all_the_same() {
+    let site = ruled(tempfile::tempdir().unwrap(), deadband(2.0));
+    site.values(&[10, 11, 12]).await.unwrap();
+    site.values(&[12]).await.unwrap();
+    site.values(&[13, 13]).await.unwrap();
+    site.submit("b", 0..4).await.unwrap();
+    // `x` is reported on change: of 11 and 12 it is what is left.
+    let row =
+        |readings: &[(&str, Value)]| readings.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    let expected: [Vec<(String, Value)>; 4] = [
+        row(&[("n", 10_i64.into()), ("x", 20.0.into())]),
+        row(&[("x", 22.0.into())]),
+        row(&[("x", 24.0.into())]),
+        row(&[("n", 13_i64.into()), ("x", 26.0.into())]),
+    ];
+    assert_eq!(site.stored()[..4], expected);
+    assert_eq!(site.outbox(), 8);
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.suppressed), (10, 8, 2));
+    assert_eq!(site.reasons().await, [reason("suppressed(deadband)", 1), reason("suppressed(unchanged)", 1)]);
+    let latest = site.store.latest(EndpointName::new("a").unwrap(), None).await.unwrap();
+    let latest: Vec<_> =
+        latest.iter().map(|l| (l.reading.resource.as_str(), l.reading.value.clone())).collect();
+    assert_eq!(latest, [("n", 13_i64.into()), ("x", 26.0.into())]);
+    // After a restart the first value is reported whatever it is, and the ledger is what it was.
+    site.store.stop().await.unwrap();
+    site.died.await.unwrap_err();
+    let site = ruled(site.dir, deadband(2.0));
+    site.values(&[13, 13]).await.unwrap();
+    assert_eq!(site.of("n"), [10_i64, 13, 0, 1, 2, 3, 13].map(Value::from));
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.suppressed), (12, 9, 3));
+}
+
+#[tokio::test]
+async fn a_value_of_a_transaction_that_failed_is_not_taken_for_reported() {
+    for how in [FAIL, FAIL_ONE, FAIL_AT_COMMIT] {
+        let site = ruled(tempfile::tempdir().unwrap(), deadband(0.5));
+        site.values(&[1]).await.unwrap();
+        let db = site.break_it(how);
+        assert_eq!(site.values(&[5, 6]).await, Err(Refused::Failed), "{how}");
+        // Nothing to insert: it is told that it is kept, for the platform has this value.
+        site.values(&[1]).await.unwrap();
+        db.execute_batch("DROP TRIGGER no_insert").unwrap();
+        site.values(&[5, 6]).await.unwrap();
+        assert_eq!(site.of("n"), [1_i64, 5, 6].map(Value::from), "{how}");
+        let totals = site.totals().await;
+        assert_eq!((totals.offered, totals.stored, totals.suppressed, totals.refused), (6, 3, 1, 2), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_withheld_is_reported_by_the_timer_though_its_transaction_fails_at_first() {
+    let rule = Rule { on_change: true, min_interval: Some(Duration::from_millis(100)), ..Rule::default() };
+    let site = ruled(tempfile::tempdir().unwrap(), rule);
+    let mut events = site.uplink().await;
+    // The fourth row is the timer's.
+    let db = site.break_it(&FAIL.replace("BEGIN", "WHEN (SELECT count(*) FROM outbox) = 3 BEGIN"));
+    site.values(&[1, 2, 3]).await.unwrap();
+    let lane = ready(&mut events).await;
+    assert_eq!(rows(&site.store, &mut events, lane.id, 9).await.0.len(), 3);
+    while site.store.figures().await.unwrap().fault.is_none() {}
+    assert_eq!(site.of("n"), [Value::from(1_i64)]);
+    db.execute_batch("DROP TRIGGER no_insert").unwrap();
+    assert_eq!(ready(&mut events).await.id, lane.id);
+    assert_eq!(site.of("n"), [1_i64, 3].map(Value::from));
+    assert_eq!(site.of("x"), [2.0, 4.0, 6.0].map(Value::from));
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.suppressed, totals.refused), (4, 4, 0, 0));
+    assert_eq!(site.reasons().await, [reason("offered(report)", 1)]);
+}
+
+#[tokio::test]
+async fn an_orderly_stop_reports_what_is_withheld() {
+    let hour = Some(Duration::from_secs(3_600));
+    for (rule, of, expected) in [
+        (Rule { min_interval: hour, ..Rule::default() }, "n", [1_i64, 4].map(Value::from).to_vec()),
+        (Rule { window: hour, ..Rule::default() }, "n.max", vec![Value::from(4_i64)]),
+    ] {
+        let site = ruled(tempfile::tempdir().unwrap(), rule);
+        site.values(&[1, 2, 3, 4]).await.unwrap();
+        site.store.stop().await.unwrap();
+        site.died.await.unwrap_err();
+        let site = ruled(site.dir, rule);
+        assert_eq!(site.of(of), expected, "{rule:?}");
+        let totals = site.totals().await;
+        assert_eq!((totals.offered, totals.stored, totals.suppressed), (5, 5, 0), "x is stored of each");
+        assert_eq!(site.reasons().await, [reason("offered(report)", 1)]);
+    }
+}
