@@ -33,7 +33,10 @@ mod hostile;
 mod links;
 mod loss;
 mod modbus;
+mod modbus_line;
 mod outage;
+#[path = "../bench/src/paced.rs"]
+mod paced;
 mod pacer;
 mod peers;
 mod peers_alone;

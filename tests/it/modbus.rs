@@ -1,5 +1,5 @@
-//! Modbus over every wire: a pymodbus device with a value of every type, function code and order, read
-//! through the daemon over TCP, RTU and ASCII, on sockets and on pseudo-terminals.
+//! Modbus over every wire: a device on pymodbus, and one on libmodbus, with a value of every type, function
+//! code and order, read through the daemon over TCP, RTU and ASCII, on sockets and on pseudo-terminals.
 
 use crate::{
     gateway::{Config, Gateway},
@@ -11,13 +11,17 @@ use std::fmt::Write as _;
 
 /// Every value of the device is what the daemon reads.
 fn check_all_types(wire: &str) {
+    check_all_types_of("modbus_types.py", wire);
+}
+
+fn check_all_types_of(script: &str, wire: &str) {
     let site = Site::new();
     let pty = matches!(wire, "rtu" | "ascii").then(|| Pty::new(&site));
     let mut arguments = vec!["--wire", wire];
     if let Some(pty) = &pty {
         arguments.extend(["--pty", pty.theirs.to_str().unwrap()]);
     }
-    let device = Python::start(&site, "modbus_types.py", &arguments);
+    let device = Python::start(&site, script, &arguments);
     let (port, table) = device.ready.split_once(' ').unwrap();
     let table: Vec<Value> = serde_json::from_str(table).unwrap();
     let framing = wire.trim_end_matches("-over-tcp");
@@ -52,7 +56,7 @@ fn check_all_types(wire: &str) {
         }
     }
     assert!(wrong.is_empty(), "{wire}: {wrong:#?}");
-    println!("FIGURE modbus {wire}: {} values of all types, functions and orders are equal", table.len());
+    println!("FIGURE {script} {wire}: {} values of all types, functions and orders are equal", table.len());
     assert!(gateway.terminate().success());
 }
 
@@ -92,4 +96,10 @@ fn every_type_over_ascii() {
 fn every_type_over_converters() {
     check_all_types("rtu-over-tcp");
     check_all_types("ascii-over-tcp");
+}
+
+#[test]
+fn every_type_of_libmodbus() {
+    check_all_types_of("modbus_lib.py", "tcp");
+    check_all_types_of("modbus_lib.py", "rtu");
 }

@@ -9,6 +9,8 @@ mod idle;
 mod live;
 mod load;
 mod memory;
+mod modbus;
+mod paced;
 mod platform;
 mod reference;
 mod restart;
@@ -46,6 +48,7 @@ fn main() {
             "idle" => idle::run(),
             "live" => live::run(),
             "flooder" => flooder::run(),
+            "modbus" => modbus::run(Duration::from_secs(number("TIDEGATE_BENCH_MODBUS_SECONDS", 300))),
             other => panic!("no such section: {other}"),
         }
     }
