@@ -58,7 +58,7 @@ impl Line {
         if let Some(pty) = &pty {
             arguments.extend(["--pty", pty.theirs.to_str().unwrap()]);
         }
-        let devices = Python::start(site, "modbus_line.py", &arguments);
+        let devices = Python::start(site, "modbus_devices.py", &arguments);
         let port = pty.as_ref().map(|pty| pty.ours.clone());
         let host = format!("127.0.0.1:{}", devices.ready);
         let framing = wire.trim_end_matches("-over-tcp");
