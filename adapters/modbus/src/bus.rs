@@ -1,6 +1,9 @@
 //! One task per connection: polls its devices one after the other and hands their samples in.
 //!
-//! Not here: when who is due ([`crate::schedule`]) and which requests that takes ([`crate::plan`]).
+//! Not here: when who is due ([`crate::schedule`]), which requests that takes ([`crate::plan`]), and a
+//! single request ([`exchange`]).
+
+mod exchange;
 
 use crate::{
     config::Target,
@@ -9,7 +12,6 @@ use crate::{
     link::{Link, Trouble},
     outside::{Inquiries, Unheard},
     outstanding::Outstanding,
-    pdu::{Answer, Request},
     round::{self, Group, Missing, Round},
     schedule::{Schedule, Turn},
     wire::{Lookup, Wire},
@@ -30,9 +32,7 @@ use tokio::sync::watch;
 /// After the shutdown was asked for: so long for the request in the wire, and so long again for the
 /// receipts. Together below the 2 s an adapter has.
 const GRACE: Duration = Duration::from_millis(700);
-/// Between attempts to connect.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+
 /// The devices of one connection.
 pub(crate) type Targets = BTreeMap<EndpointName, Arc<Target>>;
 
@@ -159,34 +159,6 @@ impl Bus {
         Some(self.down.as_ref().map_or(due, |(until, _)| due.max(*until)))
     }
 
-    /// Whether a request from outside may go next. Polls that cannot go do not keep it.
-    fn admits_outside(&self, room: bool) -> bool {
-        let down = self.down.as_ref().is_some_and(|(until, _)| *until > now());
-        !room || down || self.schedule.admits_outside(now())
-    }
-
-    fn inquiry_at(&mut self) -> Option<Instant> {
-        self.inquiries.poll_timeout(now(), &mut self.quarantine)
-    }
-
-    /// Puts one request from outside, if one may be put.
-    async fn inquire(&mut self) {
-        let Some(inquiry) = self.inquiries.poll_inquiry(now(), &mut self.quarantine) else { return };
-        let started = now();
-        let mut line = self.line_of(inquiry.unit);
-        line.timeout = inquiry.timeout.unwrap_or(line.timeout);
-        let result = self.exchange(&line, inquiry.unit, inquiry.request).await;
-        let ended = now();
-        self.schedule.handle_outside(ended, ended.since(started));
-        inquiry.answer(result);
-    }
-
-    /// How a unit is asked, configured or not.
-    fn line_of(&self, unit: u8) -> Line {
-        let known = self.devices.values().find(|device| device.target.unit == unit);
-        known.map_or(&self.shared.line, |device| &device.target.manner.line).clone()
-    }
-
     /// Takes over what changed in the configuration. Devices that did not change keep their timetable.
     fn adopt(&mut self) {
         let targets = Arc::clone(&self.targets.borrow_and_update());
@@ -220,39 +192,8 @@ impl Bus {
         }
     }
 
-    /// One request and its answer, over a connection that is opened if there is none. A device may close
-    /// one that was idle for long: that is not its silence, and is tried once more.
-    async fn exchange(&mut self, line: &Line, unit: u8, request: Request) -> Result<Answer, Unheard> {
-        let mut again = true;
-        loop {
-            let mut link = self.connected().await.map_err(Unheard::Wire)?;
-            let proven = link.proven;
-            // On a line the link waits, since it has to listen meanwhile.
-            if !line.needs_quarantine() && !line.gap.is_zero() {
-                sleep_until(self.ended + line.gap).await;
-            }
-            let started = now();
-            let result = link.ask(line, unit, request).await;
-            self.ended = now();
-            self.took = self.ended.since(started);
-            if line.needs_quarantine() {
-                self.shared.report.used(&self.name, started, self.ended);
-            }
-            if proven && again && result == Err(Trouble::Lost) {
-                again = false;
-                continue;
-            }
-            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
-                self.leave_alone(line, unit);
-            }
-            if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
-                self.link = Some(link);
-            }
-            return result.map_err(Unheard::Device);
-        }
-    }
-
     /// One poll of a group, and what of it the device refuses. Requests from outside go between its own.
+    /// `None` where it is to begin anew.
     async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Missing>)>, Unheard> {
         let mut round = Round::default();
         loop {
@@ -264,6 +205,10 @@ impl Bus {
             let target = device.target.clone();
             if round.has_begun() && self.schedule.admits_outside(now()) {
                 self.inquire().await;
+                // It was for this very unit, which owes an answer now: the poll begins anew when it is over.
+                if self.quarantine.until(target.unit, now()).is_some() {
+                    return Ok(None);
+                }
             }
             let answer = self.exchange(&target.manner.line, target.unit, request).await?;
             let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
@@ -291,61 +236,6 @@ impl Bus {
                 self.schedule.handle_silence(now(), turn, self.took, garbled);
                 let fault = trouble.fault(self.place(&turn.endpoint));
                 self.present(&turn.endpoint, Presence::Offline(fault));
-            }
-        }
-    }
-
-    /// A unit that may still answer: none of its registers is asked for until it cannot any more.
-    fn leave_alone(&mut self, line: &Line, unit: u8) {
-        if line.needs_quarantine() {
-            let until = now() + line.quarantine;
-            self.quarantine.begin(unit, until);
-            for (endpoint, _) in self.devices.iter().filter(|(_, device)| device.target.unit == unit) {
-                self.schedule.hold(endpoint, until);
-            }
-        }
-    }
-
-    /// Takes the connection, opened if there is none. It is put back only after a clean answer.
-    async fn connected(&mut self) -> Result<Link, Fault> {
-        if let Some(link) = self.link.take() {
-            return Ok(link);
-        }
-        if let Some((until, fault)) = &self.down
-            && *until > now()
-        {
-            return Err(fault.clone());
-        }
-        let opened = {
-            let Shared { line, connect_timeout, .. } = &*self.shared;
-            Link::open(&self.wire, line, *connect_timeout, &mut self.lookup).await
-        };
-        let subject = Subject::Link(self.wire.clone(), self.connection);
-        match opened {
-            Ok(link) => {
-                if std::mem::take(&mut self.attempts) > 0 {
-                    self.schedule.handle_return();
-                }
-                self.down = None;
-                self.shared.complaints.clear(&subject);
-                let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
-                sleep(delays.max().unwrap_or_default()).await;
-                Ok(link)
-            }
-            Err(fault) => {
-                self.attempts = self.attempts.saturating_add(1);
-                let doubled = FIRST_RETRY.saturating_mul(1 << (self.attempts - 1).min(8));
-                // Jitter between 80 and 120 %, so that gateways do not knock in step after a power cut.
-                let wait = doubled.min(SLOWEST_RETRY).mul_f64(0.8 + 0.4 * fastrand::f64());
-                self.down = Some((now() + wait, fault.clone()));
-                if self.targets.has_changed().is_ok() {
-                    self.shared.complaints.raise(subject, fault.clone());
-                }
-                let endpoints: Vec<_> = self.devices.keys().cloned().collect();
-                for endpoint in endpoints {
-                    self.present(&endpoint, Presence::Offline(fault.clone()));
-                }
-                Err(fault)
             }
         }
     }

@@ -38,8 +38,16 @@ pub(crate) struct Schedule {
     devices: BTreeMap<EndpointName, Device>,
     /// Before this instant no device is probed while another one answers.
     probes_from: Option<Instant>,
-    /// Until then the polls have back what the last request from outside took.
-    outside_from: Option<Instant>,
+    /// What the last request from outside took from the polls.
+    outside: Option<Debt>,
+}
+
+/// Bus time to be given back to the polls.
+#[derive(Debug)]
+struct Debt {
+    until: Instant,
+    /// One has come to its end since.
+    polled: bool,
 }
 
 /// One group that is to be read now.
@@ -89,6 +97,7 @@ impl Schedule {
 
     /// The group was read.
     pub(crate) fn handle_answer(&mut self, turn: &Turn) {
+        self.polled();
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
         if !mutant::is(Mutant::FailuresKept) {
             device.failures = 0;
@@ -101,6 +110,7 @@ impl Schedule {
 
     /// The device gave no usable answer, though perhaps bytes; finding that out took so long.
     pub(crate) fn handle_silence(&mut self, now: Instant, turn: &Turn, took: Duration, garbled: bool) {
+        self.polled();
         let (alone, noisy) = (self.devices.len() == 1, self.is_noisy());
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
         device.failures = device.failures.saturating_add(1);
@@ -128,13 +138,13 @@ impl Schedule {
 
     /// A request from outside was answered or not; that took so long.
     pub(crate) fn handle_outside(&mut self, now: Instant, took: Duration) {
-        self.outside_from = Some(now + took);
+        self.outside = Some(Debt { until: now + took, polled: false });
     }
 
     /// Whether a request from outside may go before what is due: after each the polls have as much time
-    /// as it took, if they need it.
+    /// as it took, and one of them at least its turn, if they need it.
     pub(crate) fn admits_outside(&self, now: Instant) -> bool {
-        let paid = self.outside_from.is_none_or(|from| from <= now);
+        let paid = self.outside.as_ref().is_none_or(|debt| debt.polled && debt.until <= now);
         paid || mutant::is(Mutant::OutsideFirst) || self.poll_timeout().is_none_or(|due| due > now)
     }
 
@@ -162,6 +172,12 @@ impl Schedule {
     /// When there is something to be read.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.first().map(|(at, _)| at)
+    }
+
+    fn polled(&mut self) {
+        if let Some(debt) = &mut self.outside {
+            debt.polled = true;
+        }
     }
 
     /// Whether what fails is more likely the line than a device.

@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Bench {
     outside: Outside,
     samples: mpsc::Receiver<Submission>,
+    board: Board,
     _targets: watch::Sender<Arc<Targets>>,
     _full: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -36,14 +37,18 @@ struct Bench {
 
 impl Bench {
     fn start(at: SocketAddr, timeout: &str, period: &str, registers: &[u16]) -> Self {
-        let config = config(&format!("timeout = '{timeout}'"));
+        Self::framed(at, "tcp", timeout, period, registers)
+    }
+
+    fn framed(at: SocketAddr, framing: &str, timeout: &str, period: &str, registers: &[u16]) -> Self {
+        let config = config(&format!("framing = '{framing}'\ntimeout = '{timeout}'"));
         let mut targets = Targets::new();
         for (endpoint, device) in devices([("m", device(at, 1, period, registers))]) {
             targets.insert(endpoint.clone(), keys::resolve(&config, &endpoint, &device).unwrap().into());
         }
         let (full, is_full) = watch::channel(false);
         let (intake, samples) = channel(Arc::new(Bell::default()), 65_536, is_full);
-        let report = Board::new().1;
+        let (board, report) = Board::new();
         let shared = Arc::new(Shared {
             line: keys::line(&config).unwrap(),
             connect_timeout: config.connect_timeout,
@@ -58,7 +63,7 @@ impl Bench {
         let mut tasks = JoinSet::new();
         let host = Host { name: at.ip().to_string(), port: at.port() };
         tasks.spawn_local(bus::run(shared, (Wire::Tcp(host), 0), watched, inquiries));
-        Self { outside, samples, _targets: targets, _full: full, tasks }
+        Self { outside, samples, board, _targets: targets, _full: full, tasks }
     }
 
     async fn ask(&self, unit: u8, start: u16) -> Result<Answer, Unheard> {
@@ -152,5 +157,50 @@ fn without_a_connection_it_is_told_why() {
             answer = bench.ask(1, 5).await;
         }
         assert_eq!(answer, Ok(Answer::Words(vec![5])));
+    });
+}
+
+/// The quarantine of a unit holds for both sides: what a tool gave up waiting for is not taken for the
+/// next register of the poll it interrupted.
+#[test]
+fn the_late_answer_to_a_tool_never_becomes_a_registers_value() {
+    run(async {
+        let slave = Slave::start_rtu(|ask: Ask| match ask.start {
+            7_777 => Reply::Late(Duration::from_millis(150)),
+            _ => Reply::Late(Duration::from_millis(5)),
+        })
+        .await;
+        let apart: Vec<u16> = (0..20).map(|n| 100 * n).collect();
+        let mut bench = Bench::framed(slave.address, "rtu", "100ms", "20ms", &apart);
+        let outside = bench.outside.clone();
+        let tool = async {
+            for _ in 0..5 {
+                let midway = || slave.asked().last().is_some_and(|ask| (100..1_000).contains(&ask.start));
+                wait_for("a poll is in its middle", midway).await;
+                let request = Request { table: Table::Holding, start: 7_777, count: 1 };
+                let answer = outside.ask(1, request, None, PATIENCE).await;
+                assert!(matches!(answer, Err(Unheard::Device(Trouble::Silent(_)))), "{answer:?}");
+            }
+        };
+        let polls = async {
+            loop {
+                let sample = bench.sample().await;
+                for (name, value) in values(&sample) {
+                    let register: i64 = name.strip_prefix('r').unwrap().parse().unwrap();
+                    assert_eq!(value, register.into(), "{name}");
+                }
+                sample.answer(Ok(()));
+            }
+        };
+        tokio::select! {
+            () = tool => {}
+            () = polls => unreachable!("they never end"),
+        }
+        // In the middle of a poll, at least once: else nothing was tried.
+        let asked = slave.asked();
+        let interrupted = asked.windows(2).any(|pair| pair[1].start == 7_777 && pair[0].start < 1_900);
+        assert!(interrupted);
+        let wires = bench.board.wires(adapter_api::clock::now());
+        assert!(wires.len() == 1 && wires.values().all(|busy| *busy > 0.1), "{wires:?}");
     });
 }

@@ -1,4 +1,5 @@
-//! A Modbus TCP server that shares no code with the adapter, scripted answer by answer.
+//! A Modbus TCP server that shares no code with the adapter, scripted answer by answer; and a converter
+//! to a serial line.
 
 use std::{
     net::SocketAddr,
@@ -47,6 +48,21 @@ pub(super) struct Slave {
 impl Slave {
     pub(super) async fn start(script: impl FnMut(Ask) -> Reply + Send + 'static) -> Self {
         Self::start_at("127.0.0.1:0", script).await
+    }
+
+    /// RTU frames inside of a TCP connection.
+    pub(super) async fn start_rtu(script: impl FnMut(Ask) -> Reply + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (script, log): (Script, _) = (Arc::new(Mutex::new(script)), Arc::clone(&asked));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                converse_rtu(stream, connection, script.clone(), log.clone()).await;
+            }
+        });
+        Self { address, asked, _tasks: tasks }
     }
 
     pub(super) async fn start_at(at: &str, script: impl FnMut(Ask) -> Reply + Send + 'static) -> Self {
@@ -104,6 +120,42 @@ async fn converse(mut stream: TcpStream, connection: usize, script: Script, aske
             return;
         }
     }
+}
+
+async fn converse_rtu(mut stream: TcpStream, connection: usize, script: Script, asked: Arc<Mutex<Vec<Ask>>>) {
+    let mut frame = [0; 8];
+    while stream.read_exact(&mut frame).await.is_ok() {
+        let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        assert_eq!(crc(&frame), 0, "the check sum of a request");
+        let ask = Ask { connection, unit: frame[0], function: frame[1], start: word(2), quantity: word(4) };
+        asked.lock().unwrap().push(ask);
+        let reply = script.lock().unwrap()(ask);
+        let pdu = match reply {
+            Reply::Addresses => addresses(ask),
+            Reply::Words(words) => registers(ask, words),
+            Reply::Exception(code) => vec![ask.function | 0x80, code],
+            Reply::Silence | Reply::WrongTransaction => continue,
+            Reply::Late(by) => {
+                adapter_api::clock::sleep(by).await;
+                addresses(ask)
+            }
+            Reply::Hangup => return,
+        };
+        let mut answer = vec![ask.unit];
+        answer.extend(pdu);
+        answer.extend(crc(&answer).to_le_bytes());
+        if stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// CRC-16/MODBUS; nothing over a frame that ends with its own.
+fn crc(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0xFFFF, |crc, byte| {
+        let crc = crc ^ u16::from(*byte);
+        (0..8).fold(crc, |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
+    })
 }
 
 fn addresses(ask: Ask) -> Vec<u8> {

@@ -1,0 +1,142 @@
+//! One request on a bus: its connection, its gaps, what follows from its failure, and what it costs.
+
+use super::{Bus, Shared};
+use crate::{
+    health::Subject,
+    line::Line,
+    link::{Link, Trouble},
+    outside::Unheard,
+    pdu::{Answer, Request},
+};
+use adapter_api::{
+    Fault, Instant, Presence,
+    clock::{now, sleep, sleep_until},
+};
+use std::time::Duration;
+
+/// Between attempts to connect.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+
+impl Bus {
+    /// Whether a request from outside may go next. Polls that cannot go do not keep it.
+    pub(super) fn admits_outside(&self, room: bool) -> bool {
+        let down = self.down.as_ref().is_some_and(|(until, _)| *until > now());
+        !room || down || self.schedule.admits_outside(now())
+    }
+
+    pub(super) fn inquiry_at(&mut self) -> Option<Instant> {
+        self.inquiries.poll_timeout(now(), &mut self.quarantine)
+    }
+
+    /// Puts one request from outside, if one may be put.
+    pub(super) async fn inquire(&mut self) {
+        let Some(inquiry) = self.inquiries.poll_inquiry(now(), &mut self.quarantine) else { return };
+        let started = now();
+        let mut line = self.line_of(inquiry.unit);
+        line.timeout = inquiry.timeout.unwrap_or(line.timeout);
+        line.quarantine = line.quarantine.max(line.timeout.duration() * 3);
+        let result = self.exchange(&line, inquiry.unit, inquiry.request).await;
+        let ended = now();
+        self.schedule.handle_outside(ended, ended.since(started));
+        inquiry.answer(result);
+    }
+
+    /// How a unit is asked, configured or not.
+    fn line_of(&self, unit: u8) -> Line {
+        let known = self.devices.values().find(|device| device.target.unit == unit);
+        known.map_or(&self.shared.line, |device| &device.target.manner.line).clone()
+    }
+
+    /// One request and its answer, over a connection that is opened if there is none. A device may close
+    /// one that was idle for long: that is not its silence, and is tried once more.
+    pub(super) async fn exchange(
+        &mut self,
+        line: &Line,
+        unit: u8,
+        request: Request,
+    ) -> Result<Answer, Unheard> {
+        let mut again = true;
+        loop {
+            let mut link = self.connected().await.map_err(Unheard::Wire)?;
+            let proven = link.proven;
+            // On a line the link waits, since it has to listen meanwhile.
+            if !line.needs_quarantine() && !line.gap.is_zero() {
+                sleep_until(self.ended + line.gap).await;
+            }
+            let started = now();
+            let result = link.ask(line, unit, request).await;
+            self.ended = now();
+            self.took = self.ended.since(started);
+            if line.needs_quarantine() {
+                self.shared.report.used(&self.name, started, self.ended);
+            }
+            if proven && again && result == Err(Trouble::Lost) {
+                again = false;
+                continue;
+            }
+            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_))) {
+                self.leave_alone(line, unit);
+            }
+            if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
+                self.link = Some(link);
+            }
+            return result.map_err(Unheard::Device);
+        }
+    }
+
+    /// A unit that may still answer: none of its registers is asked for until it cannot any more.
+    fn leave_alone(&mut self, line: &Line, unit: u8) {
+        if line.needs_quarantine() {
+            let until = now() + line.quarantine;
+            self.quarantine.begin(unit, until);
+            for (endpoint, _) in self.devices.iter().filter(|(_, device)| device.target.unit == unit) {
+                self.schedule.hold(endpoint, until);
+            }
+        }
+    }
+
+    /// Takes the connection, opened if there is none. It is put back only after a clean answer.
+    async fn connected(&mut self) -> Result<Link, Fault> {
+        if let Some(link) = self.link.take() {
+            return Ok(link);
+        }
+        if let Some((until, fault)) = &self.down
+            && *until > now()
+        {
+            return Err(fault.clone());
+        }
+        let opened = {
+            let Shared { line, connect_timeout, .. } = &*self.shared;
+            Link::open(&self.wire, line, *connect_timeout, &mut self.lookup).await
+        };
+        let subject = Subject::Link(self.wire.clone(), self.connection);
+        match opened {
+            Ok(link) => {
+                if std::mem::take(&mut self.attempts) > 0 {
+                    self.schedule.handle_return();
+                }
+                self.down = None;
+                self.shared.complaints.clear(&subject);
+                let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
+                sleep(delays.max().unwrap_or_default()).await;
+                Ok(link)
+            }
+            Err(fault) => {
+                self.attempts = self.attempts.saturating_add(1);
+                let doubled = FIRST_RETRY.saturating_mul(1 << (self.attempts - 1).min(8));
+                // Jitter between 80 and 120 %, so that gateways do not knock in step after a power cut.
+                let wait = doubled.min(SLOWEST_RETRY).mul_f64(0.8 + 0.4 * fastrand::f64());
+                self.down = Some((now() + wait, fault.clone()));
+                if self.targets.has_changed().is_ok() {
+                    self.shared.complaints.raise(subject, fault.clone());
+                }
+                let endpoints: Vec<_> = self.devices.keys().cloned().collect();
+                for endpoint in endpoints {
+                    self.present(&endpoint, Presence::Offline(fault.clone()));
+                }
+                Err(fault)
+            }
+        }
+    }
+}
