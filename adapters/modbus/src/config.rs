@@ -288,6 +288,7 @@ pub(crate) fn resolve(
     }
     let chosen = found.chosen(&Library::default(), device);
     let manner = found.manner(config, device, chosen.limits);
+    found.reach(chosen.sunspec.as_ref(), manner.as_ref());
     let mut resources = Vec::with_capacity(chosen.registers.len());
     for (resource, register) in &chosen.registers {
         let period = register.period.unwrap_or(device.period).duration();

@@ -315,3 +315,12 @@ fn a_profile_says_what_one_request_may_be_unless_the_device_does() {
     let target = resolved("host = 'a'", "profile = 'sunspec'\nperiod = '3s'").unwrap();
     assert_eq!(target.sunspec.map(|choice| (choice.only, choice.period.as_secs())), Some((None, 3)));
 }
+
+#[test]
+fn sunspec_points_that_are_too_far_from_their_beginning_are_told() {
+    let device = "profile = 'sunspec'\nmax_registers = 40";
+    check("host = 'a'", device, &["max_registers"], "up to 107 registers");
+    check("host = 'a'", &format!("{device}\nonly = ['inverter.Evt1']"), &["max_registers"], "up to 42");
+    check("host = 'a'", &format!("{device}\nonly = ['meter_2.Evt']"), &["max_registers"], "up to 107");
+    assert!(resolved("host = 'a'", &format!("{device}\nonly = ['inverter.W', 'inverter.DCW']")).is_ok());
+}

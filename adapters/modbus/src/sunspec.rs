@@ -72,8 +72,26 @@ impl Choice {
         wanted
     }
 
+    /// The most registers that are read at once.
+    pub(crate) fn longest(&self) -> u16 {
+        let points = MODELS.iter().flat_map(|model| model.points.iter().map(move |point| (model, point)));
+        let chosen = points.filter(|(model, point)| match (&self.only, name(model, 1, point)) {
+            (Some(only), Some(name)) => only.iter().any(|only| of_first(only) == name.as_str()),
+            (only, _) => only.is_none(),
+        });
+        chosen.map(|(_, point)| point.behind()).max().unwrap_or(0)
+    }
+
     fn takes(&self, name: &Resource) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(name))
+    }
+}
+
+impl Point {
+    /// Behind its last register and that of its scale factor, from the number of the model.
+    fn behind(&self) -> u16 {
+        let behind = self.at + self.kind.length();
+        self.scale_at.map_or(behind, |at| behind.max(at + 1))
     }
 }
 
@@ -122,8 +140,7 @@ impl Reader {
     /// From the number of the model to the last register of the point and its scale factor, if that is
     /// within the model.
     fn want(&self) -> Option<Want> {
-        let ends = [Some(self.point.at + self.point.kind.length()), self.point.scale_at.map(|at| at + 1)];
-        let length = ends.into_iter().flatten().max()?;
+        let length = self.point.behind();
         let within = u32::from(length) <= u32::from(self.found.length) + 2;
         within.then_some(Want { table: Table::Holding, start: self.found.at, length })
     }

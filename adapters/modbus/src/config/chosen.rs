@@ -1,6 +1,6 @@
 //! What of a device is read: what its profile knows and what its own table says.
 
-use super::{Device, Findings, Register};
+use super::{Device, Findings, Manner, Register};
 use crate::{
     profile::{Content, Library, Limits, NoProfile},
     sunspec,
@@ -78,6 +78,19 @@ impl Findings {
             let near: Vec<&str> = near.into_iter().take(5).collect();
             let hint = format!("near to it are {}", near.join(", "));
             self.add(&["only", &at.to_string()], "the profile has no such resource", hint);
+        }
+    }
+
+    /// A point is read together with the beginning of its model.
+    pub(super) fn reach(&mut self, choice: Option<&sunspec::Choice>, manner: Option<&Manner>) {
+        let (Some(choice), Some(manner)) = (choice, manner) else { return };
+        let (longest, most) = (choice.longest(), manner.limits.registers);
+        if longest > most {
+            let why = format!(
+                "SunSpec points are read from the beginning of their model, up to {longest} registers"
+            );
+            let hint = "allow as many, or choose with `only` points nearer to the beginning of theirs";
+            self.add(&["max_registers"], why, hint);
         }
     }
 
