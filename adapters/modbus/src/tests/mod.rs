@@ -2,6 +2,7 @@
 
 mod outside;
 mod slave;
+mod tools;
 mod wires;
 
 use crate::{Config, Device, Modbus};
