@@ -56,6 +56,9 @@ fn check_all_types_of(script: &str, wire: &str) {
         }
     }
     assert!(wrong.is_empty(), "{wire}: {wrong:#?}");
+    let wires = &gateway.status()["units"][0]["wires"];
+    let busy = wires.as_object().unwrap().values().filter(|load| load["busy"].as_f64() > Some(0.0)).count();
+    assert_eq!(busy, usize::from(wire != "tcp"), "{wire}: the load of a line, and of a line only: {wires}");
     println!("FIGURE {script} {wire}: {} values of all types, functions and orders are equal", table.len());
     assert!(gateway.terminate().success());
 }

@@ -337,3 +337,17 @@ fn the_timetables_mutants_are_killed() {
         is_killed_by(mutant, name, test);
     }
 }
+
+#[test]
+fn after_three_time_outs_probes_are_ten_seconds_apart_however_short_the_time_out() {
+    for devices in [1, 10] {
+        let mut bus = Bus::new(devices, &[SECOND]);
+        bus.timeout = Duration::from_millis(50);
+        bus.run(at(600_000), |_, unit| *unit == name(0));
+        let starts: Vec<Instant> = bus.silences.iter().map(|silence| silence.0).collect();
+        let apart: Vec<Duration> = starts.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(apart[1] < Duration::from_secs(3), "a single lost answer costs little: {apart:?}");
+        assert!(apart[2..].iter().all(|apart| *apart >= Duration::from_secs(10)), "{devices}: {apart:?}");
+        assert!(apart.iter().all(|apart| *apart <= Duration::from_secs(62)), "{devices}: {apart:?}");
+    }
+}

@@ -1,9 +1,10 @@
 //! Several connections to one host, and devices that are asked in their own manner.
 
-use super::{Ask, Reply, Slave, config, device, devices, name, next_of, offline};
+use super::{Ask, Reply, Slave, config, device, devices, name, next_of, offline, values};
 use crate::{Device, Modbus};
 use adapter_api::{
-    Board,
+    Board, Value,
+    clock::now,
     testkit::{Rig, run, wait_for},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -79,6 +80,32 @@ fn a_device_is_asked_for_no_more_than_it_can() {
         let asked: Vec<_> = slave.asked().iter().take(5).map(|ask| (ask.start, ask.quantity)).collect();
         assert_eq!(asked, [(0, 10), (12, 10), (24, 10), (36, 10), (48, 10)]);
         assert!(rig.board.read().1.contains_key(&name("m")));
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn a_device_that_needs_a_pause_between_requests_has_it() {
+    run(async {
+        let mut free = now();
+        let slave = Slave::start(move |_| {
+            let early = now() < free;
+            free = now() + Duration::from_millis(30);
+            if early { Reply::Exception(6) } else { Reply::Addresses }
+        })
+        .await;
+        let text = format!("host = '{}'\nperiod = '20ms'\ngap = '40ms'\nmax_hole = 0\n", slave.address)
+            + "[resources]\na = { register = 'holding:1', type = 'u16' }\n\
+               b = { register = 'holding:3', type = 'u16' }\nc = { register = 'coil:3' }";
+        let mut rig = Rig::<Modbus>::start(config(""), devices([("m", toml::from_str(&text).unwrap())]));
+        for _ in 0..5 {
+            let sample = next_of(&mut rig, "m").await;
+            assert_eq!(
+                values(&sample).into_iter().map(|(_, value)| value).collect::<Vec<_>>(),
+                [Value::Int(1), Value::Int(3), Value::Bool(true)]
+            );
+            sample.answer(Ok(()));
+        }
         rig.stop().await;
     });
 }
