@@ -3,6 +3,7 @@
 mod outside;
 mod slave;
 mod sunspec;
+mod tools;
 mod wires;
 
 use crate::{Config, Device, Modbus};
