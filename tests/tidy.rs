@@ -125,6 +125,16 @@ fn each_thing_is_touched_where_it_belongs() {
 }
 
 #[test]
+fn every_module_of_integration_tests_is_run_by_the_one_command() {
+    let command = fs::read_to_string(root().join("tests/run")).unwrap();
+    for (path, text) in files("tests/it", "rs") {
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let run = command.contains(&format!(" {module}::"));
+        assert!(run || !text.contains("#[test]"), "tests/run does not run {module}");
+    }
+}
+
+#[test]
 fn what_only_tests_need_is_in_no_package() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let default = manifest.lines().find(|line| line.starts_with("default = ")).unwrap();

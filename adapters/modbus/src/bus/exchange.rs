@@ -7,6 +7,7 @@ use crate::{
     link::{Link, Trouble},
     outside::Unheard,
     pdu::{Answer, Question},
+    wire::Wire,
 };
 use adapter_api::{
     Fault, Instant, Presence,
@@ -17,6 +18,8 @@ use std::time::Duration;
 /// Between attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// A port that was pulled out comes back when somebody plugs it in, and looking for it costs nothing.
+const SLOWEST_PORT_RETRY: Duration = Duration::from_secs(5);
 
 impl Bus {
     /// Whether a request from outside may go next. Polls that cannot go do not keep it.
@@ -127,7 +130,11 @@ impl Bus {
                 self.attempts = self.attempts.saturating_add(1);
                 let doubled = FIRST_RETRY.saturating_mul(1 << (self.attempts - 1).min(8));
                 // Jitter between 80 and 120 %, so that gateways do not knock in step after a power cut.
-                let wait = doubled.min(SLOWEST_RETRY).mul_f64(0.8 + 0.4 * fastrand::f64());
+                let slowest = match self.wire {
+                    Wire::Serial(_) => SLOWEST_PORT_RETRY,
+                    Wire::Tcp(_) => SLOWEST_RETRY,
+                };
+                let wait = doubled.min(slowest).mul_f64(0.8 + 0.4 * fastrand::f64());
                 self.down = Some((now() + wait, fault.clone()));
                 if self.targets.has_changed().is_ok() {
                     self.shared.complaints.raise(subject, fault.clone());
