@@ -84,6 +84,9 @@ impl Desks {
             let holds = |n: &usize| self.book(*n).is_some_and(|book| book.due().is_some());
             return (0..self.desks.len()).filter(holds).take(most).collect();
         }
+        if self.not_before.is_some_and(|not_before| not_before > now) {
+            return Vec::new();
+        }
         let due = self.due.iter().take_while(|(due, _)| *due <= now).map(|(_, place)| *place);
         due.take(most).collect()
     }

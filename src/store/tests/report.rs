@@ -164,6 +164,29 @@ async fn what_was_withheld_is_reported_by_the_timer_though_its_transaction_fails
 }
 
 #[tokio::test]
+async fn what_leaves_does_not_wait_for_a_report_that_cannot_come_in() {
+    let rule = Rule { on_change: true, min_interval: Some(Duration::from_millis(100)), ..Rule::default() };
+    let site = ruled(tempfile::tempdir().unwrap(), rule);
+    let mut events = site.uplink().await;
+    site.values(&[1, 2, 3]).await.unwrap();
+    let db = site.break_it(FAIL);
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    while site.store.figures().await.unwrap().fault.is_none() {}
+    site.store.ask(Command::Landed(testing::landed(&lane, ids(&flying)))).await.unwrap();
+    while site.outbox() > 0 {
+        tokio::task::yield_now().await;
+    }
+    db.execute_batch("DROP TRIGGER no_insert").unwrap();
+    while site.of("n").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(site.of("n"), [Value::from(3_i64)]);
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.landed, totals.refused), (4, 4, 3, 0));
+}
+
+#[tokio::test]
 async fn an_orderly_stop_reports_what_is_withheld() {
     let hour = Some(Duration::from_secs(3_600));
     for (rule, of, expected) in [

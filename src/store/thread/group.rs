@@ -22,6 +22,7 @@ impl Thread {
         let group = std::mem::take(&mut self.group);
         self.group_due = None;
         let room = self.make_room(&group, now);
+        let reports = self.shape.poll_report().is_some_and(|due| due <= now);
         let mut written = self.attempt(&group, room, now);
         if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
             self.room.full = true;
@@ -34,7 +35,10 @@ impl Thread {
                 // Another program has the file locked. Nothing was begun: the group waits.
                 self.fault = Some(self.room.diagnose(&error));
                 self.group = group;
-                self.group_due = Some(now + BUSY);
+                // It took a while to find that out.
+                let again = clock::now() + BUSY;
+                self.group_due = Some(again);
+                self.shape.put_off_reports(again);
             }
             Ok(written) => {
                 if !group.is_empty() {
@@ -44,8 +48,9 @@ impl Thread {
                 self.settle(written, group, now);
             }
             Err(error) => {
-                let alone = group.is_empty();
+                let alone = group.is_empty() && !reports;
                 self.refuse(group, &error, now);
+                self.shape.put_off_reports(clock::now() + DELETE_WITHIN);
                 // What leaves must not wait for what cannot come in.
                 if !alone && !self.gone.is_empty() {
                     let due = self.gone_due.replace(now);
@@ -57,9 +62,6 @@ impl Thread {
             }
         }
         self.units.handle_group(clock::now());
-        if self.fault.is_some() {
-            self.shape.put_off_reports(now + BUSY);
-        }
         self.take_back_dropped();
         self.after_commit(now);
         self.watch_room(now);

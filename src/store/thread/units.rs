@@ -2,7 +2,7 @@
 
 use adapter_api::{EndpointName, Instant, Submission, UNIT_SUBMISSIONS};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 use tokio::sync::mpsc::{self, error::TryRecvError};
@@ -26,9 +26,10 @@ struct Unit {
     /// Submissions in the group that is being gathered.
     gathered: HashMap<EndpointName, u32>,
     /// Who rests, and until when.
-    resting: Vec<EndpointName>,
+    resting: BTreeSet<EndpointName>,
     rests_until: Option<Instant>,
-    /// Of those who rest; their neighbours in the unit go before them.
+    /// Of those who rest; their neighbours in the unit go before them. While anybody rests, so does whoever
+    /// has something here: it would overtake itself (I3).
     held: VecDeque<Submission>,
 }
 
@@ -44,7 +45,7 @@ impl Units {
         self.units.push(Unit {
             submissions,
             gathered: HashMap::new(),
-            resting: Vec::new(),
+            resting: BTreeSet::new(),
             rests_until: None,
             held: VecDeque::new(),
         });
@@ -73,7 +74,8 @@ impl Units {
                 unit.gathered.drain().filter(|(_, count)| *count >= DEEP).map(|(endpoint, _)| endpoint);
             let deep: Vec<EndpointName> = deep.collect();
             if !deep.is_empty() {
-                unit.resting = deep;
+                unit.resting.extend(deep);
+                unit.resting.extend(unit.held.iter().map(|submission| submission.endpoint.clone()));
                 unit.rests_until = Some(now + REST);
             }
         }
@@ -148,16 +150,19 @@ mod tests {
         drop(intake.submit(&endpoint, vec![sample], Urgency::Urgent).await.unwrap());
     }
 
-    /// Everything that is handed out now, as `endpoint number`.
-    fn all(units: &mut Units, now: Instant, stopping: bool) -> Vec<String> {
-        let shown = |submission: Submission| match &submission.offer {
+    fn shown(submission: &Submission) -> String {
+        match &submission.offer {
             Offer::Samples(samples) => match samples[0].readings[0].value {
                 Value::Int(n) => format!("{} {n}", submission.endpoint),
                 ref other => panic!("{other:?}"),
             },
             Offer::TooLarge { .. } => panic!("too large"),
-        };
-        std::iter::from_fn(|| units.next(now, stopping)).map(shown).collect()
+        }
+    }
+
+    /// Everything that is handed out now, as `endpoint number`.
+    fn all(units: &mut Units, now: Instant, stopping: bool) -> Vec<String> {
+        std::iter::from_fn(|| units.next(now, stopping)).map(|submission| shown(&submission)).collect()
     }
 
     fn numbers(endpoint: &str, range: std::ops::Range<i64>) -> Vec<String> {
@@ -184,6 +189,57 @@ mod tests {
         assert_eq!(units.poll_timeout(), Some(at(11)));
         assert_eq!(all(&mut units, at(10), false), [] as [String; 0]);
         assert_eq!(all(&mut units, at(11), false), numbers("flood", 40..80));
+    }
+
+    #[tokio::test]
+    async fn two_flooders_of_a_unit_keep_their_order() {
+        let mut units = Units::default();
+        let ours = unit(&mut units);
+        let (mut given, mut taken) = ([0; 2], Vec::new());
+        let mut give = async |which: usize, count: i64| {
+            for _ in 0..count {
+                submit(&ours, ["a", "b"][which], given[which]).await;
+                given[which] += 1;
+            }
+        };
+        // Each line: how many of each there are now, and when it is.
+        for (a, b, ms) in [(40, 20, 1), (1, 40, 2), (1, 0, 4), (10, 0, 12), (20, 20, 13), (0, 0, 40)] {
+            give(0, a).await;
+            give(1, b).await;
+            taken.extend(all(&mut units, at(ms), false));
+            units.handle_group(at(ms + 1));
+        }
+        for (endpoint, count) in ["a", "b"].into_iter().zip(given) {
+            let of_it: Vec<String> =
+                taken.iter().filter(|text| text.starts_with(endpoint)).cloned().collect();
+            assert_eq!(of_it, numbers(endpoint, 0..count));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_full_before_all_is_handed_out_changes_no_order() {
+        let mut units = Units::default();
+        let ours = unit(&mut units);
+        for n in 0..64 {
+            submit(&ours, "a", n).await;
+        }
+        let mut taken = all(&mut units, at(0), false);
+        units.handle_group(at(0));
+        for n in 64..84 {
+            submit(&ours, "a", n).await;
+        }
+        for n in 0..40 {
+            submit(&ours, "b", n).await;
+        }
+        // All of `b`, and when `a` has rested a part of it.
+        taken.extend(all(&mut units, at(1), false));
+        taken.extend(std::iter::from_fn(|| units.next(at(10), false)).take(10).map(|s| shown(&s)));
+        units.handle_group(at(10));
+        submit(&ours, "a", 84).await;
+        taken.extend(all(&mut units, at(11), false));
+        taken.extend(all(&mut units, at(20), false));
+        let of_a: Vec<String> = taken.into_iter().filter(|text| text.starts_with('a')).collect();
+        assert_eq!(of_a, numbers("a", 0..85));
     }
 
     #[tokio::test]
