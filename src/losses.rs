@@ -22,29 +22,36 @@ pub(crate) async fn report(store: Store, intake: Intake, endpoint: EndpointName)
     let mut known = 0;
     let mut due: Option<Instant> = None;
     loop {
-        known = store.until_dropped(known).await?;
+        store.until_dropped(known).await?;
         if let Some(due) = due {
             sleep_until(due).await;
         }
-        while !tell(&store, &intake, &endpoint).await? {
-            sleep_until(now() + AGAIN).await;
-        }
+        known = loop {
+            match tell(&store, &intake, &endpoint).await? {
+                Some(told) => break told,
+                None => sleep_until(now() + AGAIN).await,
+            }
+        };
         due = Some(now() + EVERY);
     }
 }
 
-/// One report. Returns whether it is on disk.
-async fn tell(store: &Store, intake: &Intake, endpoint: &EndpointName) -> Result<bool, Closed> {
-    let at = store.clock().stamp();
-    let sample = Sample { at, readings: readings(&store.figures().await?.drops) };
+/// One report. Returns how many it told of, if it is on disk.
+async fn tell(store: &Store, intake: &Intake, endpoint: &EndpointName) -> Result<Option<u64>, Closed> {
+    let drops = store.figures().await?.drops;
+    let sample = Sample { at: store.clock().stamp(), readings: readings(&drops) };
     let Ok(receipt) = intake.submit(endpoint, vec![sample], Urgency::Relaxed).await else {
-        return Ok(false);
+        return Ok(None);
     };
     let kept = receipt.committed().await;
     if let Err(refused) = kept {
         tracing::debug!(endpoint = %endpoint, error = %refused, "a report of what was dropped was not kept");
     }
-    Ok(kept.is_ok())
+    Ok(kept.is_ok().then(|| sum(&drops)))
+}
+
+fn sum(drops: &BTreeMap<String, Drops>) -> u64 {
+    drops.values().map(|drops| drops.samples).sum()
 }
 
 fn readings(drops: &BTreeMap<String, Drops>) -> Vec<Reading> {
@@ -56,7 +63,7 @@ fn readings(drops: &BTreeMap<String, Drops>) -> Vec<Reading> {
             readings.push(Reading::measured(resource, value));
         }
     };
-    add("dropped".to_owned(), whole(drops.values().map(|drops| drops.samples).sum()));
+    add("dropped".to_owned(), whole(sum(drops)));
     for (reason, drops) in drops {
         add(format!("dropped.{reason}"), whole(drops.samples));
         for (end, us) in [("first_ms", drops.first_us), ("last_ms", drops.last_us)] {
