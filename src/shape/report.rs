@@ -15,6 +15,9 @@
 //!   the samples' stamps say so, or their arrival: so a backlog is judged by its stamps, in its order, and no
 //!   clock that is set back silences a device.
 //! - A window takes numbers. What is bad or no number is reported on change, and leaves a doubt in the results.
+//! - A window has one result. A number that is too late for its window (a later one is open, or it was closed)
+//!   changes no result and is reported as it is. Where for a window's length and its grace none came in time, the
+//!   clock was set back: windows begin anew, marked uncertain until they are later than any there was.
 //! - Samples are cut down to the readings that are reported. One of which nothing is left is counted as
 //!   suppressed, with the reason, in the transaction that would have stored it; its device is answered after the
 //!   COMMIT (I1). What is made here (results of windows, values that were withheld) is offered and stored as

@@ -6,7 +6,7 @@
 use super::{
     Report, Rule,
     compare::{Reason, bad, number, rank, uncertain},
-    window::{self, Frame, Window},
+    window::{self, Frame, GRACE, Window},
 };
 use adapter_api::{Instant, Quality, Reading, Resource, Sample, Stamp, Value};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -26,7 +26,12 @@ struct Entry {
     /// Withheld for the minimum interval.
     held: Option<Arc<Noted>>,
     window: Option<Box<Window>>,
-    closed: Option<Frame>,
+    /// That of the window opened last.
+    frame: Option<Frame>,
+    /// The latest one there was.
+    furthest: Option<Frame>,
+    /// Since when all numbers were too late for their windows, by arrival.
+    late: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,7 +105,6 @@ impl Book {
             }
             if let Some(window) = entry.window.take_if(|window| all || window.due <= now) {
                 made.push(window.close(resource, window.due > now));
-                entry.closed = Some(window.frame);
             }
         }
         made.sort_by_key(|(at, _)| window::place(*at).1);
@@ -201,21 +205,24 @@ impl Entry {
             return Ok(());
         }
         let frame = Frame::of(at, length);
-        if let Some(window) = self.window.take_if(|window| window.frame != frame) {
-            made.push(window.close(&reading.resource, !frame.follows(window.frame)));
-            self.closed = Some(window.frame);
-        }
         let number = number(&reading.value).filter(|_| bad(&reading.quality).is_none());
         let Some(x) = number else {
-            if let Some(window) = &mut self.window {
+            if let Some(window) = self.window.as_mut().filter(|window| window.frame == frame) {
                 window.miss(at);
             }
             return self.compare(&Rule::ON_CHANGE, reading, at, now);
         };
+        if self.is_late(frame, length, now) {
+            return Ok(());
+        }
+        if let Some(window) = self.window.take_if(|window| window.frame != frame) {
+            made.push(window.close(&reading.resource, !frame.follows(window.frame)));
+        }
         match &mut self.window {
             Some(window) => window.add(reading, x, at),
-            empty => *empty = Some(Box::new(Window::open(length, reading, x, at, self.closed, now))),
+            empty => *empty = Some(Box::new(Window::open(length, reading, x, at, self.furthest, now))),
         }
+        (self.frame, self.furthest) = (Some(frame), self.furthest.max(Some(frame)));
         // A change of quality is told as it happens. Before the first reading all was well.
         let good = Quality::Good;
         let before = self.last.as_ref().map_or(&good, |last| &last.reading.quality);
@@ -224,6 +231,21 @@ impl Entry {
         }
         self.note(reading, at, now);
         Ok(())
+    }
+
+    /// Whether a number comes too late for its window. Not for ever: if none came in time for as long as a
+    /// window is open, the clock was set back.
+    fn is_late(&mut self, frame: Frame, length: Duration, now: Instant) -> bool {
+        let passed = |last: Frame| frame < last || (frame == last && self.window.is_none());
+        if !self.frame.is_some_and(passed) {
+            self.late = None;
+            return false;
+        }
+        let is_late = now.since(*self.late.get_or_insert(now)) < length + GRACE;
+        if !is_late {
+            self.late = None;
+        }
+        is_late
     }
 
     fn compare(&mut self, rule: &Rule, reading: &Reading, at: Stamp, now: Instant) -> Result<(), Reason> {

@@ -342,7 +342,7 @@ fn windows_end_with_the_clock_and_say_what_they_lack() {
     assert_eq!(site.of("t.min")[1..], [(120_000, 1.0.into(), Quality::Good)]);
     assert_eq!(site.of("t.max")[1..], [(120_000, 4.0.into(), Quality::Good)]);
     assert_eq!(site.of("t.mean")[1..], [(120_000, 2.0.into(), Quality::Good)]);
-    // Too late for its window; a device away for a time; a text.
+    // Too late for its window; a device away for a time.
     site.submit(&[sample(119_000, &[("t", 9.0.into())])], 123_000);
     site.submit(&[sample(124_000, &[("t", 2_i64.into())])], 124_000);
     let away = Sample { at: stamp(125_000), readings: vec![Reading::bad(resource("t"), "timeout")] };
@@ -350,12 +350,72 @@ fn windows_end_with_the_clock_and_say_what_they_lack() {
     site.submit(&[sample(126_000, &[("t", 4_i64.into())])], 126_000);
     site.submit(&[sample(127_000, &[("t", 4_i64.into())])], 127_000);
     site.stop(130_000);
-    assert_eq!(site.of("t.max")[2], (120_000, 9.0.into(), incomplete));
     let both = Quality::Uncertain("window incomplete; bad readings in the window".into());
-    assert_eq!(site.of("t.max")[3..], [(127_000, 4_i64.into(), both)], "cut short by the stop");
+    assert_eq!(site.of("t.max")[2..], [(127_000, 4_i64.into(), both)], "cut short by the stop");
     let told: Vec<u64> = site.of("t").iter().map(|(ms, ..)| *ms).collect();
-    assert_eq!(told, [125_000, 126_000], "away, and back");
-    assert_eq!(site.suppressed, [("window", 7), ("unchanged", 1)].into());
+    assert_eq!(told, [119_000, 125_000, 126_000], "late, away, and back");
+    assert_eq!(site.suppressed, [("window", 6), ("unchanged", 1)].into());
+    assert!(site.balances());
+}
+
+#[test]
+fn a_late_number_is_reported_as_it_is_and_ends_or_repeats_no_window() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    let mut submit = |ms: u64, value: f64, now| site.submit(&[sample(ms, &[("t", value.into())])], now);
+    submit(0, 0.0, 0);
+    submit(60_000, 1.0, 60_000);
+    submit(119_000, 3.0, 119_000);
+    submit(120_000, 5.0, 120_000);
+    // Of the window before, while this one is open; then a backlog beside live data.
+    submit(118_000, 100.0, 121_000);
+    for n in 0..50 {
+        submit(121_000 + n, 6.0, 121_000 + n);
+        submit(n, 100.0, 121_000 + n);
+    }
+    submit(180_000, 7.0, 180_000);
+    site.run(300_000);
+    // Of a window that the timer closed.
+    site.submit(&[sample(239_000, &[("t", 100.0.into())])], 300_000);
+    let incomplete = Quality::Uncertain("window incomplete".into());
+    let expected = [
+        (60_000, 0.0, incomplete),
+        (120_000, 3.0, Quality::Good),
+        (180_000, 6.0, Quality::Good),
+        (240_000, 7.0, Quality::Good),
+    ];
+    assert_eq!(site.of("t.max"), expected.map(|(ms, max, quality)| (ms, max.into(), quality)));
+    assert_eq!(site.values("t.min"), [0.0, 1.0, 5.0, 7.0].map(Value::from));
+    let late: Vec<u64> = [118_000].into_iter().chain(0..50).chain([239_000]).collect();
+    assert_eq!(
+        site.of("t"),
+        late.into_iter().map(|ms| (ms, 100.0.into(), Quality::Good)).collect::<Vec<_>>()
+    );
+    assert!(site.balances());
+}
+
+#[test]
+fn windows_begin_anew_some_time_after_a_clock_was_set_back() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 10), ..Rule::default() }));
+    for n in 0..12 {
+        site.submit(&[sample(3_600_000 + n * 1_000, &[("t", n.into())])], n * 1_000);
+    }
+    // An hour back.
+    for n in 12..50 {
+        site.run(n * 1_000);
+        site.submit(&[sample(n * 1_000, &[("t", n.into())])], n * 1_000);
+    }
+    let late: Vec<u64> = (12..24).map(|n| n * 1_000).collect();
+    assert_eq!(site.of("t").into_iter().map(|(ms, ..)| ms).collect::<Vec<_>>(), late);
+    let told: Vec<_> =
+        site.of("t.max").into_iter().map(|(ms, max, quality)| (ms, max, quality == Quality::Good)).collect();
+    let expected = [
+        (3_610_000, 9_u64, false),
+        (3_620_000, 11, true),
+        // For this time there were windows already, for all that is known.
+        (30_000, 29, false),
+        (40_000, 39, false),
+    ];
+    assert_eq!(told, expected.map(|(ms, max, good)| (ms, Value::from(max), good)));
     assert!(site.balances());
 }
 
