@@ -70,6 +70,13 @@ impl Shape {
         Self { device_time, ..self }
     }
 
+    /// With samples of at most so many bytes, by [`Sample::weight`], in what report rules make.
+    #[must_use]
+    pub fn max_sample_bytes(mut self, bytes: usize) -> Self {
+        self.desks.set_limit(bytes);
+        self
+    }
+
     /// Applies the rule for device time. `wall_us` is the time now, if it is known, `stamp` the
     /// gateway's stamp. Counts nothing: no sample is lost by it.
     pub fn set_right(&self, samples: &mut [Sample], wall_us: Option<i64>, stamp: Stamp) {

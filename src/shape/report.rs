@@ -21,7 +21,8 @@
 //! - Samples are cut down to the readings that are reported. One of which nothing is left is counted as
 //!   suppressed, with the reason, in the transaction that would have stored it; its device is answered after the
 //!   COMMIT (I1). What is made here (results of windows, values that were withheld) is offered and stored as
-//!   samples of the gateway's own: `offered(report)` in the ledger.
+//!   samples of the gateway's own: `offered(report)` in the ledger. None is larger than a sample may be: there
+//!   are as many of one stamp as it takes. What expressions add to a sample goes with it as far as it has room.
 //! - What was reported is known by what was committed: a transaction that fails changes nothing here (`desk`).
 //!   It is not kept over a restart. After a crash, withheld values of the last interval and the open windows
 //!   are lost, as the raw values they stand for would be by the same rule; the first window of a resource
@@ -34,6 +35,7 @@
 mod book;
 mod compare;
 mod desk;
+mod outcome;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -6,10 +6,11 @@
 use super::{
     Report, Rule,
     compare::{Reason, bad, number, rank, uncertain},
+    outcome::Outcome,
     window::{self, Frame, GRACE, Window},
 };
 use adapter_api::{Instant, Quality, Reading, Resource, Sample, Stamp, Value};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// What is known of an endpoint. Empty after a start: then the first value of each resource is reported.
 #[derive(Debug, Clone, Default)]
@@ -49,21 +50,6 @@ struct Input {
     quality: Quality,
 }
 
-/// What becomes of samples.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// To be stored, in order: what is left of those offered, and those made here.
-    pub(super) samples: Vec<Sample>,
-    /// How many of them were offered.
-    pub(super) kept: u64,
-    /// How many were made here.
-    pub(super) made: u64,
-    /// How many of those offered are not stored, by reason.
-    pub(super) suppressed: BTreeMap<&'static str, u64>,
-    /// Readings that were made here, stored or not.
-    pub(super) shown: Vec<Sample>,
-}
-
 impl Book {
     /// Takes a sample that came in now.
     pub(super) fn judge(&mut self, report: &Report, sample: &Sample, now: Instant, outcome: &mut Outcome) {
@@ -86,11 +72,9 @@ impl Book {
         }
         outcome.make(made);
         if kept.is_empty() {
-            let reason = why.unwrap_or(Reason::Unchanged).name();
-            *outcome.suppressed.entry(reason).or_default() += 1;
+            outcome.suppress(why.unwrap_or(Reason::Unchanged));
         } else {
-            outcome.samples.push(Sample { at, readings: kept });
-            outcome.kept += 1;
+            outcome.keep(at, kept);
         }
     }
 
@@ -171,22 +155,6 @@ impl Book {
             Some(reading)
         });
         derived.collect()
-    }
-}
-
-impl Outcome {
-    /// Readings that were made here, those of one stamp as one sample.
-    fn make(&mut self, made: Vec<(Stamp, Vec<Reading>)>) {
-        let mut samples: Vec<Sample> = Vec::new();
-        for (at, readings) in made.into_iter().filter(|(_, readings)| !readings.is_empty()) {
-            match samples.iter_mut().find(|sample| sample.at == at) {
-                Some(sample) => sample.readings.extend(readings),
-                None => samples.push(Sample { at, readings }),
-            }
-        }
-        self.made += u64::try_from(samples.len()).unwrap_or_default();
-        self.shown.extend(samples.iter().cloned());
-        self.samples.extend(samples);
     }
 }
 

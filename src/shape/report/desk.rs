@@ -4,10 +4,7 @@
 //! ROLLBACK. So a value is "reported" only when it is on disk, and the same samples are judged the same way
 //! when the transaction is tried again.
 
-use super::{
-    Report,
-    book::{Book, Outcome},
-};
+use super::{Report, book::Book, outcome::Outcome};
 use crate::endpoints::{Directory, EndpointKey};
 use adapter_api::{EndpointName, Instant, Sample};
 use std::{
@@ -26,6 +23,8 @@ pub(crate) struct Desks {
     due: BTreeSet<(Instant, usize)>,
     /// What is due is not tried before.
     not_before: Option<Instant>,
+    /// The weight of a sample, at most; `None` is without limit.
+    limit: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -66,6 +65,11 @@ impl Desks {
         all
     }
 
+    /// No sample that is stored is heavier.
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        self.limit = Some(bytes);
+    }
+
     pub(crate) fn has(&self, endpoint: &EndpointName) -> bool {
         self.by_name.contains_key(endpoint)
     }
@@ -101,7 +105,7 @@ impl Desks {
     fn work(&self, place: usize, work: impl FnOnce(&mut Book, &Report, &mut Outcome)) -> Option<Judged> {
         let desk = self.desks.get(place)?;
         let mut book = self.book(place)?.clone();
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::new(self.limit.unwrap_or(usize::MAX));
         work(&mut book, &desk.report, &mut outcome);
         let Outcome { samples, made, suppressed, shown, .. } = outcome;
         Some(Judged { desk: place, book, endpoint: desk.endpoint.clone(), samples, made, suppressed, shown })

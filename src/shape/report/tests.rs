@@ -420,6 +420,46 @@ fn windows_begin_anew_some_time_after_a_clock_was_set_back() {
 }
 
 #[test]
+fn what_the_rules_make_is_no_larger_than_a_sample_may_be() {
+    const LIMIT: usize = 1_000;
+    let rules =
+        (0..100).map(|n| (resource(&format!("w{n}")), Rule { window: Some(SECOND * 10), ..Rule::default() }));
+    let slow = (0..100)
+        .map(|n| (resource(&format!("s{n}")), Rule { min_interval: Some(SECOND * 10), ..Rule::default() }));
+    let expressions = (0..100).map(|n| (resource(&format!("x{n}")), Expr::parse("r * 2").unwrap()));
+    let mut site = Site::new(Report::new(Rule::default(), rules.chain(slow).collect(), expressions));
+    site.desks.set_limit(LIMIT);
+    for n in 0..10 {
+        let ms = 1_000 * n;
+        let all = (0..20_u64)
+            .map(|m| n * 20 + m)
+            .map(|m| format!("{}{}", if m < 100 { 'w' } else { 's' }, m % 100));
+        let all: Vec<String> = all.collect();
+        let all: Vec<(&str, Value)> = all.iter().map(|name| (name.as_str(), 1.0.into())).collect();
+        site.submit(&[sample(ms, &all)], ms);
+        site.submit(&[sample(ms, &all)], ms);
+    }
+    // As large as may be, and all the expressions.
+    let text = Value::from("x".repeat(950).as_str());
+    site.submit(&[sample(9_500, &[("r", 1.0.into()), ("text", text)])], 9_500);
+    // The words of its doubt leave no room for more.
+    let mut doubtful = sample(9_600, &[("r", 2.0.into())]);
+    doubtful.readings[0].quality = Quality::Uncertain("é".repeat(480));
+    site.submit(&[doubtful], 9_600);
+    site.run(100_000);
+    let weights: Vec<usize> = site.stored.iter().map(Sample::weight).collect();
+    assert!(weights.iter().all(|weight| *weight <= LIMIT), "{weights:?}");
+    for n in 0..100 {
+        for (name, count) in [(format!("w{n}.mean"), 1), (format!("s{n}"), 2), (format!("x{n}"), 2)] {
+            assert_eq!(site.of(&name).len(), count, "{name}");
+        }
+    }
+    // In as few as that takes, about.
+    assert!(weights.len() < 170 && site.made > 20, "{} {weights:?}", site.made);
+    assert!(site.balances());
+}
+
+#[test]
 fn windows_before_the_time_is_known_are_of_their_boot() {
     let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
     for (us, now) in [(10_000_000, 0), (70_000_000, 60_000), (130_000_000, 120_000)] {
