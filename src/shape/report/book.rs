@@ -31,6 +31,8 @@ struct Entry {
     frame: Option<Frame>,
     /// The latest one there was.
     furthest: Option<Frame>,
+    /// That of the last bad reading outside of the open window.
+    missed: Option<Frame>,
     /// Since when all numbers were too late for their windows, by arrival.
     late: Option<Instant>,
 }
@@ -175,8 +177,9 @@ impl Entry {
         let frame = Frame::of(at, length);
         let number = number(&reading.value).filter(|_| bad(&reading.quality).is_none());
         let Some(x) = number else {
-            if let Some(window) = self.window.as_mut().filter(|window| window.frame == frame) {
-                window.miss(at);
+            match self.window.as_mut().filter(|window| window.frame == frame) {
+                Some(window) => window.miss(at),
+                None => self.missed = Some(frame),
             }
             return self.compare(&Rule::ON_CHANGE, reading, at, now);
         };
@@ -188,7 +191,13 @@ impl Entry {
         }
         match &mut self.window {
             Some(window) => window.add(reading, x, at),
-            empty => *empty = Some(Box::new(Window::open(length, reading, x, at, self.furthest, now))),
+            empty => {
+                let mut window = Window::open(length, reading, x, at, self.furthest, now);
+                if self.missed == Some(frame) {
+                    window.miss(at);
+                }
+                *empty = Some(Box::new(window));
+            }
         }
         (self.frame, self.furthest) = (Some(frame), self.furthest.max(Some(frame)));
         // A change of quality is told as it happens. Before the first reading all was well.

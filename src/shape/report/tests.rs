@@ -394,6 +394,26 @@ fn a_late_number_is_reported_as_it_is_and_ends_or_repeats_no_window() {
 }
 
 #[test]
+fn bad_readings_before_the_first_number_of_a_window_leave_a_doubt() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    let bad = |ms| Sample { at: stamp(ms), readings: vec![Reading::bad(resource("t"), "timeout")] };
+    site.submit(&[sample(50_000, &[("t", 1.0.into())])], 50_000);
+    for n in 60..116 {
+        site.submit(&[bad(n * 1_000)], n * 1_000);
+    }
+    site.submit(&[sample(116_000, &[("t", 2.0.into())])], 116_000);
+    // A window of which nothing is bad, and one that has a text first.
+    site.submit(&[sample(121_000, &[("t", 3.0.into())])], 121_000);
+    site.submit(&[sample(180_000, &[("t", Value::from("high"))])], 180_000);
+    site.submit(&[sample(190_000, &[("t", 4.0.into())])], 190_000);
+    site.run(250_000);
+    let gaps = Quality::Uncertain("bad readings in the window".into());
+    let told: Vec<_> = site.of("t.mean").into_iter().skip(1).map(|(ms, _, quality)| (ms, quality)).collect();
+    assert_eq!(told, [(120_000, gaps.clone()), (180_000, Quality::Good), (240_000, gaps)]);
+    assert!(site.balances());
+}
+
+#[test]
 fn windows_begin_anew_some_time_after_a_clock_was_set_back() {
     let mut site = Site::new(one(Rule { window: Some(SECOND * 10), ..Rule::default() }));
     for n in 0..12 {
