@@ -57,9 +57,7 @@ impl Book {
     pub(super) fn judge(&mut self, report: &Report, sample: &Sample, now: Instant, outcome: &mut Outcome) {
         let at = sample.at;
         let derived = self.derive(report, &sample.readings);
-        if !derived.is_empty() {
-            outcome.shown.push(Sample { at, readings: derived.clone() });
-        }
+        outcome.show(at, &derived);
         let (mut kept, mut why, mut made) = (Vec::new(), None, Vec::new());
         for reading in sample.readings.iter().cloned().chain(derived) {
             let rule = report.rule(&reading.resource);
@@ -72,6 +70,7 @@ impl Book {
                 Err(reason) => why = why.max(Some(reason)),
             }
         }
+        made.iter().for_each(|(at, readings)| outcome.show(*at, readings));
         outcome.make(made);
         if kept.is_empty() {
             outcome.suppress(why.unwrap_or(Reason::Unchanged));
@@ -90,7 +89,9 @@ impl Book {
                 entry.last = Some(Arc::new(Noted { seen: now, ..Noted::clone(&held) }));
             }
             if let Some(window) = entry.window.take_if(|window| all || window.due <= now) {
-                made.push(window.close(resource, window.due > now));
+                let (at, readings) = window.close(resource, window.due > now);
+                outcome.show(at, &readings);
+                made.push((at, readings));
             }
         }
         made.sort_by_key(|(at, _)| window::place(*at).1);

@@ -48,7 +48,7 @@ pub struct Judged {
     pub made: u64,
     /// Offered samples of which nothing is stored, by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
-    /// Readings that were made here, stored or not, by their stamps.
+    /// Readings that were computed here, stored or not, by their stamps.
     pub shown: Vec<Sample>,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Outcome {
     pub(super) made: u64,
     /// How many of those offered are not stored, by reason.
     pub(super) suppressed: BTreeMap<&'static str, u64>,
-    /// Readings that were made here, stored or not.
+    /// Readings that were computed here, stored or not. What was withheld was shown when it came.
     pub(super) shown: Vec<Sample>,
     /// The weight of a sample, at most.
     limit: usize,
@@ -50,8 +50,14 @@ impl Outcome {
         for (at, readings) in stamps {
             let samples = self.pack(at, readings);
             self.count_made(samples.len());
-            self.shown.extend(samples.iter().cloned());
             self.samples.extend(samples);
+        }
+    }
+
+    /// These readings were computed here.
+    pub(super) fn show(&mut self, at: Stamp, readings: &[Reading]) {
+        if !readings.is_empty() {
+            self.shown.push(Sample { at, readings: readings.to_vec() });
         }
     }
 

@@ -52,6 +52,7 @@ struct Site {
     offered: u64,
     made: u64,
     suppressed: BTreeMap<&'static str, u64>,
+    shown: Vec<Sample>,
 }
 
 impl Site {
@@ -66,11 +67,13 @@ impl Site {
             name_on_wire: BTreeMap::new(),
         };
         let desks = Desks::new(&Directory::new([endpoint]));
-        Self { desks, name, stored: Vec::new(), offered: 0, made: 0, suppressed: BTreeMap::new() }
+        let (stored, suppressed, shown) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { desks, name, stored, offered: 0, made: 0, suppressed, shown }
     }
 
     fn take(&mut self, judged: Judged) {
         self.stored.extend(judged.samples.iter().cloned());
+        self.shown.extend(judged.shown.iter().cloned());
         self.made += judged.made;
         for (reason, samples) in &judged.suppressed {
             *self.suppressed.entry(reason).or_default() += samples;
@@ -296,6 +299,24 @@ fn a_backlog_is_judged_by_its_stamps_and_a_clock_set_back_silences_nobody() {
     site.submit(std::slice::from_ref(&early), 580_000);
     assert_eq!(site.stored.last(), Some(&early), "a heartbeat by arrival");
     assert!(site.balances());
+}
+
+#[test]
+fn what_was_withheld_is_no_news_to_be_shown_when_it_is_reported() {
+    let rules = [(resource("t"), Rule { window: Some(SECOND * 10), ..Rule::default() })];
+    let slow = Rule { min_interval: Some(SECOND * 10), ..Rule::default() };
+    let twice = (resource("x"), Expr::parse("r * 2").unwrap());
+    let mut site = Site::new(Report::new(slow, rules.into(), [twice]));
+    site.submit(&[sample(0, &[("r", 1.0.into()), ("t", 1.0.into())])], 0);
+    site.submit(&[sample(2_000, &[("r", 2.0.into())])], 2_000);
+    site.run(20_000);
+    assert_eq!(
+        (site.values("r"), site.values("x")),
+        ([1.0, 2.0].map(Value::from).to_vec(), [2.0, 4.0].map(Value::from).to_vec())
+    );
+    let shown = site.shown.iter().flat_map(|s| s.readings.iter().map(|r| (ms_of(s.at), r.resource.as_str())));
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown, [(0, "x"), (2_000, "x"), (10_000, "t.min"), (10_000, "t.max"), (10_000, "t.mean")]);
 }
 
 #[test]
