@@ -13,7 +13,8 @@
 //! - What comes before the minimum interval is over is withheld. The last of it that is still a change then is
 //!   reported with its own stamp: at the end of the interval, or at an orderly stop. An interval is over when
 //!   the samples' stamps say so, or their arrival: so a backlog is judged by its stamps, in its order, and no
-//!   clock that is set back silences a device.
+//!   clock that is set back silences a device. The next interval begins when the one before is reported, by
+//!   either measure.
 //! - A window takes numbers. What is bad or no number is reported on change, and leaves a doubt in the results.
 //! - A window has one result. A number that is too late for its window (a later one is open, or it was closed)
 //!   changes no result and is reported as it is. Where for a window's length and its grace none came in time, the

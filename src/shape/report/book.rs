@@ -25,7 +25,7 @@ pub(super) struct Book {
 struct Entry {
     last: Option<Arc<Noted>>,
     /// Withheld for the minimum interval.
-    held: Option<Arc<Noted>>,
+    held: Option<Arc<Held>>,
     window: Option<Box<Window>>,
     /// That of the window opened last.
     frame: Option<Frame>,
@@ -37,12 +37,24 @@ struct Entry {
     late: Option<Instant>,
 }
 
-#[derive(Debug, Clone)]
+/// What was reported.
+#[derive(Debug)]
 struct Noted {
     reading: Reading,
+    /// Its stamp; of what the timer reported, what that would have been then.
     at: Stamp,
-    /// When it was reported; of what is held, when that may be done.
+    /// When it was reported.
     seen: Instant,
+}
+
+#[derive(Debug)]
+struct Held {
+    reading: Reading,
+    at: Stamp,
+    /// When it came in.
+    came: Instant,
+    /// When it may be reported.
+    due: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -84,9 +96,10 @@ impl Book {
     pub(super) fn release(&mut self, now: Instant, all: bool, outcome: &mut Outcome) {
         let mut made = Vec::new();
         for (resource, entry) in &mut self.entries {
-            if let Some(held) = entry.held.take_if(|held| all || held.seen <= now) {
+            if let Some(held) = entry.held.take_if(|held| all || held.due <= now) {
                 made.push((held.at, vec![held.reading.clone()]));
-                entry.last = Some(Arc::new(Noted { seen: now, ..Noted::clone(&held) }));
+                let at = window::later(held.at, now.since(held.came));
+                entry.last = Some(Arc::new(Noted { reading: held.reading.clone(), at, seen: now }));
             }
             if let Some(window) = entry.window.take_if(|window| all || window.due <= now) {
                 let (at, readings) = window.close(resource, window.due > now);
@@ -102,7 +115,7 @@ impl Book {
     pub(super) fn due(&self) -> Option<Instant> {
         let entries = self.entries.iter().map(|(_, entry)| entry);
         entries
-            .flat_map(|e| [e.held.as_ref().map(|held| held.seen), e.window.as_ref().map(|window| window.due)])
+            .flat_map(|e| [e.held.as_ref().map(|held| held.due), e.window.as_ref().map(|window| window.due)])
             .flatten()
             .min()
     }
@@ -247,8 +260,8 @@ impl Entry {
         if let Some(interval) = rule.min_interval
             && !over(interval)
         {
-            let seen = last.seen + interval;
-            self.held = Some(Arc::new(Noted { reading: reading.clone(), at, seen }));
+            let due = last.seen + interval;
+            self.held = Some(Arc::new(Held { reading: reading.clone(), at, came: now, due }));
             return Err(Reason::Interval);
         }
         self.note(reading, at, now);

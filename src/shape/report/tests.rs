@@ -275,6 +275,23 @@ fn the_last_value_withheld_is_reported_with_its_own_stamp_when_the_interval_ends
 }
 
 #[test]
+fn an_interval_that_the_timer_ends_begins_then_and_not_with_the_stamp_of_what_it_reports() {
+    let mut site = Site::new(one(Rule { min_interval: Some(SECOND * 10), ..Rule::default() }));
+    let mut reports = Vec::new();
+    for n in 0..60_u64 {
+        let known = site.stored.len();
+        site.run(n * 1_000);
+        if [0, 1, 11, 12, 22, 23, 33, 34, 44, 45].contains(&n) {
+            site.submit(&[sample(n * 1_000, &[("r", n.into())])], n * 1_000);
+        }
+        reports.extend((known..site.stored.len()).map(|_| n));
+    }
+    assert_eq!(reports, [0, 10, 20, 30, 40, 50]);
+    assert_eq!(site.values("r"), [0_u64, 1, 12, 23, 34, 45].map(Value::from));
+    assert!(site.balances());
+}
+
+#[test]
 fn a_backlog_is_judged_by_its_stamps_and_a_clock_set_back_silences_nobody() {
     let rule = Rule {
         on_change: true,

@@ -158,6 +158,15 @@ pub(super) fn place(at: Stamp) -> (Timeline, i64) {
     }
 }
 
+/// The same clock's stamp so much later.
+pub(super) fn later(at: Stamp, by: Duration) -> Stamp {
+    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    match at {
+        Stamp::Wall { us, source } => Stamp::Wall { us: us.saturating_add(by), source },
+        Stamp::Mono { boot, us } => Stamp::Mono { boot, us: us.saturating_add(by) },
+    }
+}
+
 fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1)
 }
