@@ -478,6 +478,18 @@ fn windows_begin_anew_some_time_after_a_clock_was_set_back() {
 }
 
 #[test]
+fn windows_that_end_together_are_closed_together() {
+    let dues = (0..100_u64).map(|n| {
+        let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+        // The wall clock is 300 ms behind a full second of the other one, give or take some.
+        site.submit(&[sample(30_000 + n * 7, &[("t", n.into())])], 5_300 + n * 7 + n % 3);
+        site.desks.poll_timeout().unwrap()
+    });
+    let dues: std::collections::BTreeSet<Instant> = dues.collect();
+    assert_eq!(dues.into_iter().collect::<Vec<_>>(), [at(38_000)]);
+}
+
+#[test]
 fn what_the_rules_make_is_no_larger_than_a_sample_may_be() {
     const LIMIT: usize = 1_000;
     let rules =

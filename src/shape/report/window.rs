@@ -7,7 +7,8 @@
 use adapter_api::{Instant, Quality, Reading, Resource, Source, Stamp, Value};
 use std::time::Duration;
 
-/// After its end a window waits so long for samples that are still on their way.
+/// After its end a window waits so long for samples that are still on their way, and up to a second longer: those
+/// of all endpoints are closed in one transaction.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// What the results are called behind the name of their resource.
 pub const RESULTS: [&str; 3] = [".min", ".max", ".mean"];
@@ -75,7 +76,7 @@ impl Window {
         let left = u64::try_from(end.saturating_sub(place(at).1)).unwrap_or_default();
         let mut window = Self {
             frame,
-            due: now + Duration::from_micros(left).min(length) + GRACE,
+            due: whole_second(now + Duration::from_micros(left).min(length) + GRACE),
             length_us,
             last_at: at,
             count: 0,
@@ -165,6 +166,12 @@ pub(super) fn later(at: Stamp, by: Duration) -> Stamp {
         Stamp::Wall { us, source } => Stamp::Wall { us: us.saturating_add(by), source },
         Stamp::Mono { boot, us } => Stamp::Mono { boot, us: us.saturating_add(by) },
     }
+}
+
+/// The next whole second of the process, or this one.
+fn whole_second(at: Instant) -> Instant {
+    let past = at.since(Instant::from_start(Duration::ZERO)).subsec_nanos();
+    if past == 0 { at } else { at + (Duration::from_secs(1) - Duration::from_nanos(past.into())) }
 }
 
 fn micros(length: Duration) -> i64 {

@@ -177,7 +177,7 @@ proptest! {
             site.run(begin);
             site.submit(&samples, now);
         }
-        site.run(now + seconds * 1_000 + 2_000);
+        site.run(now + seconds * 1_000 + 3_000);
         prop_assert!(site.balances());
         let expected: Vec<(u64, i64, i64)> = frames
             .iter()
