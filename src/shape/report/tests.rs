@@ -204,6 +204,13 @@ fn a_value_is_compared_with_the_last_one_reported() {
             vec![Value::from(false), Value::from(true), Value::from(true)],
             vec![Value::from(false), Value::from(true)],
         ),
+        // A width that no number has withholds nothing.
+        (percent, floats(&[5e307, 20.0, 21.0]), floats(&[5e307, 20.0])),
+        (
+            Rule { deadband_percent: 100.0, ..Rule::default() },
+            floats(&[f64::MAX, 20.0, f64::MAX]),
+            floats(&[f64::MAX, 20.0, f64::MAX]),
+        ),
         // NaN is no value, and a change of quality.
         (
             half,
