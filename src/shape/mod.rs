@@ -2,7 +2,8 @@
 //!
 //! Device time that cannot be true is marked or replaced; an endpoint over its quota is refused (`quota`).
 //! An unknown endpoint is refused, a disabled one and a gateway without uplink suppress, and so do report
-//! rules (`report`), which need an uplink. A suppressed sample is counted, and its values stay visible.
+//! rules (`report`). A suppressed sample is counted, and its values stay visible, and what the rules compute of
+//! them: without an uplink too.
 
 pub mod expr;
 pub mod quota;
@@ -149,7 +150,7 @@ impl Shape {
         self.desks.has(endpoint)
     }
 
-    /// Applies the report rules of an endpoint whose samples are kept, in a transaction. `None` if it has none.
+    /// Applies the report rules of an endpoint that is enabled, in a transaction. `None` if it has none.
     pub fn judge(&self, endpoint: &EndpointName, samples: &[Sample], now: Instant) -> Option<Judged> {
         self.desks.judge(endpoint, samples, now)
     }
