@@ -28,6 +28,7 @@
 //!   It is not kept over a restart. After a crash, withheld values of the last interval and the open windows
 //!   are lost, as the raw values they stand for would be by the same rule; the first window of a resource
 //!   after a start is marked uncertain, and so is one that an orderly stop closes early.
+//! - Of an endpoint the first 4,096 resources with a rule have one; of more than that everything is reported.
 //! - What was stored stays reported, also if it is dropped later for want of space or age, or refused by the
 //!   platform. Where that may happen to a value that rarely changes, a heartbeat repeats it.
 //!

@@ -1,7 +1,7 @@
 //! What an endpoint has reported last, and what of its next sample is reported. Sans-IO.
 //!
-//! A book is small and cheap to copy: a transaction works on a copy, which takes the place of the book only
-//! after COMMIT (`desk`).
+//! A book is cheap to copy, for a copy shares what it does not change: a transaction works on one, which takes
+//! the place of the book only after COMMIT (`desk`).
 
 use super::{
     Report, Rule,
@@ -12,11 +12,16 @@ use super::{
 use adapter_api::{Instant, Quality, Reading, Resource, Sample, Stamp, Value};
 use std::{sync::Arc, time::Duration};
 
+/// Of more resources of an endpoint nothing is known, and all is reported.
+pub(super) const RESOURCES: usize = 4_096;
+
 /// What is known of an endpoint. Empty after a start: then the first value of each resource is reported.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Book {
     /// Those with a rule, by resource.
-    entries: Vec<(Resource, Entry)>,
+    entries: Vec<Arc<(Resource, Entry)>>,
+    /// There are more of them than [`RESOURCES`].
+    pub(super) crowded: bool,
     /// The last values of what expressions need; in their order.
     inputs: Vec<Option<Input>>,
 }
@@ -26,7 +31,7 @@ struct Entry {
     last: Option<Arc<Noted>>,
     /// Withheld for the minimum interval.
     held: Option<Arc<Held>>,
-    window: Option<Box<Window>>,
+    window: Option<Window>,
     /// That of the window opened last.
     frame: Option<Frame>,
     /// The latest one there was.
@@ -77,9 +82,10 @@ impl Book {
                 kept.push(reading);
                 continue;
             }
-            match self.entry(&reading.resource).judge(&rule, &reading, at, now, &mut made) {
-                Ok(()) => kept.push(reading),
-                Err(reason) => why = why.max(Some(reason)),
+            let entry = self.entry(&reading.resource);
+            match entry.map(|entry| entry.judge(&rule, &reading, at, now, &mut made)) {
+                None | Some(Ok(())) => kept.push(reading),
+                Some(Err(reason)) => why = why.max(Some(reason)),
             }
         }
         made.iter().for_each(|(at, readings)| outcome.show(*at, readings));
@@ -95,7 +101,11 @@ impl Book {
     /// which it is too early: the gateway stops.
     pub(super) fn release(&mut self, now: Instant, all: bool, outcome: &mut Outcome) {
         let mut made = Vec::new();
-        for (resource, entry) in &mut self.entries {
+        for entry in &mut self.entries {
+            if !entry.1.due().is_some_and(|due| all || due <= now) {
+                continue;
+            }
+            let (resource, entry) = Arc::make_mut(entry);
             if let Some(held) = entry.held.take_if(|held| all || held.due <= now) {
                 made.push((held.at, vec![held.reading.clone()]));
                 let at = window::later(held.at, now.since(held.came));
@@ -113,23 +123,23 @@ impl Book {
 
     /// When [`Book::release`] has something to report.
     pub(super) fn due(&self) -> Option<Instant> {
-        let entries = self.entries.iter().map(|(_, entry)| entry);
-        entries
-            .flat_map(|e| [e.held.as_ref().map(|held| held.due), e.window.as_ref().map(|window| window.due)])
-            .flatten()
-            .min()
+        self.entries.iter().filter_map(|entry| entry.1.due()).min()
     }
 
-    fn entry(&mut self, resource: &Resource) -> &mut Entry {
-        let at = match self.entries.binary_search_by(|(known, _)| known.cmp(resource)) {
+    /// `None` if there are too many.
+    fn entry(&mut self, resource: &Resource) -> Option<&mut Entry> {
+        let at = match self.entries.binary_search_by(|entry| entry.0.cmp(resource)) {
             Ok(at) => at,
+            Err(_) if self.entries.len() >= RESOURCES => {
+                self.crowded = true;
+                return None;
+            }
             Err(at) => {
-                self.entries.insert(at, (resource.clone(), Entry::default()));
+                self.entries.insert(at, Arc::new((resource.clone(), Entry::default())));
                 at
             }
         };
-        #[expect(clippy::indexing_slicing, reason = "it was found or put there")]
-        &mut self.entries[at].1
+        self.entries.get_mut(at).map(|entry| &mut Arc::make_mut(entry).1)
     }
 
     /// The expressions that these readings change, from them and from the last values of the others.
@@ -175,6 +185,11 @@ impl Book {
 }
 
 impl Entry {
+    fn due(&self) -> Option<Instant> {
+        let held = self.held.as_ref().map(|held| held.due);
+        held.into_iter().chain(self.window.as_ref().map(|window| window.due)).min()
+    }
+
     /// Whether a reading is reported. Windows that it closes are added to `made`.
     fn judge(
         &mut self,
@@ -210,7 +225,7 @@ impl Entry {
                 if self.missed == Some(frame) {
                     window.miss(at);
                 }
-                *empty = Some(Box::new(window));
+                *empty = Some(window);
             }
         }
         (self.frame, self.furthest) = (Some(frame), self.furthest.max(Some(frame)));
@@ -298,5 +313,35 @@ impl Input {
             (quality, _) => quality.clone(),
         };
         Self { number: number.unwrap_or(f64::NAN), quality }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adapter_api::Source;
+
+    #[test]
+    fn a_copy_shares_what_it_does_not_change() {
+        let report = Report::new(
+            Rule { window: Some(Duration::from_secs(60)), ..Rule::default() },
+            Default::default(),
+            [],
+        );
+        let sample = |us, names: std::ops::Range<usize>| {
+            let reading = |n| Reading::measured(Resource::new(&format!("r{n}")).unwrap(), 1.0);
+            Sample { at: Stamp::Wall { us, source: Source::Gateway }, readings: names.map(reading).collect() }
+        };
+        let now = Instant::from_start(Duration::ZERO);
+        let mut book = Book::default();
+        book.judge(&report, &sample(0, 0..100), now, &mut Outcome::new(usize::MAX));
+        let mut copy = book.clone();
+        copy.judge(&report, &sample(1, 7..8), now, &mut Outcome::new(usize::MAX));
+        let changed = book.entries.iter().zip(&copy.entries).filter(|(a, b)| !Arc::ptr_eq(a, b));
+        assert_eq!(changed.map(|(a, _)| a.0.as_str()).collect::<Vec<_>>(), ["r7"]);
+        // Nor does a timer that has nothing to do for the others.
+        let mut copy = book.clone();
+        copy.release(now, false, &mut Outcome::new(usize::MAX));
+        assert!(book.entries.iter().zip(&copy.entries).all(|(a, b)| Arc::ptr_eq(a, b)));
     }
 }

@@ -4,7 +4,11 @@
 //! ROLLBACK. So a value is "reported" only when it is on disk, and the same samples are judged the same way
 //! when the transaction is tried again.
 
-use super::{Report, book::Book, outcome::Outcome};
+use super::{
+    Report,
+    book::{Book, RESOURCES},
+    outcome::Outcome,
+};
 use crate::endpoints::{Directory, EndpointKey};
 use adapter_api::{EndpointName, Instant, Sample};
 use std::{
@@ -120,6 +124,14 @@ impl Desks {
     pub(crate) fn committed(&mut self) {
         for (place, book) in std::mem::take(&mut self.open) {
             let Some(desk) = self.desks.get_mut(place) else { continue };
+            if book.crowded && !desk.book.crowded {
+                tracing::warn!(
+                    endpoint = %desk.endpoint,
+                    limit = RESOURCES,
+                    "an endpoint has more resources with report rules than the limit; of the others all is reported: \
+                     give them no rule, or divide them among several endpoints"
+                );
+            }
             let due = book.due();
             desk.book = book;
             if due != desk.due {

@@ -238,6 +238,20 @@ fn a_sample_is_cut_down_and_counted_when_it_is_empty() {
 }
 
 #[test]
+fn of_more_resources_than_the_limit_everything_is_reported() {
+    let mut site = Site::new(one(Rule { on_change: true, ..Rule::default() }));
+    let names: Vec<String> = (0..4_200).map(|n| format!("r{n:04}")).collect();
+    let readings: Vec<(&str, Value)> = names.iter().map(|name| (name.as_str(), 1.0.into())).collect();
+    for n in 0..3 {
+        site.submit(&[sample(n, &readings)], n);
+    }
+    let counts: Vec<usize> = site.stored.iter().map(|sample| sample.readings.len()).collect();
+    assert_eq!(counts, [4_200, 104, 104]);
+    assert_eq!(site.stored[1].readings[0].resource.as_str(), "r4096");
+    assert!(site.balances());
+}
+
+#[test]
 fn a_change_of_quality_is_reported_at_once_and_its_words_are_a_change() {
     let mut site =
         Site::new(one(Rule { on_change: true, min_interval: Some(SECOND * 10), ..Rule::default() }));
