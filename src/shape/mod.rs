@@ -2,7 +2,8 @@
 //!
 //! Device time that cannot be true is marked or replaced; an endpoint over its quota is refused (`quota`).
 //! An unknown endpoint is refused, a disabled one and a gateway without uplink suppress, and so do report
-//! rules (`report`), which need an uplink. A suppressed sample is counted, and its values stay visible.
+//! rules (`report`). A suppressed sample is counted, and its values stay visible, and what the rules compute of
+//! them: without an uplink too.
 
 pub mod expr;
 pub mod quota;
@@ -68,6 +69,13 @@ impl Shape {
     #[must_use]
     pub fn device_time(self, device_time: DeviceTime) -> Self {
         Self { device_time, ..self }
+    }
+
+    /// With samples of at most so many bytes, by [`Sample::weight`], in what report rules make.
+    #[must_use]
+    pub fn max_sample_bytes(mut self, bytes: usize) -> Self {
+        self.desks.set_limit(bytes);
+        self
     }
 
     /// Applies the rule for device time. `wall_us` is the time now, if it is known, `stamp` the
@@ -142,7 +150,7 @@ impl Shape {
         self.desks.has(endpoint)
     }
 
-    /// Applies the report rules of an endpoint whose samples are kept, in a transaction. `None` if it has none.
+    /// Applies the report rules of an endpoint that is enabled, in a transaction. `None` if it has none.
     pub fn judge(&self, endpoint: &EndpointName, samples: &[Sample], now: Instant) -> Option<Judged> {
         self.desks.judge(endpoint, samples, now)
     }

@@ -13,16 +13,22 @@
 //! - What comes before the minimum interval is over is withheld. The last of it that is still a change then is
 //!   reported with its own stamp: at the end of the interval, or at an orderly stop. An interval is over when
 //!   the samples' stamps say so, or their arrival: so a backlog is judged by its stamps, in its order, and no
-//!   clock that is set back silences a device.
+//!   clock that is set back silences a device. The next interval begins when the one before is reported, by
+//!   either measure.
 //! - A window takes numbers. What is bad or no number is reported on change, and leaves a doubt in the results.
+//! - A window has one result. A number that is too late for its window (a later one is open, or it was closed)
+//!   changes no result and is reported as it is. Where for a window's length and its grace none came in time, the
+//!   clock was set back: windows begin anew, marked uncertain until they are later than any there was.
 //! - Samples are cut down to the readings that are reported. One of which nothing is left is counted as
 //!   suppressed, with the reason, in the transaction that would have stored it; its device is answered after the
 //!   COMMIT (I1). What is made here (results of windows, values that were withheld) is offered and stored as
-//!   samples of the gateway's own: `offered(report)` in the ledger.
+//!   samples of the gateway's own: `offered(report)` in the ledger. None is larger than a sample may be: there
+//!   are as many of one stamp as it takes. What expressions add to a sample goes with it as far as it has room.
 //! - What was reported is known by what was committed: a transaction that fails changes nothing here (`desk`).
 //!   It is not kept over a restart. After a crash, withheld values of the last interval and the open windows
 //!   are lost, as the raw values they stand for would be by the same rule; the first window of a resource
 //!   after a start is marked uncertain, and so is one that an orderly stop closes early.
+//! - Of an endpoint the first 4,096 resources with a rule have one; of more than that everything is reported.
 //! - What was stored stays reported, also if it is dropped later for want of space or age, or refused by the
 //!   platform. Where that may happen to a value that rarely changes, a heartbeat repeats it.
 //!
@@ -31,6 +37,7 @@
 mod book;
 mod compare;
 mod desk;
+mod outcome;
 #[cfg(test)]
 mod tests;
 mod window;

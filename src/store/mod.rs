@@ -327,6 +327,7 @@ fn start(
     let (tell_full, full) = watch::channel(false);
     let (tell_dropped, dropped) = watch::channel(0);
     let tell = thread::Tell { full: tell_full, dropped: tell_dropped };
+    let shape = shape.max_sample_bytes(options.max_sample_bytes);
     let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions, tell)?;
     let (clock, boot_offset) = thread.boot();
     spawn(move || {

@@ -207,20 +207,21 @@ impl Reading {
     pub fn bad(resource: Resource, why: impl Into<String>) -> Self {
         Self { resource, value: Value::None, quality: Quality::Bad(why.into()) }
     }
+
+    /// Its part of the weight of a sample.
+    pub fn weight(&self) -> usize {
+        let why = match &self.quality {
+            Quality::Good => 0,
+            Quality::Uncertain(why) | Quality::Bad(why) => why.len(),
+        };
+        5 + self.resource.as_str().len() + self.value.weight() + why
+    }
 }
 
 impl Sample {
     /// About how many bytes its row takes: what the limits of the intake are measured in.
     pub fn weight(&self) -> usize {
-        let why = |q: &Quality| match q {
-            Quality::Good => 0,
-            Quality::Uncertain(why) | Quality::Bad(why) => why.len(),
-        };
-        16 + self
-            .readings
-            .iter()
-            .map(|r| 5 + r.resource.as_str().len() + r.value.weight() + why(&r.quality))
-            .sum::<usize>()
+        16 + self.readings.iter().map(Reading::weight).sum::<usize>()
     }
 }
 

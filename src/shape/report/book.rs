@@ -1,21 +1,27 @@
 //! What an endpoint has reported last, and what of its next sample is reported. Sans-IO.
 //!
-//! A book is small and cheap to copy: a transaction works on a copy, which takes the place of the book only
-//! after COMMIT (`desk`).
+//! A book is cheap to copy, for a copy shares what it does not change: a transaction works on one, which takes
+//! the place of the book only after COMMIT (`desk`).
 
 use super::{
     Report, Rule,
     compare::{Reason, bad, number, rank, uncertain},
-    window::{self, Frame, Window},
+    outcome::Outcome,
+    window::{self, Frame, GRACE, Window},
 };
 use adapter_api::{Instant, Quality, Reading, Resource, Sample, Stamp, Value};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
+
+/// Of more resources of an endpoint nothing is known, and all is reported.
+pub(super) const RESOURCES: usize = 4_096;
 
 /// What is known of an endpoint. Empty after a start: then the first value of each resource is reported.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Book {
     /// Those with a rule, by resource.
-    entries: Vec<(Resource, Entry)>,
+    entries: Vec<Arc<(Resource, Entry)>>,
+    /// There are more of them than [`RESOURCES`].
+    pub(super) crowded: bool,
     /// The last values of what expressions need; in their order.
     inputs: Vec<Option<Input>>,
 }
@@ -24,17 +30,36 @@ pub(super) struct Book {
 struct Entry {
     last: Option<Arc<Noted>>,
     /// Withheld for the minimum interval.
-    held: Option<Arc<Noted>>,
-    window: Option<Box<Window>>,
-    closed: Option<Frame>,
+    held: Option<Arc<Held>>,
+    window: Option<Window>,
+    /// That of the window opened last.
+    frame: Option<Frame>,
+    /// The latest one there was.
+    furthest: Option<Frame>,
+    /// That of the last bad reading outside of the open window.
+    missed: Option<Frame>,
+    /// Since when all numbers were too late for their windows, by arrival.
+    late: Option<Instant>,
 }
 
-#[derive(Debug, Clone)]
+/// What was reported.
+#[derive(Debug)]
 struct Noted {
     reading: Reading,
+    /// Its stamp; of what the timer reported, what that would have been then.
     at: Stamp,
-    /// When it was reported; of what is held, when that may be done.
+    /// When it was reported.
     seen: Instant,
+}
+
+#[derive(Debug)]
+struct Held {
+    reading: Reading,
+    at: Stamp,
+    /// When it came in.
+    came: Instant,
+    /// When it may be reported.
+    due: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -44,29 +69,12 @@ struct Input {
     quality: Quality,
 }
 
-/// What becomes of samples.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// To be stored, in order: what is left of those offered, and those made here.
-    pub(super) samples: Vec<Sample>,
-    /// How many of them were offered.
-    pub(super) kept: u64,
-    /// How many were made here.
-    pub(super) made: u64,
-    /// How many of those offered are not stored, by reason.
-    pub(super) suppressed: BTreeMap<&'static str, u64>,
-    /// Readings that were made here, stored or not.
-    pub(super) shown: Vec<Sample>,
-}
-
 impl Book {
     /// Takes a sample that came in now.
     pub(super) fn judge(&mut self, report: &Report, sample: &Sample, now: Instant, outcome: &mut Outcome) {
         let at = sample.at;
         let derived = self.derive(report, &sample.readings);
-        if !derived.is_empty() {
-            outcome.shown.push(Sample { at, readings: derived.clone() });
-        }
+        outcome.show(at, &derived);
         let (mut kept, mut why, mut made) = (Vec::new(), None, Vec::new());
         for reading in sample.readings.iter().cloned().chain(derived) {
             let rule = report.rule(&reading.resource);
@@ -74,18 +82,18 @@ impl Book {
                 kept.push(reading);
                 continue;
             }
-            match self.entry(&reading.resource).judge(&rule, &reading, at, now, &mut made) {
-                Ok(()) => kept.push(reading),
-                Err(reason) => why = why.max(Some(reason)),
+            let entry = self.entry(&reading.resource);
+            match entry.map(|entry| entry.judge(&rule, &reading, at, now, &mut made)) {
+                None | Some(Ok(())) => kept.push(reading),
+                Some(Err(reason)) => why = why.max(Some(reason)),
             }
         }
+        made.iter().for_each(|(at, readings)| outcome.show(*at, readings));
         outcome.make(made);
         if kept.is_empty() {
-            let reason = why.unwrap_or(Reason::Unchanged).name();
-            *outcome.suppressed.entry(reason).or_default() += 1;
+            outcome.suppress(why.unwrap_or(Reason::Unchanged));
         } else {
-            outcome.samples.push(Sample { at, readings: kept });
-            outcome.kept += 1;
+            outcome.keep(at, kept);
         }
     }
 
@@ -93,14 +101,20 @@ impl Book {
     /// which it is too early: the gateway stops.
     pub(super) fn release(&mut self, now: Instant, all: bool, outcome: &mut Outcome) {
         let mut made = Vec::new();
-        for (resource, entry) in &mut self.entries {
-            if let Some(held) = entry.held.take_if(|held| all || held.seen <= now) {
+        for entry in &mut self.entries {
+            if !entry.1.due().is_some_and(|due| all || due <= now) {
+                continue;
+            }
+            let (resource, entry) = Arc::make_mut(entry);
+            if let Some(held) = entry.held.take_if(|held| all || held.due <= now) {
                 made.push((held.at, vec![held.reading.clone()]));
-                entry.last = Some(Arc::new(Noted { seen: now, ..Noted::clone(&held) }));
+                let at = window::later(held.at, now.since(held.came));
+                entry.last = Some(Arc::new(Noted { reading: held.reading.clone(), at, seen: now }));
             }
             if let Some(window) = entry.window.take_if(|window| all || window.due <= now) {
-                made.push(window.close(resource, window.due > now));
-                entry.closed = Some(window.frame);
+                let (at, readings) = window.close(resource, window.due > now);
+                outcome.show(at, &readings);
+                made.push((at, readings));
             }
         }
         made.sort_by_key(|(at, _)| window::place(*at).1);
@@ -109,23 +123,23 @@ impl Book {
 
     /// When [`Book::release`] has something to report.
     pub(super) fn due(&self) -> Option<Instant> {
-        let entries = self.entries.iter().map(|(_, entry)| entry);
-        entries
-            .flat_map(|e| [e.held.as_ref().map(|held| held.seen), e.window.as_ref().map(|window| window.due)])
-            .flatten()
-            .min()
+        self.entries.iter().filter_map(|entry| entry.1.due()).min()
     }
 
-    fn entry(&mut self, resource: &Resource) -> &mut Entry {
-        let at = match self.entries.binary_search_by(|(known, _)| known.cmp(resource)) {
+    /// `None` if there are too many.
+    fn entry(&mut self, resource: &Resource) -> Option<&mut Entry> {
+        let at = match self.entries.binary_search_by(|entry| entry.0.cmp(resource)) {
             Ok(at) => at,
+            Err(_) if self.entries.len() >= RESOURCES => {
+                self.crowded = true;
+                return None;
+            }
             Err(at) => {
-                self.entries.insert(at, (resource.clone(), Entry::default()));
+                self.entries.insert(at, Arc::new((resource.clone(), Entry::default())));
                 at
             }
         };
-        #[expect(clippy::indexing_slicing, reason = "it was found or put there")]
-        &mut self.entries[at].1
+        self.entries.get_mut(at).map(|entry| &mut Arc::make_mut(entry).1)
     }
 
     /// The expressions that these readings change, from them and from the last values of the others.
@@ -170,23 +184,12 @@ impl Book {
     }
 }
 
-impl Outcome {
-    /// Readings that were made here, those of one stamp as one sample.
-    fn make(&mut self, made: Vec<(Stamp, Vec<Reading>)>) {
-        let mut samples: Vec<Sample> = Vec::new();
-        for (at, readings) in made.into_iter().filter(|(_, readings)| !readings.is_empty()) {
-            match samples.iter_mut().find(|sample| sample.at == at) {
-                Some(sample) => sample.readings.extend(readings),
-                None => samples.push(Sample { at, readings }),
-            }
-        }
-        self.made += u64::try_from(samples.len()).unwrap_or_default();
-        self.shown.extend(samples.iter().cloned());
-        self.samples.extend(samples);
-    }
-}
-
 impl Entry {
+    fn due(&self) -> Option<Instant> {
+        let held = self.held.as_ref().map(|held| held.due);
+        held.into_iter().chain(self.window.as_ref().map(|window| window.due)).min()
+    }
+
     /// Whether a reading is reported. Windows that it closes are added to `made`.
     fn judge(
         &mut self,
@@ -201,21 +204,31 @@ impl Entry {
             return Ok(());
         }
         let frame = Frame::of(at, length);
-        if let Some(window) = self.window.take_if(|window| window.frame != frame) {
-            made.push(window.close(&reading.resource, !frame.follows(window.frame)));
-            self.closed = Some(window.frame);
-        }
         let number = number(&reading.value).filter(|_| bad(&reading.quality).is_none());
         let Some(x) = number else {
-            if let Some(window) = &mut self.window {
-                window.miss(at);
+            match self.window.as_mut().filter(|window| window.frame == frame) {
+                Some(window) => window.miss(at),
+                None => self.missed = Some(frame),
             }
             return self.compare(&Rule::ON_CHANGE, reading, at, now);
         };
+        if self.is_late(frame, length, now) {
+            return Ok(());
+        }
+        if let Some(window) = self.window.take_if(|window| window.frame != frame) {
+            made.push(window.close(&reading.resource, !frame.follows(window.frame)));
+        }
         match &mut self.window {
             Some(window) => window.add(reading, x, at),
-            empty => *empty = Some(Box::new(Window::open(length, reading, x, at, self.closed, now))),
+            empty => {
+                let mut window = Window::open(length, reading, x, at, self.furthest, now);
+                if self.missed == Some(frame) {
+                    window.miss(at);
+                }
+                *empty = Some(window);
+            }
         }
+        (self.frame, self.furthest) = (Some(frame), self.furthest.max(Some(frame)));
         // A change of quality is told as it happens. Before the first reading all was well.
         let good = Quality::Good;
         let before = self.last.as_ref().map_or(&good, |last| &last.reading.quality);
@@ -224,6 +237,21 @@ impl Entry {
         }
         self.note(reading, at, now);
         Ok(())
+    }
+
+    /// Whether a number comes too late for its window. Not for ever: if none came in time for as long as a
+    /// window is open, the clock was set back.
+    fn is_late(&mut self, frame: Frame, length: Duration, now: Instant) -> bool {
+        let passed = |last: Frame| frame < last || (frame == last && self.window.is_none());
+        if !self.frame.is_some_and(passed) {
+            self.late = None;
+            return false;
+        }
+        let is_late = now.since(*self.late.get_or_insert(now)) < length + GRACE;
+        if !is_late {
+            self.late = None;
+        }
+        is_late
     }
 
     fn compare(&mut self, rule: &Rule, reading: &Reading, at: Stamp, now: Instant) -> Result<(), Reason> {
@@ -247,8 +275,8 @@ impl Entry {
         if let Some(interval) = rule.min_interval
             && !over(interval)
         {
-            let seen = last.seen + interval;
-            self.held = Some(Arc::new(Noted { reading: reading.clone(), at, seen }));
+            let due = last.seen + interval;
+            self.held = Some(Arc::new(Held { reading: reading.clone(), at, came: now, due }));
             return Err(Reason::Interval);
         }
         self.note(reading, at, now);
@@ -285,5 +313,35 @@ impl Input {
             (quality, _) => quality.clone(),
         };
         Self { number: number.unwrap_or(f64::NAN), quality }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adapter_api::Source;
+
+    #[test]
+    fn a_copy_shares_what_it_does_not_change() {
+        let report = Report::new(
+            Rule { window: Some(Duration::from_secs(60)), ..Rule::default() },
+            Default::default(),
+            [],
+        );
+        let sample = |us, names: std::ops::Range<usize>| {
+            let reading = |n| Reading::measured(Resource::new(&format!("r{n}")).unwrap(), 1.0);
+            Sample { at: Stamp::Wall { us, source: Source::Gateway }, readings: names.map(reading).collect() }
+        };
+        let now = Instant::from_start(Duration::ZERO);
+        let mut book = Book::default();
+        book.judge(&report, &sample(0, 0..100), now, &mut Outcome::new(usize::MAX));
+        let mut copy = book.clone();
+        copy.judge(&report, &sample(1, 7..8), now, &mut Outcome::new(usize::MAX));
+        let changed = book.entries.iter().zip(&copy.entries).filter(|(a, b)| !Arc::ptr_eq(a, b));
+        assert_eq!(changed.map(|(a, _)| a.0.as_str()).collect::<Vec<_>>(), ["r7"]);
+        // Nor does a timer that has nothing to do for the others.
+        let mut copy = book.clone();
+        copy.release(now, false, &mut Outcome::new(usize::MAX));
+        assert!(book.entries.iter().zip(&copy.entries).all(|(a, b)| Arc::ptr_eq(a, b)));
     }
 }

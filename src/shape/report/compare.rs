@@ -50,10 +50,12 @@ impl Rule {
             return Some(Reason::Unchanged);
         }
         let (a, b) = (number(&last.value)?.abs(), number(&reading.value)?.abs());
-        let width = self.deadband.max(a * self.deadband_percent / 100.0);
+        let width = self.deadband.max(a * (self.deadband_percent / 100.0));
         // 20.1 is not further from 20.0 than 0.1 for what rounding adds.
         let noise = if width > 0.0 { 4.0 * f64::EPSILON * a.max(b) } else { 0.0 };
-        (gap <= width + noise).then_some(Reason::Deadband)
+        let width = width + noise;
+        // Nothing is further away than infinity: such a width would withhold everything for good.
+        (width.is_finite() && gap <= width).then_some(Reason::Deadband)
     }
 }
 

@@ -6,7 +6,8 @@
 
 use super::{
     Report,
-    book::{Book, Outcome},
+    book::{Book, RESOURCES},
+    outcome::Outcome,
 };
 use crate::endpoints::{Directory, EndpointKey};
 use adapter_api::{EndpointName, Instant, Sample};
@@ -26,6 +27,8 @@ pub(crate) struct Desks {
     due: BTreeSet<(Instant, usize)>,
     /// What is due is not tried before.
     not_before: Option<Instant>,
+    /// The weight of a sample, at most; `None` is without limit.
+    limit: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub struct Judged {
     pub made: u64,
     /// Offered samples of which nothing is stored, by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
-    /// Readings that were made here, stored or not, by their stamps.
+    /// Readings that were computed here, stored or not, by their stamps.
     pub shown: Vec<Sample>,
 }
 
@@ -64,6 +67,11 @@ impl Desks {
             }
         }
         all
+    }
+
+    /// No sample that is stored is heavier.
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        self.limit = Some(bytes);
     }
 
     pub(crate) fn has(&self, endpoint: &EndpointName) -> bool {
@@ -104,7 +112,7 @@ impl Desks {
     fn work(&self, place: usize, work: impl FnOnce(&mut Book, &Report, &mut Outcome)) -> Option<Judged> {
         let desk = self.desks.get(place)?;
         let mut book = self.book(place)?.clone();
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::new(self.limit.unwrap_or(usize::MAX));
         work(&mut book, &desk.report, &mut outcome);
         let Outcome { samples, made, suppressed, shown, .. } = outcome;
         Some(Judged { desk: place, book, endpoint: desk.endpoint.clone(), samples, made, suppressed, shown })
@@ -119,6 +127,14 @@ impl Desks {
     pub(crate) fn committed(&mut self) {
         for (place, book) in std::mem::take(&mut self.open) {
             let Some(desk) = self.desks.get_mut(place) else { continue };
+            if book.crowded && !desk.book.crowded {
+                tracing::warn!(
+                    endpoint = %desk.endpoint,
+                    limit = RESOURCES,
+                    "an endpoint has more resources with report rules than the limit; of the others all is reported: \
+                     give them no rule, or divide them among several endpoints"
+                );
+            }
             let due = book.due();
             desk.book = book;
             if due != desk.due {

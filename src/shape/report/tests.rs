@@ -52,6 +52,7 @@ struct Site {
     offered: u64,
     made: u64,
     suppressed: BTreeMap<&'static str, u64>,
+    shown: Vec<Sample>,
 }
 
 impl Site {
@@ -66,11 +67,13 @@ impl Site {
             name_on_wire: BTreeMap::new(),
         };
         let desks = Desks::new(&Directory::new([endpoint]));
-        Self { desks, name, stored: Vec::new(), offered: 0, made: 0, suppressed: BTreeMap::new() }
+        let (stored, suppressed, shown) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { desks, name, stored, offered: 0, made: 0, suppressed, shown }
     }
 
     fn take(&mut self, judged: Judged) {
         self.stored.extend(judged.samples.iter().cloned());
+        self.shown.extend(judged.shown.iter().cloned());
         self.made += judged.made;
         for (reason, samples) in &judged.suppressed {
             *self.suppressed.entry(reason).or_default() += samples;
@@ -201,6 +204,13 @@ fn a_value_is_compared_with_the_last_one_reported() {
             vec![Value::from(false), Value::from(true), Value::from(true)],
             vec![Value::from(false), Value::from(true)],
         ),
+        // A width that no number has withholds nothing.
+        (percent, floats(&[5e307, 20.0, 21.0]), floats(&[5e307, 20.0])),
+        (
+            Rule { deadband_percent: 100.0, ..Rule::default() },
+            floats(&[f64::MAX, 20.0, f64::MAX]),
+            floats(&[f64::MAX, 20.0, f64::MAX]),
+        ),
         // NaN is no value, and a change of quality.
         (
             half,
@@ -224,6 +234,20 @@ fn a_sample_is_cut_down_and_counted_when_it_is_empty() {
     let readings: Vec<usize> = site.stored.iter().map(|sample| sample.readings.len()).collect();
     assert_eq!(readings, [3, 1, 1]);
     assert_eq!(site.suppressed, [("deadband", 1), ("unchanged", 1)].into());
+    assert!(site.balances());
+}
+
+#[test]
+fn of_more_resources_than_the_limit_everything_is_reported() {
+    let mut site = Site::new(one(Rule { on_change: true, ..Rule::default() }));
+    let names: Vec<String> = (0..4_200).map(|n| format!("r{n:04}")).collect();
+    let readings: Vec<(&str, Value)> = names.iter().map(|name| (name.as_str(), 1.0.into())).collect();
+    for n in 0..3 {
+        site.submit(&[sample(n, &readings)], n);
+    }
+    let counts: Vec<usize> = site.stored.iter().map(|sample| sample.readings.len()).collect();
+    assert_eq!(counts, [4_200, 104, 104]);
+    assert_eq!(site.stored[1].readings[0].resource.as_str(), "r4096");
     assert!(site.balances());
 }
 
@@ -272,6 +296,23 @@ fn the_last_value_withheld_is_reported_with_its_own_stamp_when_the_interval_ends
 }
 
 #[test]
+fn an_interval_that_the_timer_ends_begins_then_and_not_with_the_stamp_of_what_it_reports() {
+    let mut site = Site::new(one(Rule { min_interval: Some(SECOND * 10), ..Rule::default() }));
+    let mut reports = Vec::new();
+    for n in 0..60_u64 {
+        let known = site.stored.len();
+        site.run(n * 1_000);
+        if [0, 1, 11, 12, 22, 23, 33, 34, 44, 45].contains(&n) {
+            site.submit(&[sample(n * 1_000, &[("r", n.into())])], n * 1_000);
+        }
+        reports.extend((known..site.stored.len()).map(|_| n));
+    }
+    assert_eq!(reports, [0, 10, 20, 30, 40, 50]);
+    assert_eq!(site.values("r"), [0_u64, 1, 12, 23, 34, 45].map(Value::from));
+    assert!(site.balances());
+}
+
+#[test]
 fn a_backlog_is_judged_by_its_stamps_and_a_clock_set_back_silences_nobody() {
     let rule = Rule {
         on_change: true,
@@ -296,6 +337,24 @@ fn a_backlog_is_judged_by_its_stamps_and_a_clock_set_back_silences_nobody() {
     site.submit(std::slice::from_ref(&early), 580_000);
     assert_eq!(site.stored.last(), Some(&early), "a heartbeat by arrival");
     assert!(site.balances());
+}
+
+#[test]
+fn what_was_withheld_is_no_news_to_be_shown_when_it_is_reported() {
+    let rules = [(resource("t"), Rule { window: Some(SECOND * 10), ..Rule::default() })];
+    let slow = Rule { min_interval: Some(SECOND * 10), ..Rule::default() };
+    let twice = (resource("x"), Expr::parse("r * 2").unwrap());
+    let mut site = Site::new(Report::new(slow, rules.into(), [twice]));
+    site.submit(&[sample(0, &[("r", 1.0.into()), ("t", 1.0.into())])], 0);
+    site.submit(&[sample(2_000, &[("r", 2.0.into())])], 2_000);
+    site.run(20_000);
+    assert_eq!(
+        (site.values("r"), site.values("x")),
+        ([1.0, 2.0].map(Value::from).to_vec(), [2.0, 4.0].map(Value::from).to_vec())
+    );
+    let shown = site.shown.iter().flat_map(|s| s.readings.iter().map(|r| (ms_of(s.at), r.resource.as_str())));
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown, [(0, "x"), (2_000, "x"), (10_000, "t.min"), (10_000, "t.max"), (10_000, "t.mean")]);
 }
 
 #[test]
@@ -342,7 +401,7 @@ fn windows_end_with_the_clock_and_say_what_they_lack() {
     assert_eq!(site.of("t.min")[1..], [(120_000, 1.0.into(), Quality::Good)]);
     assert_eq!(site.of("t.max")[1..], [(120_000, 4.0.into(), Quality::Good)]);
     assert_eq!(site.of("t.mean")[1..], [(120_000, 2.0.into(), Quality::Good)]);
-    // Too late for its window; a device away for a time; a text.
+    // Too late for its window; a device away for a time.
     site.submit(&[sample(119_000, &[("t", 9.0.into())])], 123_000);
     site.submit(&[sample(124_000, &[("t", 2_i64.into())])], 124_000);
     let away = Sample { at: stamp(125_000), readings: vec![Reading::bad(resource("t"), "timeout")] };
@@ -350,12 +409,144 @@ fn windows_end_with_the_clock_and_say_what_they_lack() {
     site.submit(&[sample(126_000, &[("t", 4_i64.into())])], 126_000);
     site.submit(&[sample(127_000, &[("t", 4_i64.into())])], 127_000);
     site.stop(130_000);
-    assert_eq!(site.of("t.max")[2], (120_000, 9.0.into(), incomplete));
     let both = Quality::Uncertain("window incomplete; bad readings in the window".into());
-    assert_eq!(site.of("t.max")[3..], [(127_000, 4_i64.into(), both)], "cut short by the stop");
+    assert_eq!(site.of("t.max")[2..], [(127_000, 4_i64.into(), both)], "cut short by the stop");
     let told: Vec<u64> = site.of("t").iter().map(|(ms, ..)| *ms).collect();
-    assert_eq!(told, [125_000, 126_000], "away, and back");
-    assert_eq!(site.suppressed, [("window", 7), ("unchanged", 1)].into());
+    assert_eq!(told, [119_000, 125_000, 126_000], "late, away, and back");
+    assert_eq!(site.suppressed, [("window", 6), ("unchanged", 1)].into());
+    assert!(site.balances());
+}
+
+#[test]
+fn a_late_number_is_reported_as_it_is_and_ends_or_repeats_no_window() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    let mut submit = |ms: u64, value: f64, now| site.submit(&[sample(ms, &[("t", value.into())])], now);
+    submit(0, 0.0, 0);
+    submit(60_000, 1.0, 60_000);
+    submit(119_000, 3.0, 119_000);
+    submit(120_000, 5.0, 120_000);
+    // Of the window before, while this one is open; then a backlog beside live data.
+    submit(118_000, 100.0, 121_000);
+    for n in 0..50 {
+        submit(121_000 + n, 6.0, 121_000 + n);
+        submit(n, 100.0, 121_000 + n);
+    }
+    submit(180_000, 7.0, 180_000);
+    site.run(300_000);
+    // Of a window that the timer closed.
+    site.submit(&[sample(239_000, &[("t", 100.0.into())])], 300_000);
+    let incomplete = Quality::Uncertain("window incomplete".into());
+    let expected = [
+        (60_000, 0.0, incomplete),
+        (120_000, 3.0, Quality::Good),
+        (180_000, 6.0, Quality::Good),
+        (240_000, 7.0, Quality::Good),
+    ];
+    assert_eq!(site.of("t.max"), expected.map(|(ms, max, quality)| (ms, max.into(), quality)));
+    assert_eq!(site.values("t.min"), [0.0, 1.0, 5.0, 7.0].map(Value::from));
+    let late: Vec<u64> = [118_000].into_iter().chain(0..50).chain([239_000]).collect();
+    assert_eq!(
+        site.of("t"),
+        late.into_iter().map(|ms| (ms, 100.0.into(), Quality::Good)).collect::<Vec<_>>()
+    );
+    assert!(site.balances());
+}
+
+#[test]
+fn bad_readings_before_the_first_number_of_a_window_leave_a_doubt() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+    let bad = |ms| Sample { at: stamp(ms), readings: vec![Reading::bad(resource("t"), "timeout")] };
+    site.submit(&[sample(50_000, &[("t", 1.0.into())])], 50_000);
+    for n in 60..116 {
+        site.submit(&[bad(n * 1_000)], n * 1_000);
+    }
+    site.submit(&[sample(116_000, &[("t", 2.0.into())])], 116_000);
+    // A window of which nothing is bad, and one that has a text first.
+    site.submit(&[sample(121_000, &[("t", 3.0.into())])], 121_000);
+    site.submit(&[sample(180_000, &[("t", Value::from("high"))])], 180_000);
+    site.submit(&[sample(190_000, &[("t", 4.0.into())])], 190_000);
+    site.run(250_000);
+    let gaps = Quality::Uncertain("bad readings in the window".into());
+    let told: Vec<_> = site.of("t.mean").into_iter().skip(1).map(|(ms, _, quality)| (ms, quality)).collect();
+    assert_eq!(told, [(120_000, gaps.clone()), (180_000, Quality::Good), (240_000, gaps)]);
+    assert!(site.balances());
+}
+
+#[test]
+fn windows_begin_anew_some_time_after_a_clock_was_set_back() {
+    let mut site = Site::new(one(Rule { window: Some(SECOND * 10), ..Rule::default() }));
+    for n in 0..12 {
+        site.submit(&[sample(3_600_000 + n * 1_000, &[("t", n.into())])], n * 1_000);
+    }
+    // An hour back.
+    for n in 12..50 {
+        site.run(n * 1_000);
+        site.submit(&[sample(n * 1_000, &[("t", n.into())])], n * 1_000);
+    }
+    let late: Vec<u64> = (12..24).map(|n| n * 1_000).collect();
+    assert_eq!(site.of("t").into_iter().map(|(ms, ..)| ms).collect::<Vec<_>>(), late);
+    let told: Vec<_> =
+        site.of("t.max").into_iter().map(|(ms, max, quality)| (ms, max, quality == Quality::Good)).collect();
+    let expected = [
+        (3_610_000, 9_u64, false),
+        (3_620_000, 11, true),
+        // For this time there were windows already, for all that is known.
+        (30_000, 29, false),
+        (40_000, 39, false),
+    ];
+    assert_eq!(told, expected.map(|(ms, max, good)| (ms, Value::from(max), good)));
+    assert!(site.balances());
+}
+
+#[test]
+fn windows_that_end_together_are_closed_together() {
+    let dues = (0..100_u64).map(|n| {
+        let mut site = Site::new(one(Rule { window: Some(SECOND * 60), ..Rule::default() }));
+        // The wall clock is 300 ms behind a full second of the other one, give or take some.
+        site.submit(&[sample(30_000 + n * 7, &[("t", n.into())])], 5_300 + n * 7 + n % 3);
+        site.desks.poll_timeout().unwrap()
+    });
+    let dues: std::collections::BTreeSet<Instant> = dues.collect();
+    assert_eq!(dues.into_iter().collect::<Vec<_>>(), [at(38_000)]);
+}
+
+#[test]
+fn what_the_rules_make_is_no_larger_than_a_sample_may_be() {
+    const LIMIT: usize = 1_000;
+    let rules =
+        (0..100).map(|n| (resource(&format!("w{n}")), Rule { window: Some(SECOND * 10), ..Rule::default() }));
+    let slow = (0..100)
+        .map(|n| (resource(&format!("s{n}")), Rule { min_interval: Some(SECOND * 10), ..Rule::default() }));
+    let expressions = (0..100).map(|n| (resource(&format!("x{n}")), Expr::parse("r * 2").unwrap()));
+    let mut site = Site::new(Report::new(Rule::default(), rules.chain(slow).collect(), expressions));
+    site.desks.set_limit(LIMIT);
+    for n in 0..10 {
+        let ms = 1_000 * n;
+        let all = (0..20_u64)
+            .map(|m| n * 20 + m)
+            .map(|m| format!("{}{}", if m < 100 { 'w' } else { 's' }, m % 100));
+        let all: Vec<String> = all.collect();
+        let all: Vec<(&str, Value)> = all.iter().map(|name| (name.as_str(), 1.0.into())).collect();
+        site.submit(&[sample(ms, &all)], ms);
+        site.submit(&[sample(ms, &all)], ms);
+    }
+    // As large as may be, and all the expressions.
+    let text = Value::from("x".repeat(950).as_str());
+    site.submit(&[sample(9_500, &[("r", 1.0.into()), ("text", text)])], 9_500);
+    // The words of its doubt leave no room for more.
+    let mut doubtful = sample(9_600, &[("r", 2.0.into())]);
+    doubtful.readings[0].quality = Quality::Uncertain("é".repeat(480));
+    site.submit(&[doubtful], 9_600);
+    site.run(100_000);
+    let weights: Vec<usize> = site.stored.iter().map(Sample::weight).collect();
+    assert!(weights.iter().all(|weight| *weight <= LIMIT), "{weights:?}");
+    for n in 0..100 {
+        for (name, count) in [(format!("w{n}.mean"), 1), (format!("s{n}"), 2), (format!("x{n}"), 2)] {
+            assert_eq!(site.of(&name).len(), count, "{name}");
+        }
+    }
+    // In as few as that takes, about.
+    assert!(weights.len() < 170 && site.made > 20, "{} {weights:?}", site.made);
     assert!(site.balances());
 }
 

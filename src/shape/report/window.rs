@@ -1,26 +1,33 @@
 //! The least, the greatest and the mean value of a resource over a window of time. Sans-IO.
 //!
 //! Windows are aligned to the samples' own clock: one of a minute ends with each full minute of wall time,
-//! or of the time since boot as long as samples are stamped by that. A window is closed by the first sample
+//! or of the time since boot as long as samples are stamped by that. A window is closed by the first number
 //! beyond it, or by the timer a little after its end. Its results carry its end as their stamp.
 
 use adapter_api::{Instant, Quality, Reading, Resource, Source, Stamp, Value};
 use std::time::Duration;
 
-/// After its end a window waits so long for samples that are still on their way.
+/// After its end a window waits so long for samples that are still on their way, and up to a second longer: those
+/// of all endpoints are closed in one transaction.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// What the results are called behind the name of their resource.
 pub const RESULTS: [&str; 3] = [".min", ".max", ".mean"];
-/// Some of the window is not in it: it began before the gateway, ended after it, or was closed already.
+/// Some of the window is not in it: it began before the gateway, ended after it, or had its turn already.
 pub(super) const INCOMPLETE: &str = "window incomplete";
 /// Not all readings in it were usable.
 pub(super) const GAPS: &str = "bad readings in the window";
 
+/// What a stamp is measured by. What is known of the time only grows: that since boot comes before wall time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timeline {
+    Boot(i64),
+    Wall,
+}
+
 /// A window's place in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Frame {
-    /// Time since which boot; `None` is wall time.
-    boot: Option<i64>,
+    timeline: Timeline,
     n: i64,
 }
 
@@ -44,24 +51,24 @@ pub(super) struct Window {
 
 impl Frame {
     pub(super) fn of(at: Stamp, length: Duration) -> Self {
-        let (boot, us) = place(at);
-        Self { boot, n: us.div_euclid(micros(length)) }
+        let (timeline, us) = place(at);
+        Self { timeline, n: us.div_euclid(micros(length)) }
     }
 
     /// Whether it is later on the same clock.
     pub(super) fn follows(self, other: Self) -> bool {
-        self.boot == other.boot && self.n > other.n
+        self.timeline == other.timeline && self.n > other.n
     }
 }
 
 impl Window {
-    /// Opens one with its first reading, the number `x`. `closed` is the last one of this resource.
+    /// Opens one with its first reading, the number `x`. `furthest` is the latest there was of this resource.
     pub(super) fn open(
         length: Duration,
         reading: &Reading,
         x: f64,
         at: Stamp,
-        closed: Option<Frame>,
+        furthest: Option<Frame>,
         now: Instant,
     ) -> Self {
         let (frame, length_us) = (Frame::of(at, length), micros(length));
@@ -69,14 +76,14 @@ impl Window {
         let left = u64::try_from(end.saturating_sub(place(at).1)).unwrap_or_default();
         let mut window = Self {
             frame,
-            due: now + Duration::from_micros(left).min(length) + GRACE,
+            due: whole_second(now + Duration::from_micros(left).min(length) + GRACE),
             length_us,
             last_at: at,
             count: 0,
             min: (x, reading.value.clone()),
             max: (x, reading.value.clone()),
             mean: 0.0,
-            incomplete: closed.is_none_or(|closed| !frame.follows(closed)),
+            incomplete: furthest.is_none_or(|furthest| !frame.follows(furthest)),
             gaps: false,
             doubt: None,
         };
@@ -145,11 +152,26 @@ pub fn has_names(resource: &Resource) -> bool {
 }
 
 /// On which clock, and when.
-pub(super) fn place(at: Stamp) -> (Option<i64>, i64) {
+pub(super) fn place(at: Stamp) -> (Timeline, i64) {
     match at {
-        Stamp::Wall { us, source: Source::Device | Source::Gateway } => (None, us),
-        Stamp::Mono { boot, us } => (Some(boot), us),
+        Stamp::Wall { us, source: Source::Device | Source::Gateway } => (Timeline::Wall, us),
+        Stamp::Mono { boot, us } => (Timeline::Boot(boot), us),
     }
+}
+
+/// The same clock's stamp so much later.
+pub(super) fn later(at: Stamp, by: Duration) -> Stamp {
+    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    match at {
+        Stamp::Wall { us, source } => Stamp::Wall { us: us.saturating_add(by), source },
+        Stamp::Mono { boot, us } => Stamp::Mono { boot, us: us.saturating_add(by) },
+    }
+}
+
+/// The next whole second of the process, or this one.
+fn whole_second(at: Instant) -> Instant {
+    let past = at.since(Instant::from_start(Duration::ZERO)).subsec_nanos();
+    if past == 0 { at } else { at + (Duration::from_secs(1) - Duration::from_nanos(past.into())) }
 }
 
 fn micros(length: Duration) -> i64 {

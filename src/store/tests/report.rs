@@ -22,6 +22,10 @@ fn resource(name: &str) -> Resource {
 
 /// A site whose endpoint `a` has this rule, and one for `x`, twice its `n`.
 fn ruled(dir: tempfile::TempDir, rule: Rule) -> Site {
+    ruled_with(dir, rule, true)
+}
+
+fn ruled_with(dir: tempfile::TempDir, rule: Rule, uplink: bool) -> Site {
     let twice = (resource("x"), Expr::parse("n * 2").unwrap());
     let on_change = Rule { on_change: true, ..Rule::default() };
     let report = Report::new(rule, [(resource("x"), on_change)].into(), [twice]);
@@ -34,7 +38,7 @@ fn ruled(dir: tempfile::TempDir, rule: Rule) -> Site {
         boot_id: "boot-1".into(),
         limits: Limits::default(),
     };
-    let (store, died) = open(&options, &directory, Shape::new(directory.clone(), true)).unwrap();
+    let (store, died) = open(&options, &directory, Shape::new(directory.clone(), uplink)).unwrap();
     Site { dir, store, died }
 }
 
@@ -203,4 +207,23 @@ async fn an_orderly_stop_reports_what_is_withheld() {
         assert_eq!((totals.offered, totals.stored, totals.suppressed), (5, 5, 0), "x is stored of each");
         assert_eq!(site.reasons().await, [reason("offered(report)", 1)]);
     }
+}
+
+#[tokio::test]
+async fn what_the_rules_compute_is_shown_without_an_uplink_and_nothing_is_stored() {
+    let window = Rule { window: Some(Duration::from_millis(20)), ..Rule::default() };
+    let site = ruled_with(tempfile::tempdir().unwrap(), window, false);
+    let shown = async |name: &str| {
+        let latest = site.store.latest(EndpointName::new("a").unwrap(), Some(resource(name))).await.unwrap();
+        latest.into_iter().map(|last| last.reading.value).next()
+    };
+    site.values(&[1, 5]).await.unwrap();
+    assert_eq!((shown("n").await, shown("x").await), (Some(5_i64.into()), Some(10.0.into())));
+    // By the timer.
+    while shown("n.max").await.is_none() {}
+    assert_eq!((shown("n.min").await, shown("n.mean").await), (Some(1_i64.into()), Some(3.0.into())));
+    assert_eq!(site.outbox(), 0);
+    let totals = site.totals().await;
+    assert_eq!((totals.offered, totals.stored, totals.suppressed), (2, 0, 2));
+    assert_eq!(site.reasons().await, [reason("suppressed(no_uplink)", 2)]);
 }

@@ -222,9 +222,12 @@ impl Thread {
                 self.ledger.add(&key.tenant, Class::Telemetry, Term::Refused, "too_large", count);
                 return Ok(Ok(()));
             }
-            (Verdict::Suppress(key, reason), Offer::Samples(_)) => {
+            (Verdict::Suppress(key, reason), Offer::Samples(samples)) => {
                 self.ledger.add(&key.tenant, Class::Telemetry, Term::Offered, "", count);
                 self.ledger.add(&key.tenant, Class::Telemetry, Term::Suppressed, reason, count);
+                if let Some(judged) = self.shape.judge(&submission.endpoint, samples, now) {
+                    self.show(judged, written);
+                }
                 return Ok(Ok(()));
             }
             (Verdict::Keep(key), Offer::Samples(samples)) => (key, samples),

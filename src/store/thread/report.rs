@@ -24,6 +24,10 @@ impl Thread {
         let most = if stops { usize::MAX } else { REPORTS };
         for place in self.shape.reports_due(now, stops, most) {
             let Some(released) = self.shape.release(place, now, stops) else { continue };
+            if !self.shape.stores() {
+                self.show(released, written);
+                continue;
+            }
             match self.write_kept(&released.endpoint, &released.samples, written)? {
                 Ok(()) => self.accept(released, written),
                 // It stays withheld, and is tried again.
@@ -34,7 +38,7 @@ impl Thread {
     }
 
     /// Counts what the rules made of samples that were just written.
-    pub(super) fn accept(&mut self, mut judged: Judged, written: &mut Written) {
+    pub(super) fn accept(&mut self, judged: Judged, written: &mut Written) {
         let tenant = &judged.endpoint.tenant;
         let stored = u64::try_from(judged.samples.len()).unwrap_or(u64::MAX);
         self.ledger.add(tenant, Class::Telemetry, Term::Offered, "report", judged.made);
@@ -42,6 +46,11 @@ impl Thread {
         for (reason, samples) in &judged.suppressed {
             self.ledger.add(tenant, Class::Telemetry, Term::Suppressed, reason, *samples);
         }
+        self.show(judged, written);
+    }
+
+    /// Shows what the rules computed, whether or not it is stored.
+    pub(super) fn show(&mut self, mut judged: Judged, written: &mut Written) {
         let shown = std::mem::take(&mut judged.shown);
         if !shown.is_empty() {
             written.shown.push((judged.endpoint.clone(), shown));
