@@ -52,7 +52,8 @@ impl Bus {
     }
 
     /// One request and its answer, over a connection that is opened if there is none. A device may close
-    /// one that was idle for long: that is not its silence, and is tried once more.
+    /// one that was idle for long: that is not its silence, and is tried once more. On a serial line not
+    /// if the unit may have the request: it would answer twice, and the second time to another one.
     pub(super) async fn exchange(
         &mut self,
         line: &Line,
@@ -75,14 +76,15 @@ impl Bus {
             if line.needs_quarantine() {
                 self.shared.report.used(&self.name, started, self.ended);
             }
-            if proven && again && result == Err(Trouble::Lost) {
+            let trouble = result.as_ref().err();
+            if proven && again && trouble.is_some_and(|trouble| trouble.may_be_repeated(line)) {
                 again = false;
                 continue;
             }
-            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_))) {
+            if trouble.is_some_and(Trouble::owes_answer) {
                 self.leave_alone(line, unit);
             }
-            if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
+            if trouble.is_none_or(|trouble| link.survives(line, trouble)) {
                 self.link = Some(link);
             }
             return result.map_err(Unheard::Device);

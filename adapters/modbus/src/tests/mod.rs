@@ -1,5 +1,6 @@
 //! The whole adapter against a real TCP server, and the contract kit.
 
+mod converter;
 mod outside;
 mod slave;
 mod sunspec;
