@@ -26,6 +26,8 @@ const DEAF: u32 = 3;
 /// An open wire.
 pub(crate) struct Link {
     stream: Box<dyn Stream>,
+    /// Over TCP: the other end may be gone without a sign.
+    remote: bool,
     transaction: u16,
     /// When the last byte came or went.
     last: Instant,
@@ -47,7 +49,9 @@ pub(crate) enum Trouble {
     Noise(Span),
     /// The line should echo, and the request did not come back for so long.
     Unechoed(Span),
-    /// The connection ended, or takes no bytes.
+    /// The connection had ended before any of the request was sent.
+    Closed,
+    /// The connection ended, or took no more bytes, with the request under way: the unit may have it.
     Lost,
     /// The answer does not fit the request.
     Mismatch,
@@ -56,13 +60,27 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether the unit may have the request and answer it yet.
+    pub(crate) fn owes_answer(&self) -> bool {
+        match self {
+            Self::Silent(_) | Self::Noise(_) | Self::Unechoed(_) | Self::Lost => true,
+            Self::Closed | Self::Mismatch | Self::Unreachable(_) => false,
+        }
+    }
+
+    /// Whether the request may be put again at once over another connection: the unit does not have it,
+    /// or its answer cannot come there.
+    pub(crate) fn may_be_repeated(&self, line: &Line) -> bool {
+        *self == Self::Closed || (*self == Self::Lost && !line.needs_quarantine())
+    }
+
     /// For people.
     pub(crate) fn fault(&self, place: String) -> Fault {
         match self {
             Self::Silent(within) => fault::silent(*within, place),
             Self::Noise(within) => fault::noise(*within, place),
             Self::Unechoed(within) => fault::unechoed(*within, place),
-            Self::Lost => fault::lost(place),
+            Self::Closed | Self::Lost => fault::lost(place),
             Self::Mismatch => fault::mismatch(place),
             Self::Unreachable(code) => fault::unreachable(*code, place),
         }
@@ -83,11 +101,21 @@ impl Link {
         within: Span,
         lookup: &mut Lookup,
     ) -> Result<Self, Fault> {
-        Ok(Self::over(wire.open(line, within, lookup).await?))
+        let stream = wire.open(line, within, lookup).await?;
+        Ok(Self::over(stream, matches!(wire, Wire::Tcp(_))))
     }
 
-    fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, transaction: 0, last: now(), silences: 0, proven: false, tap: None, heard: Vec::new() }
+    fn over(stream: Box<dyn Stream>, remote: bool) -> Self {
+        Self {
+            stream,
+            remote,
+            transaction: 0,
+            last: now(),
+            silences: 0,
+            proven: false,
+            tap: None,
+            heard: Vec::new(),
+        }
     }
 
     /// Shows its frames to whoever listens there.
@@ -100,9 +128,9 @@ impl Link {
         match trouble {
             Trouble::Unreachable(_) => true,
             Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_) => {
-                line.framing != Framing::Tcp && (line.characters.is_some() || self.silences < DEAF)
+                line.framing != Framing::Tcp && (!self.remote || self.silences < DEAF)
             }
-            Trouble::Lost | Trouble::Mismatch => false,
+            Trouble::Closed | Trouble::Lost | Trouble::Mismatch => false,
         }
     }
 
@@ -144,8 +172,16 @@ impl Link {
     }
 
     async fn send(&mut self, frame: &[u8]) -> Result<(), Trouble> {
-        self.stream.write_all(frame).await.map_err(|error| lost(&error))?;
-        self.stream.flush().await.map_err(|error| lost(&error))?;
+        let mut sent = 0;
+        while let Some(rest) = frame.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest).await {
+                Ok(0) => return Err(if sent == 0 { Trouble::Closed } else { Trouble::Lost }),
+                Ok(count) => sent += count,
+                Err(error) if sent == 0 => return Err(failed(&error, Trouble::Closed)),
+                Err(error) => return Err(failed(&error, Trouble::Lost)),
+            }
+        }
+        self.stream.flush().await.map_err(|error| failed(&error, Trouble::Lost))?;
         self.last = now();
         Ok(())
     }
@@ -153,7 +189,7 @@ impl Link {
     async fn listen(&mut self, exchange: &mut Exchange) -> Result<Answer, Trouble> {
         let mut bytes = [0; 512];
         loop {
-            let count = self.stream.read(&mut bytes).await.map_err(|error| lost(&error))?;
+            let count = self.stream.read(&mut bytes).await.map_err(|error| failed(&error, Trouble::Lost))?;
             if count == 0 {
                 return Err(Trouble::Lost);
             }
@@ -182,9 +218,9 @@ impl Link {
             let wait = silence.saturating_sub(now().since(self.last));
             match timeout(wait, self.stream.read(&mut bytes)).await {
                 Err(Elapsed) => return Ok(()),
-                Ok(Ok(0)) => return Err(Trouble::Lost),
+                Ok(Ok(0)) => return Err(Trouble::Closed),
                 Ok(Ok(_)) => self.last = now(),
-                Ok(Err(error)) => return Err(lost(&error)),
+                Ok(Err(error)) => return Err(failed(&error, Trouble::Closed)),
             }
             if now().since(begun) > line.patience() {
                 return Ok(());
@@ -194,9 +230,9 @@ impl Link {
 }
 
 /// Which error it was says nothing to a person: a pulled plug is `EIO`, a closed connection `ECONNRESET`.
-fn lost(error: &io::Error) -> Trouble {
+fn failed(error: &io::Error, trouble: Trouble) -> Trouble {
     tracing::debug!(%error, "the wire failed");
-    Trouble::Lost
+    trouble
 }
 
 #[cfg(test)]

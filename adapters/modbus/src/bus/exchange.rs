@@ -34,6 +34,12 @@ impl Bus {
 
     /// Puts one request from outside, if one may be put.
     pub(super) async fn inquire(&mut self) {
+        // With the first connection a quarantine begins, which the request is to wait for.
+        if !self.opened
+            && let Ok(link) = self.connected().await
+        {
+            self.link = Some(link);
+        }
         let Some(inquiry) = self.inquiries.poll_inquiry(now(), &mut self.quarantine) else { return };
         let started = now();
         let mut line = self.line_of(inquiry.unit);
@@ -52,7 +58,8 @@ impl Bus {
     }
 
     /// One request and its answer, over a connection that is opened if there is none. A device may close
-    /// one that was idle for long: that is not its silence, and is tried once more.
+    /// one that was idle for long: that is not its silence, and is tried once more. On a serial line not
+    /// if the unit may have the request: it would answer twice, and the second time to another one.
     pub(super) async fn exchange(
         &mut self,
         line: &Line,
@@ -63,6 +70,10 @@ impl Bus {
         let mut again = true;
         loop {
             let mut link = self.connected().await.map_err(Unheard::Wire)?;
+            if line.needs_quarantine() && self.quarantine.until(unit, now()).is_some() {
+                self.link = Some(link);
+                return Err(Unheard::NoTurn);
+            }
             let proven = link.proven;
             // On a line the link waits, since it has to listen meanwhile.
             if !line.needs_quarantine() && !line.gap.is_zero() {
@@ -75,14 +86,15 @@ impl Bus {
             if line.needs_quarantine() {
                 self.shared.report.used(&self.name, started, self.ended);
             }
-            if proven && again && result == Err(Trouble::Lost) {
+            let trouble = result.as_ref().err();
+            if proven && again && trouble.is_some_and(|trouble| trouble.may_be_repeated(line)) {
                 again = false;
                 continue;
             }
-            if matches!(result, Err(Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_))) {
+            if trouble.is_some_and(Trouble::owes_answer) {
                 self.leave_alone(line, unit);
             }
-            if result.as_ref().err().is_none_or(|trouble| link.survives(line, trouble)) {
+            if trouble.is_none_or(|trouble| link.survives(line, trouble)) {
                 self.link = Some(link);
             }
             return result.map_err(Unheard::Device);
@@ -98,6 +110,25 @@ impl Bus {
                 self.schedule.hold(endpoint, until);
             }
         }
+    }
+
+    /// Whoever used the line before us may have gone in the middle of a request, as we do at a shutdown:
+    /// no unit is asked until that answer cannot come any more.
+    fn let_pass(&mut self) {
+        if !self.shared.line.needs_quarantine() {
+            return;
+        }
+        let at = now();
+        self.quarantine.begin_all(at + self.shared.line.quarantine);
+        for (endpoint, device) in &self.devices {
+            let unit = device.target.unit;
+            self.quarantine.begin(unit, at + device.target.manner.line.quarantine);
+            if let Some(until) = self.quarantine.until(unit, at) {
+                self.schedule.hold(endpoint, until);
+            }
+        }
+        let quarantine_s = self.shared.line.quarantine.as_secs_f64();
+        tracing::debug!(wire = %self.wire, quarantine_s, "late answers to others are let pass first");
     }
 
     /// Takes the connection, opened if there is none. It is put back only after a clean answer.
@@ -124,6 +155,9 @@ impl Bus {
                 self.shared.complaints.clear(&subject);
                 let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
                 sleep(delays.max().unwrap_or_default()).await;
+                if !std::mem::replace(&mut self.opened, true) {
+                    self.let_pass();
+                }
                 Ok(link.tapped(self.shared.tap.of(&self.wire, &self.shared.clock)))
             }
             Err(fault) => {

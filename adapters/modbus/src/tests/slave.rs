@@ -151,14 +151,14 @@ async fn converse_rtu(mut stream: TcpStream, connection: usize, script: Script, 
 }
 
 /// CRC-16/MODBUS; nothing over a frame that ends with its own.
-fn crc(bytes: &[u8]) -> u16 {
+pub(super) fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, byte| {
         let crc = crc ^ u16::from(*byte);
         (0..8).fold(crc, |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
     })
 }
 
-fn addresses(ask: Ask) -> Vec<u8> {
+pub(super) fn addresses(ask: Ask) -> Vec<u8> {
     let entries = ask.start..=ask.start + (ask.quantity - 1);
     if ask.function > 2 {
         return registers(ask, entries.collect());
