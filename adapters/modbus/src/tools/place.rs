@@ -11,7 +11,11 @@ use crate::{
 };
 use adapter_api::{Clock, Devices, EndpointName};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Semaphore;
 
 /// The connections of a running bus, with the units that each of them polls.
 pub(crate) type Connections = Vec<(BTreeSet<u8>, Outside)>;
@@ -26,6 +30,8 @@ pub(crate) struct Bench {
     pub buses: Option<BTreeMap<Wire, Connections>>,
     pub tap: Tap,
     pub clock: Clock,
+    /// One for each tool that asks devices.
+    pub seats: Arc<Semaphore>,
 }
 
 /// A device's place.
