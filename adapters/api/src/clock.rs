@@ -157,9 +157,7 @@ pub fn now() -> Instant {
 
 /// Waits until `at`. Cancel-safe.
 pub async fn sleep_until(at: Instant) {
-    // Rounded up: waking a tick early would make a caller turn twice.
-    let real = at.0.div_ceil_by(scale());
-    match origin().checked_add(real) {
+    match real(at) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
@@ -170,12 +168,13 @@ pub async fn sleep(length: Duration) {
     sleep_until(now() + length).await;
 }
 
-/// Waits for `future`, at most `length`.
+/// Waits for `future`, at most `length`. One that always has more to do (of a peer that floods) does not
+/// keep the deadline from passing.
 pub async fn timeout<F: Future>(length: Duration, future: F) -> Result<F::Output, Elapsed> {
-    tokio::select! {
-        biased;
-        out = future => Ok(out),
-        () = sleep(length) => Err(Elapsed),
+    match real(now() + length) {
+        // Not a `select!` with a sleep: that sleeps on where the future has used up the task's budget.
+        Some(at) => tokio::time::timeout_at(at, future).await.map_err(|_| Elapsed),
+        None => Ok(future.await),
     }
 }
 
@@ -206,6 +205,11 @@ impl Bell {
         }
         *rung = false;
     }
+}
+
+/// On tokio's clock; `None` behind its end. Rounded up: waking a tick early would make a caller turn twice.
+fn real(at: Instant) -> Option<tokio::time::Instant> {
+    origin().checked_add(at.0.div_ceil_by(scale()))
 }
 
 trait DivCeil {
@@ -269,6 +273,18 @@ mod tests {
         assert!(slept >= Duration::from_secs(3_600) && slept < Duration::from_secs(3_601), "{slept:?}");
         assert_eq!(timeout(Duration::from_secs(5), std::future::pending::<()>()).await, Err(Elapsed));
         assert_eq!(timeout(Duration::from_secs(5), async { 7 }).await, Ok(7));
+    }
+
+    /// As a socket whose peer sends without end: each read succeeds until the task's budget is used up.
+    #[tokio::test]
+    async fn whoever_is_never_idle_does_not_outlive_its_deadline() {
+        let end = now() + Duration::from_secs(20);
+        let busy = async {
+            while now() < end {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        assert_eq!(timeout(Duration::from_millis(50), busy).await, Err(Elapsed));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) async fn run(
         devices: BTreeMap::new(),
         schedule: Schedule::default(),
         link: None,
+        opened: false,
         attempts: 0,
         down: None,
         inquiries,
@@ -92,6 +93,8 @@ struct Bus {
     devices: BTreeMap<EndpointName, Polled>,
     schedule: Schedule,
     link: Option<Link>,
+    /// It has been open before.
+    opened: bool,
     /// Failed attempts to connect, in a row.
     attempts: u32,
     /// Until when there is no further one, and what the last one failed of.

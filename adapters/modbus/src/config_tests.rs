@@ -137,6 +137,7 @@ fn a_wrong_adapter_is_reported_at_its_key() {
         ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { delay_before = '101ms' }", "rs485.delay_before"),
         ("port = '/dev/ttyS0'\nbaud = 9600\nrs485 = { delay_after = '1s' }", "rs485.delay_after"),
         ("host = 'a'\nquarantine = '1s'", "quarantine"),
+        ("port = '/dev/ttyS0'\nbaud = 9600\nquarantine = '0s'", "quarantine"),
         ("host = 'a'\ngap = '1s'", "gap"),
         ("host = 'a'\nconnections = 0", "connections"),
         ("host = 'a'\nconnections = 17", "connections"),

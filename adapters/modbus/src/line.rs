@@ -54,7 +54,11 @@ pub(crate) struct Line {
 
 /// Units that owe an answer and may not be asked.
 #[derive(Debug, Default)]
-pub(crate) struct Quarantine(BTreeMap<u8, Instant>);
+pub(crate) struct Quarantine {
+    units: BTreeMap<u8, Instant>,
+    /// Of all units.
+    all: Option<Instant>,
+}
 
 impl Characters {
     /// One character: start, data, parity and stop bits.
@@ -101,13 +105,19 @@ impl Line {
 impl Quarantine {
     /// A unit did not answer in time.
     pub(crate) fn begin(&mut self, unit: u8, until: Instant) {
-        self.0.insert(unit, until);
+        self.units.insert(unit, until);
+    }
+
+    /// Any unit may owe an answer to somebody before us.
+    pub(crate) fn begin_all(&mut self, until: Instant) {
+        self.all = Some(until);
     }
 
     /// When a unit may be asked again; `None` if it may.
     pub(crate) fn until(&mut self, unit: u8, now: Instant) -> Option<Instant> {
-        self.0.retain(|_, until| *until > now);
-        self.0.get(&unit).copied()
+        self.units.retain(|_, until| *until > now);
+        self.all = self.all.filter(|until| *until > now);
+        self.units.get(&unit).copied().max(self.all)
     }
 }
 
@@ -157,5 +167,19 @@ mod tests {
         assert_eq!(quarantine.until(1, at(899)), Some(at(900)));
         assert_eq!(quarantine.until(2, at(0)), None);
         assert_eq!(quarantine.until(1, at(900)), None);
+    }
+
+    #[test]
+    fn a_quarantine_of_all_units_shortens_none() {
+        let at = |ms| Instant::from_start(Duration::from_millis(ms));
+        let mut quarantine = Quarantine::default();
+        quarantine.begin_all(at(500));
+        quarantine.begin(1, at(900));
+        quarantine.begin(2, at(100));
+        assert_eq!(
+            [1, 2, 3].map(|unit| quarantine.until(unit, at(0))),
+            [900, 500, 500].map(|ms| Some(at(ms)))
+        );
+        assert_eq!([1, 2, 3].map(|unit| quarantine.until(unit, at(500))), [Some(at(900)), None, None]);
     }
 }

@@ -26,6 +26,8 @@ const DEAF: u32 = 3;
 /// An open wire.
 pub(crate) struct Link {
     stream: Box<dyn Stream>,
+    /// Over TCP: the other end may be gone without a sign.
+    remote: bool,
     transaction: u16,
     /// When the last byte came or went.
     last: Instant,
@@ -99,11 +101,21 @@ impl Link {
         within: Span,
         lookup: &mut Lookup,
     ) -> Result<Self, Fault> {
-        Ok(Self::over(wire.open(line, within, lookup).await?))
+        let stream = wire.open(line, within, lookup).await?;
+        Ok(Self::over(stream, matches!(wire, Wire::Tcp(_))))
     }
 
-    fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, transaction: 0, last: now(), silences: 0, proven: false, tap: None, heard: Vec::new() }
+    fn over(stream: Box<dyn Stream>, remote: bool) -> Self {
+        Self {
+            stream,
+            remote,
+            transaction: 0,
+            last: now(),
+            silences: 0,
+            proven: false,
+            tap: None,
+            heard: Vec::new(),
+        }
     }
 
     /// Shows its frames to whoever listens there.
@@ -116,7 +128,7 @@ impl Link {
         match trouble {
             Trouble::Unreachable(_) => true,
             Trouble::Silent(_) | Trouble::Noise(_) | Trouble::Unechoed(_) => {
-                line.framing != Framing::Tcp && (line.characters.is_some() || self.silences < DEAF)
+                line.framing != Framing::Tcp && (!self.remote || self.silences < DEAF)
             }
             Trouble::Closed | Trouble::Lost | Trouble::Mismatch => false,
         }

@@ -1,7 +1,13 @@
 //! The link against a slave at the other end of a pipe that is late, noisy, or echoed; in paused time.
 
 use super::*;
-use crate::{frame::Echo, line::Quarantine, pdu::Request, point::Table, wiring::Wiring};
+use crate::{
+    frame::Echo,
+    line::{Characters, Parity, Quarantine},
+    pdu::Request,
+    point::Table,
+    wiring::Wiring,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{DuplexStream, WriteHalf},
@@ -85,7 +91,7 @@ async fn read_late_units(reads: usize, quarantine: Duration) -> Seen {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(slave(theirs, manner));
-    let (mut link, mut quarantined) = (Link::over(Box::new(ours)), Quarantine::default());
+    let (mut link, mut quarantined) = (Link::over(Box::new(ours), true), Quarantine::default());
     let (mut seen, mut random) = (Seen::default(), fastrand::Rng::with_seed(8));
     for _ in 0..reads {
         let (unit, start) = (random.u8(1..=UNITS), random.u16(..60_000));
@@ -124,7 +130,7 @@ async fn without_a_quarantine_it_would_be() {
 #[tokio::test(start_paused = true)]
 async fn a_line_that_babbles_is_used_all_the_same() {
     let (ours, theirs) = tokio::io::duplex(65_536);
-    let (mut link, line) = (Link::over(Box::new(ours)), line(3 * TIMEOUT));
+    let (mut link, line) = (Link::over(Box::new(ours), true), line(3 * TIMEOUT));
     let (from, to) = tokio::io::split(theirs);
     let (mut from, to) = (from, Arc::new(Mutex::new(to)));
     let mut tasks = JoinSet::new();
@@ -154,7 +160,7 @@ async fn a_line_that_should_echo_and_does_not_is_told_from_a_silent_device() {
     let line = Line { wiring, ..line(3 * TIMEOUT) };
     let (ours, theirs) = tokio::io::duplex(4_096);
     let (mut from, mut to) = tokio::io::split(theirs);
-    let mut link = Link::over(Box::new(ours));
+    let mut link = Link::over(Box::new(ours), true);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut ask = [0; 8];
@@ -186,7 +192,7 @@ async fn a_line_that_should_echo_and_does_not_is_told_from_a_silent_device() {
 #[tokio::test(start_paused = true)]
 async fn a_wire_that_takes_no_bytes_is_given_up() {
     let (ours, _theirs) = tokio::io::duplex(5);
-    let (mut link, line) = (Link::over(Box::new(ours)), line(3 * TIMEOUT));
+    let (mut link, line) = (Link::over(Box::new(ours), true), line(3 * TIMEOUT));
     let trouble =
         link.ask(&line, 1, Request { table: Table::Holding, start: 0, count: 1 }).await.unwrap_err();
     assert_eq!(trouble, Trouble::Lost);
@@ -195,13 +201,20 @@ async fn a_wire_that_takes_no_bytes_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_converter_that_went_deaf_is_found() {
-    let (ours, _theirs) = tokio::io::duplex(4_096);
-    let (mut link, line) = (Link::over(Box::new(ours)), line(3 * TIMEOUT));
-    let mut survived = Vec::new();
-    for _ in 0..4 {
-        let request = Request { table: Table::Holding, start: 0, count: 1 };
-        let trouble = link.ask(&line, 1, request).await.unwrap_err();
-        survived.push(link.survives(&line, &trouble));
+    let known = Characters { baud: 9_600, data_bits: 8, parity: Parity::Even, stop_bits: 1 };
+    let found = [true, true, false, false];
+    for (remote, characters, expected) in
+        [(true, None, found), (true, Some(known), found), (false, Some(known), [true; 4])]
+    {
+        let (ours, _theirs) = tokio::io::duplex(4_096);
+        let mut link = Link::over(Box::new(ours), remote);
+        let line = Line { characters, ..line(3 * TIMEOUT) };
+        let mut survived = Vec::new();
+        for _ in 0..4 {
+            let request = Request { table: Table::Holding, start: 0, count: 1 };
+            let trouble = link.ask(&line, 1, request).await.unwrap_err();
+            survived.push(link.survives(&line, &trouble));
+        }
+        assert_eq!(survived, expected, "over TCP: {remote}, {characters:?}");
     }
-    assert_eq!(survived, [true, true, false, false]);
 }

@@ -34,6 +34,12 @@ impl Bus {
 
     /// Puts one request from outside, if one may be put.
     pub(super) async fn inquire(&mut self) {
+        // With the first connection a quarantine begins, which the request is to wait for.
+        if !self.opened
+            && let Ok(link) = self.connected().await
+        {
+            self.link = Some(link);
+        }
         let Some(inquiry) = self.inquiries.poll_inquiry(now(), &mut self.quarantine) else { return };
         let started = now();
         let mut line = self.line_of(inquiry.unit);
@@ -64,6 +70,10 @@ impl Bus {
         let mut again = true;
         loop {
             let mut link = self.connected().await.map_err(Unheard::Wire)?;
+            if line.needs_quarantine() && self.quarantine.until(unit, now()).is_some() {
+                self.link = Some(link);
+                return Err(Unheard::NoTurn);
+            }
             let proven = link.proven;
             // On a line the link waits, since it has to listen meanwhile.
             if !line.needs_quarantine() && !line.gap.is_zero() {
@@ -102,6 +112,25 @@ impl Bus {
         }
     }
 
+    /// Whoever used the line before us may have gone in the middle of a request, as we do at a shutdown:
+    /// no unit is asked until that answer cannot come any more.
+    fn let_pass(&mut self) {
+        if !self.shared.line.needs_quarantine() {
+            return;
+        }
+        let at = now();
+        self.quarantine.begin_all(at + self.shared.line.quarantine);
+        for (endpoint, device) in &self.devices {
+            let unit = device.target.unit;
+            self.quarantine.begin(unit, at + device.target.manner.line.quarantine);
+            if let Some(until) = self.quarantine.until(unit, at) {
+                self.schedule.hold(endpoint, until);
+            }
+        }
+        let quarantine_s = self.shared.line.quarantine.as_secs_f64();
+        tracing::debug!(wire = %self.wire, quarantine_s, "late answers to others are let pass first");
+    }
+
     /// Takes the connection, opened if there is none. It is put back only after a clean answer.
     async fn connected(&mut self) -> Result<Link, Fault> {
         if let Some(link) = self.link.take() {
@@ -126,6 +155,9 @@ impl Bus {
                 self.shared.complaints.clear(&subject);
                 let delays = self.devices.values().map(|device| device.target.manner.connect_delay);
                 sleep(delays.max().unwrap_or_default()).await;
+                if !std::mem::replace(&mut self.opened, true) {
+                    self.let_pass();
+                }
                 Ok(link.tapped(self.shared.tap.of(&self.wire, &self.shared.clock)))
             }
             Err(fault) => {

@@ -53,14 +53,18 @@ pub(crate) fn line(config: &Config) -> Result<Line, Vec<Issue>> {
     }
     let characters = if serial { found.characters(config, framing) } else { None };
     let wiring = found.wiring(config, framing);
-    let quarantine = config.quarantine.unwrap_or_default().duration();
+    let quarantine = config.quarantine.map(|quarantine| quarantine.duration());
+    if quarantine.is_some_and(|quarantine| quarantine.is_zero()) {
+        let why = "an answer that comes late would be taken for another register's";
+        found.add(&["quarantine"], why, "leave it out for three time-outs");
+    }
     match framing {
         Some(framing) if found.issues.is_empty() => Ok(Line {
             framing,
             characters,
             gap: config.gap.map_or(Duration::ZERO, |gap| gap.duration()),
             timeout: config.timeout,
-            quarantine: if config.quarantine.is_some() { quarantine } else { config.timeout.duration() * 3 },
+            quarantine: quarantine.unwrap_or(config.timeout.duration() * 3),
             wiring,
         }),
         _ => Err(found.issues),

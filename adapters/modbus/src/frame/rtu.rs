@@ -46,9 +46,29 @@ pub(super) fn search(buffer: &mut Vec<u8>, sought: &Sought) -> Option<Answer> {
     None
 }
 
+/// What each value of the lower byte makes of it.
+const TABLE: [u16; 256] = table();
+
+#[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "evaluated by the compiler, below 256")]
+const fn table() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < table.len() {
+        let (mut crc, mut bit) = (at as u16, 0);
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[at] = crc;
+        at += 1;
+    }
+    table
+}
+
 /// CRC-16/MODBUS.
 pub(crate) fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
+        let [low, high] = crc.to_le_bytes();
+        u16::from(high) ^ TABLE.get(usize::from(low ^ byte)).copied().unwrap_or_default()
     })
 }

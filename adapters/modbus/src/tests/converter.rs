@@ -1,14 +1,14 @@
 //! Units behind a converter whose connections end in mid-request: what it was given, it still puts.
 
 use super::{
-    config, device, devices, next_of, offline,
+    config, device, devices, next_of,
     slave::{addresses, crc},
     values,
 };
 use crate::{Modbus, tests::slave::Ask};
 use adapter_api::{
     clock::sleep,
-    testkit::{Rig, run},
+    testkit::{Rig, run, wait_for},
 };
 use std::{
     net::SocketAddr,
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, tcp::OwnedWriteHalf},
+    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
     sync::mpsc,
     task::JoinSet,
 };
@@ -93,19 +93,37 @@ fn a_request_cut_off_on_a_line_is_not_put_again_while_its_answer_may_come() {
         let meter = device(converter.address, 1, "20ms", &[7, 900]);
         let config = config("framing = 'rtu'\ntimeout = '150ms'");
         let mut rig = Rig::<Modbus>::start(config, devices([("m", meter)]));
-        let mut lost = 0;
         while converter.asked.lock().unwrap().len() < 20 {
             let sample = next_of(&mut rig, "m").await;
             let expected = [7_u16, 900].map(|n| (format!("r{n:05}"), i64::from(n).into()));
             assert_eq!(values(&sample), expected, "{:?}", converter.asked.lock().unwrap());
             sample.answer(Ok(()));
-            if lost == 0 {
-                rig.until("lost", |board| offline(board, "m", "lost")).await;
-                lost += 1;
-            }
         }
         let asked = converter.asked.lock().unwrap().clone();
         assert!(asked.iter().any(|ask| ask.connection == 3), "three connections ended: {asked:?}");
+        rig.stop().await;
+    });
+}
+
+/// What was asked before a restart is answered after it, on the new connection.
+#[test]
+fn an_answer_owed_to_a_process_before_is_not_taken_by_the_next() {
+    run(async {
+        let converter = Converter::start(Duration::from_millis(150), &[]).await;
+        let mut before = TcpStream::connect(converter.address).await.unwrap();
+        let mut request = vec![1, 3, 900_u16.to_be_bytes()[0], 900_u16.to_be_bytes()[1], 0, 1];
+        request.extend(crc(&request).to_le_bytes());
+        before.write_all(&request).await.unwrap();
+        wait_for("it is asked", || !converter.asked.lock().unwrap().is_empty()).await;
+        drop(before);
+        let meter = device(converter.address, 1, "20ms", &[7]);
+        let config = config("framing = 'rtu'\ntimeout = '300ms'");
+        let mut rig = Rig::<Modbus>::start(config, devices([("m", meter)]));
+        for _ in 0..3 {
+            let sample = next_of(&mut rig, "m").await;
+            assert_eq!(values(&sample), [("r00007".to_owned(), 7_i64.into())]);
+            sample.answer(Ok(()));
+        }
         rig.stop().await;
     });
 }
