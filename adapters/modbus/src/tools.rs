@@ -26,7 +26,7 @@ pub use find::{Candidate, Image, NotShown, Shown, candidates};
 pub(crate) use place::{Bench, Connections};
 pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
 pub use same::{same_host, wire_of};
-pub(crate) use tap::{Tap, WireTap};
+pub(crate) use tap::{Heard, Tap, WireTap};
 
 use crate::{Config, Device};
 use adapter_api::{

@@ -106,6 +106,11 @@ impl Capture {
             ours: frame.get("ours") == Some(&Value::Bool(true)),
             tcp: framing == "tcp",
             bytes: &bytes,
+            missing: frame
+                .get("missing")
+                .and_then(Value::as_u64)
+                .and_then(|missing| usize::try_from(missing).ok())
+                .unwrap_or_default(),
         };
         self.file.write_all(&pcapng::packet(&packet))?;
         self.file.flush()?;

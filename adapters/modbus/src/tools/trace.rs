@@ -47,6 +47,7 @@ pub(super) async fn run(bench: &Bench, trace: &Trace, to: &Telling) -> Result<()
                     "us": us,
                     "since_boot": since_boot,
                     "ours": frame.ours,
+                    "missing": frame.missing,
                     "framing": if framing == Framing::Tcp { "tcp" } else { "rtu" },
                     "hex": hex(&crate::frame::for_trace(framing, &frame.bytes)),
                 } }))
