@@ -114,6 +114,20 @@ struct Polled {
     groups: Vec<Group>,
     /// What was last reported.
     presence: Option<Presence>,
+    /// Its answers so far.
+    answers: u64,
+    /// It was away for long enough for another one to be in its place.
+    away: bool,
+}
+
+/// What a poll of a group brought.
+struct Poll {
+    readings: Vec<Reading>,
+    missing: Option<Missing>,
+    /// What ended it before all was read.
+    trouble: Option<Trouble>,
+    /// Something was asked for it.
+    asked: bool,
 }
 
 /// What a bus does next.
@@ -194,19 +208,21 @@ impl Bus {
                 Group::new(wanted, limits, choice)
             });
             let groups = groups.collect();
-            self.devices.insert(endpoint.clone(), Polled { target: target.clone(), groups, presence });
+            let polled = Polled { target: target.clone(), groups, presence, answers: 0, away: false };
+            self.devices.insert(endpoint.clone(), polled);
         }
     }
 
-    /// One poll of a group, and what of it the device refuses. Requests from outside go between its own.
-    /// `None` where it is to begin anew.
-    async fn read(&mut self, turn: &Turn) -> Result<Option<(Vec<Reading>, Option<Missing>)>, Unheard> {
+    /// One poll of a group. Requests from outside go between its own. `None` where it is to begin anew.
+    async fn read(&mut self, turn: &Turn) -> Result<Option<Poll>, Unheard> {
         let mut round = Round::default();
         loop {
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
+            let others = device.groups.iter().enumerate().filter(|(n, _)| *n != turn.group);
+            let elsewhere = others.into_iter().any(|(_, group)| !group.is_all_parked(now()));
             let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
-            let Some(request) = group.poll_request(now(), &mut round) else {
-                return Ok(Some(round.finish()));
+            let Some(request) = group.poll_request(now(), &mut round, elsewhere) else {
+                return Ok(Some(Poll::of(round, None)));
             };
             let target = device.target.clone();
             if round.has_begun() && self.schedule.admits_outside(now()) {
@@ -216,10 +232,24 @@ impl Bus {
                     return Ok(None);
                 }
             }
-            let answer = self.exchange(&target.manner.line, target.unit, request).await?;
-            let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
-            if let Some(group) = group {
-                group.handle_answer(now(), &mut round, &answer);
+            let answer = self.exchange(&target.manner.line, target.unit, request).await;
+            let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
+            let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
+            match answer {
+                Ok(answer) => {
+                    device.answers += 1;
+                    group.handle_answer(now(), &mut round, &answer);
+                }
+                Err(Unheard::Device(trouble)) => {
+                    // Noise may be anybody's.
+                    let own = matches!(trouble, Trouble::Silent(_) | Trouble::Lost | Trouble::Closed);
+                    let why = trouble.fault(String::new()).what;
+                    if group.handle_silence(now(), &mut round, own.then_some(device.answers), &why) {
+                        return Ok(Some(Poll::of(round, Some(trouble))));
+                    }
+                    return Err(Unheard::Device(trouble));
+                }
+                Err(unheard) => return Err(unheard),
             }
         }
     }
@@ -227,23 +257,37 @@ impl Bus {
     async fn poll(&mut self, turn: &Turn) {
         match self.read(turn).await {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
-            Ok(Some((readings, refusal))) => {
+            Ok(Some(Poll { readings, missing, trouble, asked })) => {
                 let at = self.shared.clock.stamp();
                 let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
-                let refused = refusal.map(|refusal| refusal.fault(base, self.place(&turn.endpoint)));
+                let place = self.place(&turn.endpoint);
+                let fault = match &trouble {
+                    Some(trouble) => Some(trouble.fault(place)),
+                    None => missing.map(|missing| missing.fault(base, place)),
+                };
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
-                self.shared.complaints.settle(subject, refused);
-                self.schedule.handle_answer(turn);
-                self.present(&turn.endpoint, Presence::Online);
+                self.shared.complaints.settle(subject, fault);
+                match trouble {
+                    Some(trouble) => self.fall_silent(turn, &trouble),
+                    None if asked => self.schedule.handle_answer(turn),
+                    None => self.schedule.handle_nothing(turn),
+                }
+                if asked {
+                    self.present(&turn.endpoint, Presence::Online);
+                }
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
             }
             Err(Unheard::Device(trouble)) => {
-                let garbled = matches!(trouble, Trouble::Noise(_));
-                self.schedule.handle_silence(now(), turn, self.took, garbled);
+                self.fall_silent(turn, &trouble);
                 let fault = trouble.fault(self.place(&turn.endpoint));
                 self.present(&turn.endpoint, Presence::Offline(fault));
             }
         }
+    }
+
+    fn fall_silent(&mut self, turn: &Turn, trouble: &Trouble) {
+        let garbled = matches!(trouble, Trouble::Noise(_));
+        self.schedule.handle_silence(now(), turn, self.took, garbled);
     }
 
     /// Reports a device's presence where it changed.
@@ -262,14 +306,18 @@ impl Bus {
         if presence != Presence::Online {
             device.groups.iter_mut().for_each(Group::forget);
         }
+        match presence {
+            // What came back may not be what went away: a swapped device may have what the old one lacked.
+            Presence::Online if std::mem::take(&mut device.away) => {
+                device.groups.iter_mut().for_each(|group| group.join());
+            }
+            Presence::Offline(_) => device.away |= self.attempts > 0 || self.schedule.is_away(endpoint),
+            _ => {}
+        }
         if device.presence.as_ref() == Some(&presence) {
             return;
         }
         if presence == Presence::Online {
-            // What came back may not be what went away: a swapped device may have what the old one lacked.
-            if matches!(device.presence, Some(Presence::Offline(_))) {
-                device.groups.iter_mut().for_each(|group| group.join());
-            }
             tracing::info!(endpoint = %endpoint, "device answers");
         }
         self.shared.report.presence(endpoint, presence.clone());
@@ -326,6 +374,14 @@ impl Bus {
         if timeout(GRACE, all).await.is_err() {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
         }
+    }
+}
+
+impl Poll {
+    fn of(round: Round, trouble: Option<Trouble>) -> Self {
+        let asked = round.has_begun();
+        let (readings, missing) = round.finish();
+        Self { readings, missing, trouble, asked }
     }
 }
 

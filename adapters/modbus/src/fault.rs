@@ -2,7 +2,7 @@
 //!
 //! Not here: what any adapter may have (`adapter_api::field`).
 
-use crate::{pdu::Exception, point::Point, sunspec::Lack};
+use crate::{pdu::Exception, plan::Absence, point::Point, sunspec::Lack};
 use adapter_api::{Fault, FaultKind, field};
 
 /// A device is silent.
@@ -105,8 +105,15 @@ const NOT_SUNSPEC: FaultKind = FaultKind {
            `tidegate profiles sunspec` lists",
 };
 
+/// Registers that a device neither serves nor refuses.
+const REGISTERS_SILENT: FaultKind = FaultKind {
+    code: "TG-449",
+    cause: "the device says nothing where others refuse: it has no such registers, or cannot send so many at once",
+    todo: "compare `register` with the device's manual; try a smaller `max_registers`, and a longer `timeout`",
+};
+
 /// All of them.
-pub const FAULTS: [FaultKind; 15] = [
+pub const FAULTS: [FaultKind; 16] = [
     UNIT_SILENT,
     WRONG_ANSWER,
     GATEWAY_PATH,
@@ -122,34 +129,36 @@ pub const FAULTS: [FaultKind; 15] = [
     UNKNOWN_EXCEPTION,
     NOT_CONFIGURED,
     NOT_SUNSPEC,
+    REGISTERS_SILENT,
 ];
 
 /// Registers a device refuses: the first of them, the answer, and how many values are missing for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) point: Point,
-    pub(crate) code: Exception,
+    pub(crate) why: Absence,
     pub(crate) values: usize,
 }
 
 impl Refusal {
     /// For people, in the numbers of a device with this `base`.
     pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
-        let Self { point, code, values } = *self;
-        let (kind, words) = match code.0 {
-            1 => (ILLEGAL_FUNCTION, "the device does not serve the table of"),
-            2 => (ILLEGAL_ADDRESS, "the device has no register"),
-            3 => (ILLEGAL_VALUE, "the device does not allow this read at"),
-            4 | 8 => (DEVICE_FAILURE, "the device fails to read"),
-            5..=7 => (DEVICE_BUSY, "the device has no time for"),
-            _ => (UNKNOWN_EXCEPTION, "the device refuses"),
+        let Self { point, why, values } = *self;
+        let (kind, words) = match why {
+            Absence::Silent => (REGISTERS_SILENT, "the device says nothing to a request for"),
+            Absence::Refused(Exception(1)) => (ILLEGAL_FUNCTION, "the device does not serve the table of"),
+            Absence::Refused(Exception(2)) => (ILLEGAL_ADDRESS, "the device has no register"),
+            Absence::Refused(Exception(3)) => (ILLEGAL_VALUE, "the device does not allow this read at"),
+            Absence::Refused(Exception(4 | 8)) => (DEVICE_FAILURE, "the device fails to read"),
+            Absence::Refused(Exception(5..=7)) => (DEVICE_BUSY, "the device has no time for"),
+            Absence::Refused(_) => (UNKNOWN_EXCEPTION, "the device refuses"),
         };
         let others = match values {
             0 | 1 => String::new(),
             2 => " and one more".to_owned(),
             more => format!(" and {} more", more - 1),
         };
-        let what = format!("{words} {}{others}: {code}", numbered(point, base));
+        let what = format!("{words} {}{others}: {why}", numbered(point, base));
         let fault = Fault::new(kind, what, place);
         if kind == ILLEGAL_ADDRESS { fault.with_remedy(miscounted(point, base)) } else { fault }
     }
@@ -232,9 +241,23 @@ mod tests {
     use super::*;
 
     fn told(point: &str, number: u8, values: usize) -> Fault {
-        let code = Exception(number);
+        let why = Absence::Refused(Exception(number));
         let point = Point::read(point, None).unwrap();
-        Refusal { point, code, values }.fault(None, "boiler-7".to_owned())
+        Refusal { point, why, values }.fault(None, "boiler-7".to_owned())
+    }
+
+    fn told_as(point: Point, base: u16) -> Fault {
+        let why = Absence::Refused(Exception(2));
+        Refusal { point, why, values: 1 }.fault(Some(base), "here".to_owned())
+    }
+
+    #[test]
+    fn registers_without_an_answer_are_told_from_refused_ones() {
+        let point = Point::read("holding:13", None).unwrap();
+        let fault = Refusal { point, why: Absence::Silent, values: 2 }.fault(None, "boiler-7".to_owned());
+        assert_eq!(fault.code, "TG-449");
+        let what = "the device says nothing to a request for holding:13 and one more: no answer";
+        assert_eq!(fault.what, what);
     }
 
     #[test]
@@ -292,7 +315,7 @@ mod tests {
             ("465536", 1, "holding:65536", "`base = 1` makes it the address 65535"),
         ] {
             let point = Point::read(register, Some(base)).unwrap();
-            let fault = Refusal { point, code: Exception(2), values: 1 }.fault(Some(base), "here".to_owned());
+            let fault = told_as(point, base);
             let what = format!("the device has no register {number}: illegal data address (exception 02)");
             assert_eq!(fault.what, what, "{register} {base}");
             assert!(fault.todo.contains(hint), "{register} {base}: {}", fault.todo);

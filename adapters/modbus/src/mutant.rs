@@ -26,6 +26,10 @@ pub(crate) enum Mutant {
     OutsideFirst,
     /// What a device has refused is asked for in the next round.
     ParkedAsked,
+    /// What had no answer is asked for first again.
+    SilentFirst,
+    /// A device that did not answer is probed by the same group as before.
+    SameGroup,
     /// Registers nobody asked for are read again after a refusal.
     HolesKept,
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 /// A device that has just started may refuse what it serves a minute later.
 const FIRST_PARKING: Duration = Duration::from_secs(60);
 const LONGEST_PARKING: Duration = Duration::from_secs(3_600);
+/// Requests without an answer, while the device answers others, after which it is taken to lack them.
+const SILENCES: u32 = 3;
 
 /// The entries of one value. `start + length` is at most 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,12 +55,31 @@ pub(crate) struct Block {
     /// It holds entries nobody asked for.
     holes: bool,
     parked: Option<Parked>,
+    silent: Option<Silent>,
+}
+
+/// What a device says to a request for what it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// An exception.
+    Refused(Exception),
+    /// Nothing, while it answers other requests.
+    Silent,
+}
+
+/// Requests in a row that had no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Silent {
+    /// Those before which the device had answered something.
+    count: u32,
+    /// The device's answers until the last one.
+    answers: u64,
 }
 
 /// What the device does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Parked {
-    code: Exception,
+    why: Absence,
     until: Instant,
     wait: Duration,
 }
@@ -96,9 +117,16 @@ impl Block {
     }
 
     /// What the device said to it, if it is not to be asked again for now.
-    pub(crate) fn parked(&self, now: Instant) -> Option<Exception> {
+    pub(crate) fn parked(&self, now: Instant) -> Option<Absence> {
         let parked = self.parked.filter(|parked| now < parked.until && !mutant::is(Mutant::ParkedAsked));
-        parked.map(|parked| parked.code)
+        parked.map(|parked| parked.why)
+    }
+
+    fn park(&mut self, now: Instant, why: Absence) {
+        if self.parked.is_none_or(|parked| parked.until <= now) {
+            let wait = self.parked.map_or(FIRST_PARKING, |parked| parked.wait * 2).min(LONGEST_PARKING);
+            self.parked = Some(Parked { why, until: now + wait, wait });
+        }
     }
 
     fn end(&self) -> u32 {
@@ -143,6 +171,11 @@ impl Plan {
         self.blocks.iter().all(|block| block.parked(now).is_some())
     }
 
+    /// Whether asking for it to see whether the device is there would most likely cost a time-out.
+    pub(crate) fn is_mute(&self, now: Instant) -> bool {
+        self.blocks.first().and_then(|block| block.parked(now)) == Some(Absence::Silent)
+    }
+
     /// Forgets all that was learned: another device may be there.
     pub(crate) fn join(&mut self) {
         self.blocks.clear();
@@ -151,11 +184,31 @@ impl Plan {
 
     /// The device served a request.
     pub(crate) fn handle_served(&mut self, at: usize) {
-        if let Some(block) = self.blocks.get_mut(at)
-            && block.parked.take().is_some()
-        {
-            self.changed = true;
+        if let Some(block) = self.blocks.get_mut(at) {
+            block.silent = None;
+            self.changed |= block.parked.take().is_some();
         }
+    }
+
+    /// A request had no answer; `answers` is what the device has answered so far, if that says anything
+    /// about this request. In the next round it is the last one, so that it keeps no other from being read.
+    pub(crate) fn handle_silence(&mut self, now: Instant, at: usize, answers: Option<u64>) {
+        if at >= self.blocks.len() {
+            return;
+        }
+        let mut block = self.blocks.remove(at);
+        if let Some(answers) = answers {
+            let count = match block.silent {
+                None => 1,
+                Some(before) => before.count + u32::from(before.answers < answers),
+            };
+            block.silent = Some(Silent { count: count.min(SILENCES), answers });
+            if count >= SILENCES {
+                block.park(now, Absence::Silent);
+            }
+        }
+        let place = if mutant::is(Mutant::SilentFirst) { at } else { self.blocks.len() };
+        self.blocks.insert(place, block);
     }
 
     /// The device does not have what a request asks for. True if it is split, and its first part has its
@@ -167,6 +220,8 @@ impl Plan {
         code: Exception,
         may_split: bool,
     ) -> bool {
+        let Some(block) = self.blocks.get_mut(at) else { return false };
+        block.silent = None;
         let Some(block) = self.blocks.get(at) else { return false };
         let parts = if block.holes {
             let hole = if mutant::is(Mutant::HolesKept) { self.limits.hole } else { 0 };
@@ -180,11 +235,8 @@ impl Plan {
             }
             return may_split;
         }
-        if let Some(block) = self.blocks.get_mut(at)
-            && block.parked.is_none_or(|parked| parked.until <= now)
-        {
-            let wait = block.parked.map_or(FIRST_PARKING, |parked| parked.wait * 2).min(LONGEST_PARKING);
-            block.parked = Some(Parked { code, until: now + wait, wait });
+        if let Some(block) = self.blocks.get_mut(at) {
+            block.park(now, Absence::Refused(code));
         }
         false
     }
@@ -225,6 +277,7 @@ impl Plan {
                     wants: vec![index],
                     holes: false,
                     parked: None,
+                    silent: None,
                 }),
             }
         }
@@ -249,6 +302,15 @@ impl Plan {
         }
         let length = u16::try_from(end.max(want.end()) - u32::from(block.start)).ok()?;
         (length <= limits.of(block.table)).then_some(length)
+    }
+}
+
+impl std::fmt::Display for Absence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(code) => code.fmt(f),
+            Self::Silent => f.write_str("no answer"),
+        }
     }
 }
 

@@ -169,6 +169,50 @@ fn a_hole_that_is_refused_costs_no_value() {
     holes_are_given_up_first();
 }
 
+/// A round as far as the first request without an answer: what was asked for.
+fn asked_until_silence(plan: &mut Plan, now: Instant, answers: &mut u64, silent: &[u16]) -> Vec<u16> {
+    let (mut asked, mut at) = (Vec::new(), 0);
+    plan.begin();
+    while let Some(block) = plan.block(at) {
+        if block.parked(now).is_none() {
+            asked.push(block.start);
+            if silent.contains(&block.start) {
+                plan.handle_silence(now, at, Some(*answers));
+                break;
+            }
+            *answers += 1;
+            plan.handle_served(at);
+        }
+        at += 1;
+    }
+    asked
+}
+
+fn a_silent_request_is_the_last_one() {
+    let wants = singles(0..21).into_iter().filter(|want| want.start % 10 == 0).collect();
+    let mut plan = Plan::new(wants, Limits::STANDARD);
+    let (at, mut answers) = (|s| Instant::from_start(Duration::from_secs(s)), 0);
+    let mut asked = |s, silent: &[u16]| asked_until_silence(&mut plan, at(s), &mut answers, silent);
+    assert_eq!(asked(0, &[0]), [0]);
+    assert_eq!(asked(1, &[0]), [10, 20, 0]);
+    assert_eq!(asked(2, &[0]), [10, 20, 0]);
+    assert_eq!(asked(3, &[0]), [10, 20], "and that is enough");
+    assert_eq!(asked(62, &[0]), [10, 20, 0], "a minute later it is asked for again");
+    assert_eq!(asked(150, &[0]), [10, 20], "and then in two");
+    assert_eq!(asked(182, &[]), [10, 20, 0]);
+    assert_eq!(asked(183, &[]), [0, 10, 20], "it has an answer");
+    // A device that is away does not lack what it does not answer.
+    for s in 200..220 {
+        assert_eq!(asked(s, &[0, 10, 20]).len(), 1);
+    }
+    assert_eq!(asked(221, &[]).len(), 3);
+}
+
+#[test]
+fn a_request_without_an_answer_keeps_no_other_from_being_read() {
+    a_silent_request_is_the_last_one();
+}
+
 #[test]
 fn the_plans_mutants_are_killed() {
     use crate::mutant::{Mutant, is_killed_by};
@@ -178,6 +222,11 @@ fn the_plans_mutants_are_killed() {
         parked_registers_are_asked_for_ever_more_rarely,
     );
     is_killed_by(Mutant::HolesKept, "a_hole_that_is_refused_costs_no_value", holes_are_given_up_first);
+    is_killed_by(
+        Mutant::SilentFirst,
+        "a_request_without_an_answer_keeps_no_other_from_being_read",
+        a_silent_request_is_the_last_one,
+    );
 }
 
 #[test]
@@ -187,7 +236,7 @@ fn bits_of_one_register_are_missing_together() {
     assert_eq!(plan.blocks.len(), 1);
     let now = Instant::from_start(Duration::ZERO);
     assert!(!plan.handle_refusal(now, 0, Exception(2), true));
-    assert_eq!(plan.block(0).unwrap().parked(now), Some(Exception(2)));
+    assert_eq!(plan.block(0).unwrap().parked(now), Some(Absence::Refused(Exception(2))));
     assert!(plan.is_all_parked(now));
 }
 

@@ -4,7 +4,7 @@ use crate::{
     config::{Target, Wanted},
     fault::{self, Refusal},
     pdu::{Answer, Request},
-    plan::{Block, Limits, Plan},
+    plan::{Absence, Block, Limits, Plan},
     point::Point,
     sunspec::{Choice, Discovery, Lack, Step},
 };
@@ -30,6 +30,8 @@ pub(crate) struct Group {
 pub(crate) struct Round {
     /// Something was asked for it.
     begun: bool,
+    /// Something was read for it, or refused.
+    answered: bool,
     /// The block that is asked for.
     at: usize,
     splits: u32,
@@ -80,8 +82,19 @@ impl Group {
         self.plan.join();
     }
 
-    /// The next request of a round; `None` at its end.
-    pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
+    /// Whether there is nothing in it that the device has.
+    pub(crate) fn is_all_parked(&self, now: Instant) -> bool {
+        self.plan.is_all_parked(now)
+    }
+
+    /// The next request of a round; `None` at its end. `elsewhere`: another group shows whether the
+    /// device is there.
+    pub(crate) fn poll_request(
+        &mut self,
+        now: Instant,
+        round: &mut Round,
+        elsewhere: bool,
+    ) -> Option<Request> {
         if let Some((discovery, _)) = &self.discovery {
             if round.search != Search::Over
                 && let Some(request) = discovery.poll_request()
@@ -96,11 +109,12 @@ impl Group {
             self.plan.begin();
         }
         // Of a device that lacks everything, the first is asked for to see whether it is there.
-        let any = !round.begun && self.plan.is_all_parked(now);
+        let mute = elsewhere && self.plan.is_mute(now);
+        let any = !round.begun && !mute && self.plan.is_all_parked(now);
         while let Some(block) = self.plan.block(round.at) {
             match block.parked(now).filter(|_| !any) {
-                Some(code) => {
-                    self.take(block, &Answer::Refused(code), round);
+                Some(why) => {
+                    self.lack(block, why, round);
                     round.at += 1;
                 }
                 None => {
@@ -134,6 +148,7 @@ impl Group {
             }
             return;
         }
+        round.answered = true;
         match answer {
             Answer::Refused(code) if code.is_about_addresses() => {
                 if self.plan.handle_refusal(now, round.at, *code, round.splits < SPLITS) {
@@ -160,12 +175,42 @@ impl Group {
         round.at += 1;
     }
 
+    /// It had no answer, which ends the round: what was not read is bad. `answers` as
+    /// [`Plan::handle_silence`] has it. False if nothing was read at all.
+    pub(crate) fn handle_silence(
+        &mut self,
+        now: Instant,
+        round: &mut Round,
+        answers: Option<u64>,
+        why: &str,
+    ) -> bool {
+        if round.search == Search::Within {
+            return false;
+        }
+        self.plan.handle_silence(now, round.at, answers);
+        round.readings.resize(self.wanted.len(), None);
+        for (place, wanted) in round.readings.iter_mut().zip(&self.wanted) {
+            place.get_or_insert_with(|| Reading::bad(wanted.resource.clone(), why));
+        }
+        round.answered
+    }
+
+    /// Puts into its places that there is nothing.
+    fn lack(&self, block: &Block, why: Absence, round: &mut Round) {
+        let point = Point { table: block.table, address: block.start };
+        round.refusal.get_or_insert(Refusal { point, why, values: 0 }).values += block.wants.len();
+        round.readings.resize(self.wanted.len(), None);
+        for index in &block.wants {
+            if let (Some(wanted), Some(place)) = (self.wanted.get(*index), round.readings.get_mut(*index)) {
+                *place = Some(Reading::bad(wanted.resource.clone(), why.to_string()));
+            }
+        }
+    }
+
     /// Puts what an answer says in its places.
     fn take(&self, block: &Block, answer: &Answer, round: &mut Round) {
         if let Answer::Refused(code) = *answer {
-            let point = Point { table: block.table, address: block.start };
-            let refusal = Refusal { point, code, values: 0 };
-            round.refusal.get_or_insert(refusal).values += block.wants.len();
+            return self.lack(block, Absence::Refused(code), round);
         }
         round.readings.resize(self.wanted.len(), None);
         for index in &block.wants {
@@ -180,9 +225,8 @@ impl Group {
                 Answer::Words(words) => {
                     words.get(from..).and_then(|words| wanted.form.decode(resource, words))
                 }
-                Answer::Refused(code) => Some(Reading::bad(resource, code.to_string())),
-                // A block asks for entries of its table.
-                Answer::Identity(_) => None,
+                // A block asks for entries of its table; a refusal is dealt with above.
+                Answer::Identity(_) | Answer::Refused(_) => None,
             };
         }
     }

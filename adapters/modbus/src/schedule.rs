@@ -2,7 +2,7 @@
 //!
 //! Every group keeps to its own grid: the next reading is due a whole number of periods after the
 //! last one, behind its beginning; what was missed is left out. Of what is due, the longest overdue goes
-//! first. A silent device is probed by one of its groups, ever more rarely, so that the devices
+//! first. A silent device is probed by its groups in turn, ever more rarely, so that the devices
 //! beside it keep their share of the connection (I8). One that answers now and then is no better: each
 //! time-out counts for two answers.
 
@@ -80,12 +80,14 @@ struct Device {
 struct Group {
     period: Duration,
     due: Instant,
+    /// When its last turn came.
+    tried: Instant,
 }
 
 impl Schedule {
     /// A device that is new or has changed; all its groups are due at once.
     pub(crate) fn handle_device(&mut self, now: Instant, endpoint: &EndpointName, periods: &[Duration]) {
-        let groups = periods.iter().map(|period| Group { period: *period, due: now }).collect();
+        let groups = periods.iter().map(|period| Group { period: *period, due: now, tried: now }).collect();
         let device = Device { groups, failures: 0, score: 0, garbled: false, probe_at: now, held_until: now };
         self.devices.insert(endpoint.clone(), device);
     }
@@ -103,9 +105,19 @@ impl Schedule {
             device.failures = 0;
         }
         device.score = if mutant::is(Mutant::ScoreForgotten) { 0 } else { device.score.saturating_sub(1) };
-        if let Some(group) = device.groups.get_mut(turn.group) {
-            group.due = on_the_grid(turn.due, group.period, turn.begun);
+        device.turned(turn);
+    }
+
+    /// There was nothing to ask for: the group waits for its next turn, and nothing is known about the device.
+    pub(crate) fn handle_nothing(&mut self, turn: &Turn) {
+        if let Some(device) = self.devices.get_mut(&turn.endpoint) {
+            device.turned(turn);
         }
+    }
+
+    /// Whether a device was silent for so long that another one may be in its place by now.
+    pub(crate) fn is_away(&self, endpoint: &EndpointName) -> bool {
+        self.devices.get(endpoint).is_some_and(|device| device.failures >= CALM_AFTER / SILENT)
     }
 
     /// The device gave no usable answer, though perhaps bytes; finding that out took so long.
@@ -113,6 +125,9 @@ impl Schedule {
         self.polled();
         let (alone, noisy) = (self.devices.len() == 1, self.is_noisy());
         let Some(device) = self.devices.get_mut(&turn.endpoint) else { return };
+        if let Some(group) = device.groups.get_mut(turn.group) {
+            group.tried = turn.begun;
+        }
         device.failures = device.failures.saturating_add(1);
         device.garbled = garbled;
         device.score = (device.score + if garbled { GARBLED } else { SILENT }).min(WORST);
@@ -203,7 +218,21 @@ impl Schedule {
 
 impl Device {
     fn first(&self) -> Option<(usize, Instant)> {
-        self.groups.iter().enumerate().map(|(n, group)| (n, group.due)).min_by_key(|(_, due)| *due)
+        // One group may have no answer where another one has.
+        let in_turn = self.failures > 0 && !mutant::is(Mutant::SameGroup);
+        let groups = self.groups.iter().enumerate();
+        let first = groups.min_by_key(|(_, group)| (in_turn.then_some(group.tried), group.due));
+        first.map(|(n, group)| (n, group.due))
+    }
+
+    fn turned(&mut self, turn: &Turn) {
+        if let Some(group) = self.groups.get_mut(turn.group) {
+            group.tried = turn.begun;
+            // A probe may come before its group is due.
+            if turn.due <= turn.begun {
+                group.due = on_the_grid(turn.due, group.period, turn.begun);
+            }
+        }
     }
 }
 

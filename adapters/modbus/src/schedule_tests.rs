@@ -287,10 +287,52 @@ fn requests_from_outside_leave_the_polls_half_of_the_time() {
     a_tool_leaves_the_polls_their_share();
 }
 
+/// One of three groups has no answer.
+fn a_silent_group_has_its_turn_and_no_more() {
+    let mut schedule = Schedule::default();
+    let (unit, mut now, mut turns) = (name(0), at(0), [0; 3]);
+    schedule.handle_device(now, &unit, &[SECOND, 2 * SECOND, 3_600 * SECOND]);
+    while now < at(600_000) {
+        now = now.max(schedule.poll_timeout().unwrap());
+        let turn = schedule.poll_turn(now).unwrap();
+        turns[turn.group] += 1;
+        now = now + Duration::from_millis(100);
+        match turn.group {
+            0 => schedule.handle_silence(now, &turn, Duration::from_millis(100), false),
+            _ => schedule.handle_answer(&turn),
+        }
+        assert!(!schedule.is_away(&unit), "it answers now and then");
+    }
+    assert!(turns.iter().all(|turns| *turns > 5), "{turns:?}");
+}
+
+#[test]
+fn a_group_without_an_answer_does_not_keep_the_others_from_being_read() {
+    a_silent_group_has_its_turn_and_no_more();
+}
+
+#[test]
+fn after_three_time_outs_a_device_is_away_until_it_answers() {
+    let mut schedule = Schedule::default();
+    schedule.handle_device(at(0), &name(0), &[SECOND]);
+    let turn = schedule.poll_turn(at(0)).unwrap();
+    for away in [false, false, true, true] {
+        schedule.handle_silence(at(0), &turn, SECOND, false);
+        assert_eq!(schedule.is_away(&name(0)), away);
+    }
+    schedule.handle_answer(&turn);
+    assert!(!schedule.is_away(&name(0)));
+}
+
 #[test]
 fn the_timetables_mutants_are_killed() {
     use crate::mutant::{Mutant as M, is_killed_by};
-    let killers: [(M, &str, fn()); 9] = [
+    let killers: [(M, &str, fn()); 10] = [
+        (
+            M::SameGroup,
+            "a_group_without_an_answer_does_not_keep_the_others_from_being_read",
+            a_silent_group_has_its_turn_and_no_more,
+        ),
         (M::NoHold, "a_device_on_hold_is_not_asked_and_holds_nobody_up", a_held_device_waits),
         (
             M::FailuresKept,

@@ -7,11 +7,13 @@ use super::{
 };
 use crate::{Modbus, tests::slave::Ask};
 use adapter_api::{
+    Value,
     clock::sleep,
     testkit::{Rig, run, wait_for},
 };
 use std::{
     net::SocketAddr,
+    str::FromStr as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -95,8 +97,11 @@ fn a_request_cut_off_on_a_line_is_not_put_again_while_its_answer_may_come() {
         let mut rig = Rig::<Modbus>::start(config, devices([("m", meter)]));
         while converter.asked.lock().unwrap().len() < 20 {
             let sample = next_of(&mut rig, "m").await;
-            let expected = [7_u16, 900].map(|n| (format!("r{n:05}"), i64::from(n).into()));
-            assert_eq!(values(&sample), expected, "{:?}", converter.asked.lock().unwrap());
+            for (name, value) in values(&sample) {
+                let own = value == i64::from_str(&name[1..]).unwrap().into();
+                let asked = converter.asked.lock().unwrap();
+                assert!(own || value == Value::None, "{name} is {value:?}: {asked:?}");
+            }
             sample.answer(Ok(()));
         }
         let asked = converter.asked.lock().unwrap().clone();

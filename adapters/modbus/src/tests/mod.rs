@@ -267,29 +267,97 @@ fn a_missing_register_spoils_only_its_own_reading() {
     });
 }
 
+/// Two registers of which the second one is missing, and one lost answer.
+fn lacking(lost: usize) -> impl FnMut(Ask) -> Reply + Send + 'static {
+    let mut asked = 0;
+    move |ask: Ask| {
+        asked += 1;
+        match ask.start + ask.quantity {
+            _ if asked == lost => Reply::Silence,
+            2 => Reply::Exception(2),
+            _ => Reply::Addresses,
+        }
+    }
+}
+
 #[test]
-fn a_device_that_came_back_is_asked_as_if_it_were_new() {
+fn one_lost_answer_does_not_make_a_device_another_one() {
     run(async {
-        let mut asked = 0;
-        let slave = Slave::start(move |ask: Ask| {
-            asked += 1;
-            match asked {
-                // Two registers, the second one missing; then one lost answer; then another device.
-                1..=3 if ask.start + ask.quantity == 2 => Reply::Exception(2),
-                1..=3 => Reply::Addresses,
-                4 => Reply::Silence,
-                _ => Reply::Addresses,
-            }
-        })
-        .await;
+        let slave = Slave::start(lacking(4)).await;
         let meter = device(slave.address, 1, "20ms", &[0, 1]);
         let mut rig = Rig::<Modbus>::start(config("timeout = '100ms'"), devices([("m", meter)]));
         while slave.asked().len() < 8 {
             rig.store.next().await.answer(Ok(()));
         }
         let quantities: Vec<_> = slave.asked().iter().map(|a| a.quantity).take(8).collect();
-        // The lost one and the probe are still without the missing register; whatever follows is one.
-        assert_eq!(quantities, [2, 1, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(quantities, [2, 1, 1, 1, 1, 1, 1, 1], "what it lacks is not asked for again");
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn a_device_that_came_back_is_asked_as_if_it_were_new() {
+    run(async {
+        let slave = Slave::start(lacking(0)).await;
+        let at = slave.address;
+        let meter = device(at, 1, "20ms", &[0, 1]);
+        let mut rig = Rig::<Modbus>::start(config("timeout = '100ms'"), devices([("m", meter)]));
+        rig.store.next().await.answer(Ok(()));
+        drop(slave);
+        rig.until("gone", |board| offline(board, "m", "refused")).await;
+        let slave = Slave::start_at(&at.to_string(), |_| Reply::Addresses).await;
+        while slave.asked().len() < 4 {
+            rig.store.next().await.answer(Ok(()));
+        }
+        // The first one is still without what was missing before.
+        let quantities: Vec<_> = slave.asked().iter().map(|a| a.quantity).take(4).collect();
+        assert_eq!(quantities, [1, 2, 2, 2]);
+        rig.stop().await;
+    });
+}
+
+/// A device that says nothing to requests for what it does not have.
+fn mute_from_500(ask: Ask) -> Reply {
+    if ask.start + ask.quantity > 500 { Reply::Silence } else { Reply::Addresses }
+}
+
+#[test]
+fn a_range_without_an_answer_spoils_only_its_own_readings() {
+    run(async {
+        let slave = Slave::start(mute_from_500).await;
+        let meter = device(slave.address, 1, "20ms", &[3, 500]);
+        let mut rig = Rig::<Modbus>::start(config("timeout = '60ms'"), devices([("m", meter)]));
+        let sample = rig.store.next().await;
+        let why = Quality::Bad("the device gives no answer within 60ms".to_owned());
+        assert_eq!(readings(&sample)[0].value, Value::Int(3));
+        assert_eq!((&readings(&sample)[1].value, &readings(&sample)[1].quality), (&Value::None, &why));
+        sample.answer(Ok(()));
+        assert_eq!(presence(&rig.board, "m"), Some(Presence::Online), "it answers");
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn a_range_without_an_answer_does_not_keep_the_device_from_being_read() {
+    run(async {
+        let slave = Slave::start(mute_from_500).await;
+        let mut meter = device(slave.address, 1, "20ms", &[3]);
+        let other = device(slave.address, 1, "20ms", &[500, 501]);
+        meter.resources.extend(other.resources.into_iter().map(|(name, mut register)| {
+            register.period = Some("30ms".parse().unwrap());
+            (name, register)
+        }));
+        let mut rig = Rig::<Modbus>::start(config("timeout = '60ms'"), devices([("m", meter)]));
+        let told = |health: Health| matches!(health, Health::Degraded(faults) if faults[0].code == "TG-449");
+        while !told(rig.board.read().0) {
+            rig.store.next().await.answer(Ok(()));
+        }
+        let mut good = 0;
+        while good < 20 {
+            let sample = rig.store.next().await;
+            good += usize::from(values(&sample) == [("r00003".to_owned(), Value::Int(3))]);
+            sample.answer(Ok(()));
+        }
         rig.stop().await;
     });
 }
