@@ -13,7 +13,7 @@ use adapter_api::{Span, inquiry::Lines};
 use adapter_modbus::tools::{Form, Identify, Question, Read, Scan, Setting};
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use road::Road;
+use road::{Road, Settings};
 use serde_json::Value;
 use std::{
     io::{self, IsTerminal, Write},
@@ -129,14 +129,16 @@ pub(super) async fn run(tool: Tool) -> anyhow::Result<ExitCode> {
 async fn answer(tool: Tool) -> anyhow::Result<ExitCode> {
     match tool {
         Tool::Read { registers, kind, order, length, scale, base, place } => {
-            let road = Road::find(&place).await?;
+            let road = Road::find(&place, Settings::One).await?;
             let form = Form { kind, order, length, scale, base };
             let read = Question::Read(Read { at: road.at(), registers, form });
             let mut answer = road.ask(read, place.json);
             let mut table = Table::new(&["register", "raw", "value"]);
             let mut read = 0;
             while let Some(line) = answer.next().await? {
-                if let Some(value) = line.get("value") {
+                if let Some(lacking) = line.get("lacking").and_then(Value::as_str).filter(|_| !place.json) {
+                    writeln!(io::stderr(), "{}", adapter_api::shown(lacking))?;
+                } else if let Some(value) = line.get("value") {
                     read += usize::from(value.get("exception").is_none());
                     table.row(text::read_row(value));
                 }
@@ -146,7 +148,7 @@ async fn answer(tool: Tool) -> anyhow::Result<ExitCode> {
         }
         Tool::Scan { units, first, place } => scan(&units, first, place).await,
         Tool::Identify { place } => {
-            let road = Road::find(&place).await?;
+            let road = Road::find(&place, Settings::One).await?;
             let mut answer = road.ask(Question::Identify(Identify { at: road.at() }), place.json);
             let mut said = String::new();
             while let Some(line) = answer.next().await? {
@@ -173,6 +175,7 @@ async fn scan(units: &str, first: bool, mut place: Place) -> anyhow::Result<Exit
             place.parity = PARITIES.map(str::to_owned).to_vec();
         }
     }
+    let road = Road::find(&place, Settings::Several).await?;
     let parities = if place.parity.is_empty() { vec!["even".to_owned()] } else { place.parity.clone() };
     let mut settings = Vec::new();
     for &baud in &place.baud {
@@ -180,7 +183,6 @@ async fn scan(units: &str, first: bool, mut place: Place) -> anyhow::Result<Exit
             settings.push(Setting { baud, parity: parity.clone(), stop_bits: place.stop_bits });
         }
     }
-    let road = Road::find(&place).await?;
     let mut at = road.at();
     if road.is_live() {
         // Those that nobody typed are not meant.
@@ -193,7 +195,17 @@ async fn scan(units: &str, first: bool, mut place: Place) -> anyhow::Result<Exit
     let mut table = Table::new(&["unit", "settings", "answer", "is"]);
     let mut progress = Progress::new(place.json);
     let (mut found, mut last) = (0, String::new());
-    while let Some(line) = answer.next().await? {
+    let mut failed = None;
+    loop {
+        let line = match answer.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            // What was found before it is told all the same.
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
         if let Some(plan) = line.get("plan") {
             progress.say(&text::plan(plan))?;
         } else if let Some(at) = line.get("progress") {
@@ -204,13 +216,20 @@ async fn scan(units: &str, first: bool, mut place: Place) -> anyhow::Result<Exit
             progress.say(&text::found(unit))?;
         } else if let Some(noise) = line.get("noise") {
             progress.say(&text::noise(noise))?;
+        } else if let Some(unasked) = line.get("unasked") {
+            progress.say(&text::unasked(unasked))?;
+        } else if let Some(skipped) = line.get("skipped") {
+            progress.say(&text::skipped(skipped))?;
         } else if let Some(done) = line.get("done") {
-            last = text::scanned(done);
+            last = format!("{}\n", text::scanned(done));
         }
     }
     progress.end()?;
     let table = if found > 0 { table.text() } else { String::new() };
-    answer.print(&format!("{table}{last}\n"))?;
+    answer.print(&format!("{table}{last}"))?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(if found > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -268,6 +287,12 @@ impl Answer {
             writeln!(io::stdout(), "{}", crate::control::client::json_text(&line))?;
         }
         text::good(&line)?;
+        if let Some(settling) = line.get("settling")
+            && !self.json
+            && io::stderr().is_terminal()
+        {
+            writeln!(io::stderr(), "{}", text::settling(settling))?;
+        }
         Ok(Some(line))
     }
 

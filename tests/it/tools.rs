@@ -10,7 +10,8 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -462,4 +463,74 @@ fn a_trace_needs_a_gateway() {
     let said = line.tool(&["trace", "-w", file.to_str().unwrap()]);
     assert!(!said.good && said.err.contains("only a running gateway has traffic"), "{}", said.err);
     assert!(!file.exists());
+}
+
+#[test]
+fn a_wire_of_the_running_gateway_is_its_own_by_any_name() {
+    let site = Site::new();
+    let line = Line::start(&site, "tcp");
+    let mut gateway = gateway(&site, &line, "500ms");
+    let by_name = format!("localhost:{}", line.devices.ready);
+    let said = over_gateway(&site, &["read", "holding:0", "--tcp", &by_name, "--unit", "5"]);
+    assert!(said.good && said.err.contains("through the running gateway"), "{}", said.err);
+    let said = over_gateway(&site, &["read", "holding:0", "--tcp", &by_name, "--framing", "rtu"]);
+    assert!(!said.good && said.err.contains("--framing"), "{}", said.err);
+    // An endpoint of the file that the gateway has not taken over yet.
+    let file = site.path("tidegate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let more = format!(
+        "{text}\n[endpoints.later]\ntoken = \"T3\"\n[endpoints.later.modbus]\nhost = {by_name:?}\nunit = 99\n\
+         [endpoints.later.modbus.resources]\nx = {{ register = \"holding:500\", type = \"u16\" }}\n"
+    );
+    fs::write(&file, more).unwrap();
+    let said = over_gateway(&site, &["read", "--endpoint", "later"]);
+    assert!(!said.good && said.err.contains("but not yet the endpoint"), "{} {}", said.out, said.err);
+    assert!(gateway.terminate().success());
+    let said = over_gateway(&site, &["read", "--endpoint", "later"]);
+    assert!(said.good, "{}", said.err);
+}
+
+#[test]
+fn a_gateway_that_does_not_say_its_wires_may_have_any() {
+    let site = Site::new();
+    let line = Line::start(&site, "tcp");
+    let socket = site.path("half.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // Knows its units, and answers no inquiry: as an adapter that is being restarted.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (mut lines, mut first) = (BufReader::new(&stream), String::new());
+            lines.read_line(&mut first).unwrap();
+            let (status, body) = match first.starts_with("GET /v1/status") {
+                true => ("200 OK", json!({"units": [{"name": "modbus.line"}]})),
+                false => ("404 Not Found", json!({"error": "the adapter answers no inquiries at present"})),
+            };
+            let body = body.to_string();
+            let head =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            (&stream).write_all(format!("{head}{body}").as_bytes()).unwrap();
+        }
+    });
+    let (host, socket) = (format!("127.0.0.1:{}", line.devices.ready), socket.display().to_string());
+    let said = tool(&["read", "holding:0", "--tcp", &host, "--unit", "5", "--socket", &socket]);
+    assert!(!said.good && said.out.is_empty(), "{}", said.out);
+    assert!(said.err.contains("which wires its adapter modbus.line has"), "{}", said.err);
+}
+
+#[test]
+fn options_that_are_used_for_nothing_are_refused_by_name() {
+    let site = Site::new();
+    let none = nowhere(&site).join("=");
+    for (option, arguments) in [
+        ("--framing", &["read", "-e", "meter", "--framing", "rtu"][..]),
+        ("--baud", &["read", "-e", "meter", "--baud", "9600"]),
+        ("--parity", &["identify", "-e", "meter", "--parity", "none"]),
+        ("--parity", &["scan", "-e", "meter", "--parity", "none"]),
+        ("--stop-bits", &["scan", "--tcp", "127.0.0.1", "--framing", "rtu", "--stop-bits", "2"]),
+        ("--baud", &["read", "holding:0", "--port", "/dev/null", "--baud", "9600,19200"]),
+    ] {
+        let said = tool(&[arguments, &[none.as_str()][..]].concat());
+        let named = said.err.starts_with(&format!("tidegate: {option}: "));
+        assert!(!said.good && named && said.out.is_empty(), "{arguments:?}: {}", said.err);
+    }
 }

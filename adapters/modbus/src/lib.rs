@@ -66,14 +66,16 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinError, JoinSet},
 };
 use tools::{Bench, Tap};
 use wire::Wire;
 
-/// Inquiries that are answered at once; more wait.
+/// Tools that ask devices at once; more wait. Who traces, or asks for the wires, asks none.
 const TOOLS: usize = 8;
+/// Inquiries of all kinds at once; more wait.
+const INQUIRIES: usize = 64;
 
 /// The Modbus adapter.
 #[derive(Debug, Clone, Copy)]
@@ -123,8 +125,14 @@ impl Adapter for Modbus {
             complaints: Complaints::new(cx.report.clone()),
             tap: Tap::new(),
         });
-        let mut buses =
-            Buses { config, shared, tasks: JoinSet::new(), open: BTreeMap::new(), known: BTreeSet::new() };
+        let mut buses = Buses {
+            config,
+            shared,
+            tasks: JoinSet::new(),
+            open: BTreeMap::new(),
+            known: BTreeSet::new(),
+            seats: Arc::new(Semaphore::new(TOOLS)),
+        };
         let mut tools: JoinSet<()> = JoinSet::new();
         let (mut configured, mut suspended) = (true, false);
         loop {
@@ -139,7 +147,7 @@ impl Adapter for Modbus {
                     buses.shared.complaints.suspend(suspended);
                 }
                 Some(ended) = buses.tasks.join_next() => survived(&ended)?,
-                Some(inquiry) = cx.inquiries.next(), if tools.len() < TOOLS => {
+                Some(inquiry) = cx.inquiries.next(), if tools.len() < INQUIRIES => {
                     let bench = buses.bench(&cx.devices.borrow());
                     tools.spawn(tools::answer_live(bench, inquiry.question, inquiry.telling));
                 }
@@ -166,6 +174,8 @@ struct Buses {
     open: BTreeMap<Connection, Open>,
     /// All devices of the last configuration.
     known: BTreeSet<EndpointName>,
+    /// Of tools that ask devices.
+    seats: Arc<Semaphore>,
 }
 
 /// A wire, and which of the connections to its host.
@@ -236,6 +246,7 @@ impl Buses {
             buses: Some(buses),
             tap: self.shared.tap.clone(),
             clock: self.shared.clock.clone(),
+            seats: self.seats.clone(),
         }
     }
 

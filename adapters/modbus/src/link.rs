@@ -10,7 +10,7 @@ use crate::{
     frame::{Exchange, Framing, Misfit},
     line::Line,
     pdu::{Answer, Exception, Question},
-    tools::WireTap,
+    tools::{Heard, WireTap},
     wire::{Lookup, Stream, Wire},
 };
 use adapter_api::{
@@ -36,8 +36,8 @@ pub(crate) struct Link {
     /// Whether it has ever brought an answer: a connection that has may have been closed for idleness.
     pub(crate) proven: bool,
     tap: Option<WireTap>,
-    /// What came since the request, while somebody listens at the tap.
-    heard: Vec<u8>,
+    /// What came since the last request, while somebody listens at the tap.
+    heard: Heard,
 }
 
 /// Why a device gave no usable answer.
@@ -114,7 +114,7 @@ impl Link {
             silences: 0,
             proven: false,
             tap: None,
-            heard: Vec::new(),
+            heard: Heard::default(),
         }
     }
 
@@ -145,15 +145,18 @@ impl Link {
         let (mut exchange, frame) =
             Exchange::new(line.framing, line.wiring.echo, self.transaction, unit, question.into());
         if line.needs_quarantine() {
-            self.fall_silent(line).await?;
+            let fell = self.fall_silent(line).await;
+            self.show_heard();
+            fell?;
         }
         let within = line.deadline(frame.len(), exchange.answer_length());
         timeout(within, self.send(&frame)).await.unwrap_or(Err(Trouble::Lost))?;
-        self.show(true, &frame);
+        if let Some(tap) = &self.tap {
+            tap.show_ours(&frame);
+        }
         let listened = timeout(within, self.listen(&mut exchange)).await;
-        let heard = std::mem::take(&mut self.heard);
-        // Some converters echo what they are given.
-        self.show(false, heard.strip_prefix(frame.as_slice()).unwrap_or(&heard));
+        self.heard.without_echo(&frame);
+        self.show_heard();
         match listened {
             Ok(Ok(Answer::Refused(exception))) if exception.is_of_a_gateway() => {
                 Err(Trouble::Unreachable(exception))
@@ -194,9 +197,7 @@ impl Link {
                 return Err(Trouble::Lost);
             }
             self.last = now();
-            if self.tap.as_ref().is_some_and(WireTap::is_open) {
-                self.heard.extend_from_slice(bytes.get(..count).unwrap_or_default());
-            }
+            self.hear(bytes.get(..count).unwrap_or_default());
             if let Some(answer) = exchange.handle_bytes(bytes.get(..count).unwrap_or_default())? {
                 (self.proven, self.silences) = (true, 0);
                 return Ok(answer);
@@ -204,9 +205,16 @@ impl Link {
         }
     }
 
-    fn show(&self, ours: bool, frame: &[u8]) {
+    fn hear(&mut self, bytes: &[u8]) {
+        if self.tap.as_ref().is_some_and(WireTap::is_open) {
+            self.heard.take_in(bytes);
+        }
+    }
+
+    fn show_heard(&mut self) {
+        let heard = std::mem::take(&mut self.heard);
         if let Some(tap) = &self.tap {
-            tap.show(ours, frame);
+            tap.show_theirs(heard);
         }
     }
 
@@ -219,7 +227,10 @@ impl Link {
             match timeout(wait, self.stream.read(&mut bytes)).await {
                 Err(Elapsed) => return Ok(()),
                 Ok(Ok(0)) => return Err(Trouble::Closed),
-                Ok(Ok(_)) => self.last = now(),
+                Ok(Ok(count)) => {
+                    self.last = now();
+                    self.hear(bytes.get(..count).unwrap_or_default());
+                }
                 Ok(Err(error)) => return Err(failed(&error, Trouble::Closed)),
             }
             if now().since(begun) > line.patience() {

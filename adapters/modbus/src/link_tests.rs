@@ -6,8 +6,10 @@ use crate::{
     line::{Characters, Parity, Quarantine},
     pdu::Request,
     point::Table,
+    tools::Tap,
     wiring::Wiring,
 };
+use adapter_api::Clock;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{DuplexStream, WriteHalf},
@@ -217,4 +219,36 @@ async fn a_converter_that_went_deaf_is_found() {
         }
         assert_eq!(survived, expected, "over TCP: {remote}, {characters:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_line_that_babbles_a_trace_keeps_the_beginning_and_how_much_more_there_was() {
+    const BABBLE: usize = 100_000;
+    let (ours, theirs) = tokio::io::duplex(1_024);
+    let (tap, wire) = (Tap::new(), Wire::Serial("/dev/ttyX".to_owned()));
+    let mut frames = tap.listen();
+    let mut link = Link::over(Box::new(ours), true).tapped(tap.of(&wire, &Clock::trusting()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (mut from, mut to) = tokio::io::split(theirs);
+        let mut ask = [0; 8];
+        from.read_exact(&mut ask).await.unwrap();
+        to.write_all(&vec![0xFF; BABBLE]).await.unwrap();
+        // An answer too late for its request.
+        adapter_api::clock::sleep(TIMEOUT).await;
+        to.write_all(&with_crc(vec![1, 3, 2, 0, 7])).await.unwrap();
+        from.read_exact(&mut ask).await.unwrap();
+    });
+    let request = Request { table: Table::Holding, start: 7, count: 1 };
+    assert!(matches!(link.ask(&line(3 * TIMEOUT), 1, request).await, Err(Trouble::Noise(_))));
+    adapter_api::clock::sleep(TIMEOUT).await;
+    assert!(link.ask(&line(3 * TIMEOUT), 1, request).await.is_err(), "it answers no more");
+    let mut seen = Vec::new();
+    while let Ok(frame) = frames.try_recv() {
+        seen.push((frame.ours, frame.bytes.len(), frame.missing));
+    }
+    let [asked, babble, late, again] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((*asked, *again), ((true, 8, 0), (true, 8, 0)));
+    assert!(!babble.0 && babble.1 <= 2_048 && babble.1 + babble.2 == BABBLE, "{seen:?}");
+    assert_eq!(*late, (false, 7, 0), "thrown away, and shown");
 }

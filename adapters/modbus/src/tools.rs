@@ -15,6 +15,7 @@ pub mod pcapng;
 mod place;
 mod question;
 mod read;
+mod same;
 mod scan;
 mod sweep;
 mod tap;
@@ -24,7 +25,8 @@ mod way;
 pub use find::{Candidate, Image, NotShown, Shown, candidates};
 pub(crate) use place::{Bench, Connections};
 pub use question::{At, Form, Identify, Question, Read, Scan, Setting, Sweep, Trace};
-pub(crate) use tap::{Tap, WireTap};
+pub use same::{same_host, wire_of};
+pub(crate) use tap::{Heard, Tap, WireTap};
 
 use crate::{Config, Device};
 use adapter_api::{
@@ -32,6 +34,8 @@ use adapter_api::{
     inquiry::{Gone, Telling},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Why a tool ends early.
 #[derive(Debug)]
@@ -77,7 +81,9 @@ pub async fn answer_alone(config: Config, devices: Devices<Device>, question: Qu
         Ok(line) => line,
         Err(issues) => return last_words(End::from(issues), &to).await,
     };
-    let bench = Bench { config, line, devices, buses: None, tap: Tap::new(), clock: Clock::trusting() };
+    let seats = Arc::new(Semaphore::new(1));
+    let bench =
+        Bench { config, line, devices, buses: None, tap: Tap::new(), clock: Clock::trusting(), seats };
     answer(&bench, question, &to).await;
 }
 
@@ -94,6 +100,9 @@ pub(crate) async fn answer_live(bench: Bench, question: Value, to: Telling) {
 
 async fn answer(bench: &Bench, question: Question, to: &Telling) {
     let answered = async {
+        let asks_devices = !matches!(question, Question::Wires | Question::Trace(_));
+        // It is never closed, and a seat is left with the tool.
+        let _seat = if asks_devices { bench.seats.acquire().await.ok() } else { None };
         match question {
             Question::Wires => Ok(to.tell(bench.wires()).await?),
             Question::Read(read) => read::run(bench, read, to).await,

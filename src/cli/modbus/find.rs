@@ -1,6 +1,10 @@
 //! `tidegate modbus find`: which register holds what the display shows.
 
-use super::{Place, Progress, road::Road, text::Table};
+use super::{
+    Place, Progress,
+    road::{Road, Settings},
+    text::Table,
+};
 use adapter_api::{
     Span,
     clock::{self, now},
@@ -50,7 +54,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let shown = read(&options.shown)?;
     let mut later =
         options.then.iter().map(|text| read(text)).collect::<anyhow::Result<Vec<_>>>()?.into_iter();
-    let road = Road::find(&options.place).await?;
+    let road = Road::find(&options.place, Settings::One).await?;
     let look = Look { road: &road, at: road.at(), json: options.place.json };
     let image = look.image(options.range.clone(), options.base, true).await?;
     if image.is_empty() {

@@ -6,7 +6,7 @@ use crate::{
     control::{client, inquire::inquire},
 };
 use adapter_api::{Devices, EndpointName, clock, inquiry::telling, shown};
-use adapter_modbus::tools::{At, Question, answer_alone};
+use adapter_modbus::tools::{At, Question, answer_alone, same_host, wire_of};
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
 use std::{
@@ -31,42 +31,65 @@ pub(super) enum Road {
     Alone { config: Box<adapter_modbus::Config>, devices: Devices<adapter_modbus::Device>, at: At },
 }
 
+/// What a tool does with speeds and parities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settings {
+    /// It uses one.
+    One,
+    /// It tries them.
+    Several,
+}
+
 impl Road {
     /// Finds the one that works: a wire that a running gateway has is the gateway's.
-    pub(super) async fn find(place: &Place) -> anyhow::Result<Self> {
+    pub(super) async fn find(place: &Place, settings: Settings) -> anyhow::Result<Self> {
+        applicable(place, settings)?;
         let socket = place.socket.clone().unwrap_or_else(|| config::control_socket(&place.config));
-        for (adapter, wires) in adapters(&socket).await? {
-            if let Some(at) = among(&wires, place) {
+        let running = adapters(&socket).await?;
+        for (adapter, wires) in &running {
+            if let Some((at, setting)) = among(wires, place).await {
+                if let Some(option) = contradicted(place, &setting, settings) {
+                    let wire = at.wire.as_deref().or(at.endpoint.as_deref()).unwrap_or_default();
+                    bail!("{option}: the running gateway uses {wire} at {}; leave it out", shown(&setting));
+                }
                 if !place.json {
-                    let through = shown(&adapter);
+                    let through = shown(adapter);
                     writeln!(io::stderr(), "through the running gateway, adapter {through}")?;
                 }
-                return Ok(Self::Live { socket, adapter, at });
+                return Ok(Self::Live { socket, adapter: adapter.clone(), at });
             }
         }
-        Self::alone(place)
+        Self::alone(place, &running).await
     }
 
-    fn alone(place: &Place) -> anyhow::Result<Self> {
+    async fn alone(place: &Place, running: &[(String, Value)]) -> anyhow::Result<Self> {
         let mut at = At { unit: place.unit, timeout: place.timeout, ..At::default() };
         if let Some(endpoint) = &place.endpoint {
-            let (config, devices) = configured(&place.config, endpoint)?;
+            let (name, config, devices) = configured(&place.config, endpoint)?;
+            let wire = devices.get(&name).and_then(|device| wire_of(&config, &name, device));
+            let wire =
+                wire.with_context(|| format!("endpoint {endpoint}: `tidegate check` says what is wrong"))?;
+            let wire = if config.port.is_some() { Wire::Port(&wire) } else { Wire::Host(&wire) };
+            for (adapter, wires) in running {
+                if wire.named(wires).await.is_some() {
+                    bail!(
+                        "the running gateway has the wire of {endpoint} (adapter {}), but not yet the endpoint: \
+                         restart it (systemctl restart tidegate), or give the wire and --unit in place of --endpoint",
+                        shown(adapter)
+                    );
+                }
+            }
+            wire.free()?;
             at.endpoint = Some(endpoint.clone());
             return Ok(Self::Alone { config: Box::new(config), devices, at });
         }
-        if place.tcp.is_none() && place.port.is_none() {
+        let Some(wire) = Wire::of(place) else {
             bail!("it is not said where the device is: give --endpoint, --tcp or --port");
-        }
+        };
         if place.tcp.is_some() && place.framing.is_none() && !place.baud.is_empty() {
             bail!("--baud: Modbus TCP has none; behind a converter add --framing rtu");
         }
-        if let Some((program, process)) = place.port.as_ref().and_then(|port| holder(Path::new(port))) {
-            bail!(
-                "another program has the serial port open: {} (process {process}); end it, or if it is a \
-                 gateway, say which with --config or --socket",
-                shown(&program)
-            );
-        }
+        wire.free()?;
         // As in `[adapters.modbus.*]`, and checked like it.
         let config = json!({
             "host": place.tcp,
@@ -114,13 +137,119 @@ impl Road {
     }
 }
 
-/// The running gateway's Modbus adapters and their wires; none where no gateway runs.
+/// Options that are used for nothing here.
+fn applicable(place: &Place, settings: Settings) -> anyhow::Result<()> {
+    let beside_speeds = [("--parity", !place.parity.is_empty()), ("--stop-bits", place.stop_bits.is_some())];
+    let given =
+        |options: &[(&'static str, bool)]| options.iter().find(|(_, given)| *given).map(|(name, _)| *name);
+    if place.endpoint.is_some() {
+        if place.framing.is_some() {
+            bail!("--framing: the endpoint's adapter has one; leave it out");
+        }
+        let option = given(&beside_speeds).or((!place.baud.is_empty()).then_some("--baud"));
+        if let Some(option) = option.filter(|_| settings == Settings::One) {
+            bail!(
+                "{option}: the endpoint's adapter has one; leave it out, or give --port in place of --endpoint"
+            );
+        }
+    }
+    match settings {
+        Settings::One if place.baud.len() > 1 => bail!("--baud: only `scan` tries several"),
+        Settings::One if place.parity.len() > 1 => bail!("--parity: only `scan` tries several"),
+        Settings::Several if place.baud.is_empty() => match given(&beside_speeds) {
+            Some(option) => bail!("{option}: give --baud with it"),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// An option that is not as the gateway's line is set (`9600 8N2 rtu`).
+fn contradicted(place: &Place, setting: &str, settings: Settings) -> Option<&'static str> {
+    let words: Vec<&str> = setting.split(' ').collect();
+    if place.framing.as_deref().is_some_and(|framing| words.last() != Some(&framing)) {
+        return Some("--framing");
+    }
+    // Those it would try are the adapter's to refuse.
+    if settings == Settings::Several {
+        return None;
+    }
+    let (baud, characters) = match words.as_slice() {
+        [baud, characters, _] => (baud.parse().ok(), *characters),
+        _ => (None, ""),
+    };
+    if place.baud.iter().any(|typed| Some(*typed) != baud) {
+        return Some("--baud");
+    }
+    let letter = |parity: &String| parity.chars().next().map(|letter| letter.to_ascii_uppercase());
+    if place.parity.iter().any(|parity| letter(parity) != characters.chars().nth(1)) {
+        return Some("--parity");
+    }
+    let stop_bits = characters.chars().nth(2).and_then(|digit| digit.to_digit(10)).map(i64::from);
+    place.stop_bits.is_some_and(|typed| Some(typed) != stop_bits).then_some("--stop-bits")
+}
+
+/// A wire, as it was typed or as it is configured.
+#[derive(Debug, Clone, Copy)]
+enum Wire<'a> {
+    Host(&'a str),
+    Port(&'a str),
+}
+
+impl<'a> Wire<'a> {
+    fn of(place: &'a Place) -> Option<Self> {
+        place.tcp.as_deref().map(Self::Host).or(place.port.as_deref().map(Self::Port))
+    }
+
+    /// What a gateway calls it and how it is set, if it is one of these.
+    async fn named(self, answer: &Value) -> Option<(String, String)> {
+        for wire in answer.get("wires")?.as_array()? {
+            if let Some(name) = wire.get("wire").and_then(Value::as_str)
+                && self.is(name, wire.get("serial") == Some(&Value::Bool(true))).await
+            {
+                return Some((name.to_owned(), setting(wire)));
+            }
+        }
+        None
+    }
+
+    async fn is(self, name: &str, serial: bool) -> bool {
+        match self {
+            Self::Host(host) => !serial && same_host(host, name).await,
+            // A port has several names, as /dev/serial/by-id/... and /dev/ttyUSB0.
+            Self::Port(port) => {
+                name == port
+                    || matches!((fs::canonicalize(name), fs::canonicalize(port)), (Ok(a), Ok(b)) if a == b)
+            }
+        }
+    }
+
+    /// Whether nobody has it, as far as that can be seen.
+    fn free(self) -> anyhow::Result<()> {
+        let Self::Port(port) = self else { return Ok(()) };
+        if let Some((program, process)) = holder(Path::new(port)) {
+            bail!(
+                "another program has the serial port open: {} (process {process}); end it, or if it is a \
+                 gateway, say which with --config or --socket",
+                shown(&program)
+            );
+        }
+        Ok(())
+    }
+}
+
+fn setting(wire: &Value) -> String {
+    wire.get("setting").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The running gateway's Modbus adapters and their wires; none where no gateway runs. A gateway that does
+/// not say them may have any.
 async fn adapters(socket: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     let asked = clock::timeout(PATIENCE, client::ask(socket, "/v1/status")).await;
     let status =
         match asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))? {
             Ok(status) => status,
-            Err(client::AskError::Silent { .. }) => return Ok(Vec::new()),
+            Err(client::AskError::Silent { .. }) if !is_forbidden(socket) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
     let units = status.get("units").and_then(Value::as_array).into_iter().flatten();
@@ -129,57 +258,62 @@ async fn adapters(socket: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     for name in names.filter(|name| name.starts_with("modbus.")) {
         let (to, mut lines) = telling();
         let question = serde_json::to_value(Question::Wires)?;
-        // One that is being restarted has no wires.
-        let Ok(Ok(())) = clock::timeout(PATIENCE, inquire(socket, name, &question, &to)).await else {
-            continue;
+        let unsaid = || {
+            format!(
+                "the running gateway does not say which wires its adapter {} has, and one wire has one master; \
+                 ask again, or stop the gateway (systemctl stop tidegate)",
+                shown(name)
+            )
         };
-        if let Some(wires) = lines.recv().await {
-            adapters.push((name.to_owned(), wires));
-        }
+        clock::timeout(PATIENCE, inquire(socket, name, &question, &to))
+            .await
+            .with_context(unsaid)?
+            .with_context(unsaid)?;
+        drop(to);
+        adapters.push((name.to_owned(), lines.recv().await.with_context(unsaid)?));
     }
     Ok(adapters)
 }
 
-/// The place, if it is on one of these wires.
-fn among(answer: &Value, place: &Place) -> Option<At> {
+/// A socket that this user may not use, which says nothing about who listens.
+fn is_forbidden(socket: &Path) -> bool {
+    let connected = std::os::unix::net::UnixStream::connect(socket);
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The place and how its wire is set, if it is on one of these wires.
+async fn among(answer: &Value, place: &Place) -> Option<(At, String)> {
     let wires = answer.get("wires")?.as_array()?;
     let mut at = At { unit: place.unit, timeout: place.timeout, ..At::default() };
     if let Some(endpoint) = &place.endpoint {
         let is_it = |device: &Value| device.get("endpoint").and_then(Value::as_str) == Some(endpoint);
-        let has =
-            |wire: &Value| wire.get("devices").and_then(Value::as_array).is_some_and(|d| d.iter().any(is_it));
+        let has = |wire: &&Value| {
+            wire.get("devices").and_then(Value::as_array).is_some_and(|d| d.iter().any(is_it))
+        };
         at.endpoint = Some(endpoint.clone());
-        return wires.iter().any(has).then_some(at);
+        return Some((at, setting(wires.iter().find(has)?)));
     }
-    let is_it = |wire: &&str| match (&place.tcp, &place.port) {
-        (Some(tcp), _) => {
-            [tcp.clone(), format!("{tcp}:502"), format!("[{tcp}]:502")].iter().any(|host| host == wire)
-        }
-        // A port has several names, as /dev/serial/by-id/... and /dev/ttyUSB0.
-        (None, Some(port)) => {
-            *wire == port
-                || matches!((fs::canonicalize(wire), fs::canonicalize(port)), (Ok(a), Ok(b)) if a == b)
-        }
+    let (name, setting) = match (Wire::of(place), wires.as_slice()) {
+        (Some(wire), _) => wire.named(answer).await?,
         // Nothing said: the only one.
-        (None, None) => wires.len() == 1,
+        (None, [only]) => (only.get("wire")?.as_str()?.to_owned(), setting(only)),
+        (None, _) => return None,
     };
-    let names = wires.iter().filter_map(|wire| wire.get("wire")?.as_str());
-    at.wire = Some(names.clone().find(is_it)?.to_owned());
-    Some(at)
+    at.wire = Some(name);
+    Some((at, setting))
 }
 
+type Configured = (EndpointName, adapter_modbus::Config, Devices<adapter_modbus::Device>);
+
 /// An endpoint's adapter and its devices, as the file has them.
-fn configured(
-    file: &Path,
-    endpoint: &str,
-) -> anyhow::Result<(adapter_modbus::Config, Devices<adapter_modbus::Device>)> {
+fn configured(file: &Path, endpoint: &str) -> anyhow::Result<Configured> {
     let (config, _) = Config::load(file).map_err(|findings| anyhow!("{findings}"))?;
     let name = EndpointName::new(endpoint)?;
     let unit = config.adapters.modbus.into_values().find(|unit| unit.devices.contains_key(&name));
     let unit = unit.with_context(|| {
         format!("{}: no adapter has a Modbus endpoint {endpoint:?} that is enabled", file.display())
     })?;
-    Ok((unit.config, unit.devices))
+    Ok((name, unit.config, unit.devices))
 }
 
 /// Who has a port open, of the processes this user may look at: root can open a port that is in use,

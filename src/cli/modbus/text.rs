@@ -165,10 +165,29 @@ pub(super) fn noise(noise: &Value) -> String {
     format!("asked for unit {unit} at {setting}: bytes came, but no answer")
 }
 
+pub(super) fn unasked(probe: &Value) -> String {
+    let (unit, setting) = (word(probe, "unit"), word(probe, "setting"));
+    format!("unit {unit} was not asked at {setting}: the wire had more urgent requests, or leaves it alone")
+}
+
+pub(super) fn skipped(setting: &Value) -> String {
+    format!("{} is left out: {}", word(setting, "setting"), word(setting, "why"))
+}
+
+pub(super) fn settling(wire: &Value) -> String {
+    let time = duration(wire, "seconds");
+    format!(
+        "keeping {} for {time}: an answer may still come, and would be taken for another's",
+        word(wire, "wire")
+    )
+}
+
 pub(super) fn scanned(done: &Value) -> String {
     let (found, probes, of) = (word(done, "found"), word(done, "probes"), word(done, "of"));
     let stopped = if probes == of { String::new() } else { format!(" of {of}") };
-    format!("{found} found with {probes}{stopped} probes in {}", duration(done, "took_s"))
+    let unasked = done.get("unasked").and_then(Value::as_u64).unwrap_or_default();
+    let unasked = if unasked == 0 { String::new() } else { format!(", {unasked} not asked") };
+    format!("{found} found with {probes}{stopped} probes in {}{unasked}", duration(done, "took_s"))
 }
 
 fn duration(of: &Value, key: &str) -> String {

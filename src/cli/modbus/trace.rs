@@ -1,6 +1,9 @@
 //! `tidegate modbus trace`: the traffic of a running gateway, as a file for Wireshark.
 
-use super::{Place, road::Road};
+use super::{
+    Place,
+    road::{Road, Settings},
+};
 use adapter_api::{Span, shown};
 use adapter_modbus::tools::{
     Question, Trace,
@@ -30,7 +33,7 @@ pub(in crate::cli) struct Options {
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let road = Road::find(&options.place).await?;
+    let road = Road::find(&options.place, Settings::One).await?;
     if !road.is_live() {
         bail!(
             "only a running gateway has traffic, and none that runs here has this wire (systemctl status tidegate)"
@@ -103,6 +106,11 @@ impl Capture {
             ours: frame.get("ours") == Some(&Value::Bool(true)),
             tcp: framing == "tcp",
             bytes: &bytes,
+            missing: frame
+                .get("missing")
+                .and_then(Value::as_u64)
+                .and_then(|missing| usize::try_from(missing).ok())
+                .unwrap_or_default(),
         };
         self.file.write_all(&pcapng::packet(&packet))?;
         self.file.flush()?;

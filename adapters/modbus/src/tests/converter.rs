@@ -25,9 +25,9 @@ use tokio::{
 };
 
 /// RTU over TCP. Its units answer one after the other, to whatever connection is open by then.
-struct Converter {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<Ask>>>,
+pub(super) struct Converter {
+    pub(super) address: SocketAddr,
+    pub(super) asked: Arc<Mutex<Vec<Ask>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -37,7 +37,7 @@ type Open = Arc<tokio::sync::Mutex<(usize, Option<OwnedWriteHalf>)>>;
 impl Converter {
     /// A request takes its unit so long; `cuts` are requests, counted from 0, that end their connection
     /// when they have come in.
-    async fn start(takes: Duration, cuts: &'static [usize]) -> Self {
+    pub(super) async fn start(takes: Duration, cuts: &'static [usize]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
         let (to_line, mut line) = mpsc::unbounded_channel::<Ask>();

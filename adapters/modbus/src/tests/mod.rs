@@ -1,5 +1,6 @@
 //! The whole adapter against a real TCP server, and the contract kit.
 
+mod alone;
 mod converter;
 mod outside;
 mod slave;

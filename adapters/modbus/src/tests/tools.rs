@@ -5,8 +5,9 @@ use crate::{
     Modbus,
     tools::{At, Form, Question, Read, Scan, Sweep, Trace},
 };
-use adapter_api::{Presence, testkit::Rig};
+use adapter_api::{Presence, clock::timeout, testkit::Rig};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 async fn told(rig: &Rig<Modbus>, question: Value) -> Vec<Value> {
     let mut lines = rig.desk.ask(question).await.expect("it answers inquiries");
@@ -104,6 +105,27 @@ fn what_makes_no_sense_is_refused_in_words_and_harms_nothing() {
         assert_eq!(slave.asked().len(), before, "nothing of it reached the wire");
         rig.assert_running();
         assert_eq!(presence(&rig.board, name("m").as_str()), Some(Presence::Online));
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn who_traces_keeps_no_tool_from_its_device() {
+    run(async {
+        let (_slave, rig) = started().await;
+        let mut traces = Vec::new();
+        for _ in 0..20 {
+            let trace = Trace { at: at("m"), length: None };
+            let mut lines = rig.desk.ask(json!(Question::Trace(trace))).await.unwrap();
+            assert!(lines.recv().await.unwrap().get("tracing").is_some());
+            traces.push(lines);
+        }
+        let asked = async {
+            assert!(told(&rig, json!("wires")).await[0].get("wires").is_some());
+            let read = Read { at: at("m"), registers: vec!["holding:1".to_owned()], form: Form::default() };
+            assert_eq!(told(&rig, json!(Question::Read(read))).await[0]["value"]["value"], 1);
+        };
+        timeout(Duration::from_secs(20), asked).await.expect("they are answered");
         rig.stop().await;
     });
 }

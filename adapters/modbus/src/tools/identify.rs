@@ -4,7 +4,7 @@
 
 use super::{
     End,
-    place::Bench,
+    place::{Bench, Place},
     question::Identify,
     way::{Way, end},
 };
@@ -14,15 +14,12 @@ use crate::{
     outside::Unheard,
     pdu::{Answer, Request},
     point::{Point, Table},
+    sunspec::{BASES, MARKER},
     value::Order,
 };
 use adapter_api::inquiry::Telling;
 use serde_json::{Map, Value, json};
 
-/// Where SunSpec devices begin (SunSpec Device Information Model Specification §6.2).
-const SUNSPEC: [u16; 3] = [40_000, 50_000, 0];
-/// "SunS"
-const SUNS: [u16; 2] = [0x5375, 0x6e53];
 /// Texts of the common model: name, offset from "SunS", registers.
 const COMMON: [(&str, u16, u16); 4] =
     [("vendor", 4, 16), ("model", 20, 16), ("version", 44, 8), ("serial", 52, 16)];
@@ -30,7 +27,12 @@ const COMMON_LENGTH: u16 = 68;
 
 /// Answers with a line for each object, and one for what is known of it.
 pub(super) async fn run(bench: &Bench, identify: &Identify, to: &Telling) -> Result<(), End> {
-    let mut place = bench.bare(&identify.at)?;
+    let mut place = bench.place(&identify.at)?;
+    let ended = tell(&mut place, to).await;
+    place.way.settle(ended, to).await
+}
+
+async fn tell(place: &mut Place, to: &Telling) -> Result<(), End> {
     let (way, unit) = (&mut place.way, place.target.unit);
     let (identity, why) = ask(way, unit).await.map_err(|unheard| end(unheard, way.place(unit)))?;
     for (number, value) in &identity.objects {
@@ -93,8 +95,8 @@ async fn ask(way: &mut Way, unit: u8) -> Result<(Identity, Option<String>), Unhe
 /// What its registers give away.
 async fn recognized(way: &mut Way, unit: u8) -> Result<Vec<Value>, Unheard> {
     let mut known = Vec::new();
-    for start in SUNSPEC {
-        if words(way, unit, Table::Holding, start, 2).await?.is_some_and(|words| words == SUNS) {
+    for start in BASES {
+        if words(way, unit, Table::Holding, start, 2).await?.is_some_and(|words| words == MARKER) {
             known.push(sunspec(way, unit, start).await?);
             break;
         }

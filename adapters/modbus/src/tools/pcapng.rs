@@ -47,6 +47,8 @@ pub struct Packet<'a> {
     pub tcp: bool,
     /// As on the wire.
     pub bytes: &'a [u8],
+    /// How many more there were on the wire.
+    pub missing: usize,
 }
 
 /// The beginning of a file.
@@ -87,7 +89,8 @@ pub fn packet(packet: &Packet<'_>) -> Vec<u8> {
     tag(&mut data, TO_PORT, &to.1.to_be_bytes());
     tag(&mut data, END, &[]);
     data.extend_from_slice(packet.bytes);
-    let length = u32::try_from(data.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let length = |more| u32::try_from(data.len().saturating_add(more)).unwrap_or(u32::MAX).to_le_bytes();
+    let (captured, original) = (length(0), length(packet.missing));
     let mut body = Vec::new();
     body.extend(packet.interface.to_le_bytes());
     // The upper half of the time comes first (§4.3).
@@ -95,8 +98,8 @@ pub fn packet(packet: &Packet<'_>) -> Vec<u8> {
     for half in [high, low] {
         body.extend(u32::try_from(half).unwrap_or_default().to_le_bytes());
     }
-    body.extend(length);
-    body.extend(length);
+    body.extend(captured);
+    body.extend(original);
     body.extend(data);
     pad(&mut body);
     option(&mut body, FLAGS, &(if packet.ours { OUTBOUND } else { INBOUND }).to_le_bytes());
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn blocks_are_of_the_length_they_say_and_of_whole_words() {
         for bytes in [&[][..], &[1], &[1, 2, 3, 4, 5]] {
-            let frame = Packet { interface: 0, us: 1 << 33 | 5, ours: true, tcp: false, bytes };
+            let frame = Packet { interface: 0, us: 1 << 33 | 5, ours: true, tcp: false, bytes, missing: 7 };
             for block in [section(), interface("tty", "9600 8E1"), packet(&frame)] {
                 let says = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().unwrap());
                 assert_eq!(says(4) as usize, block.len());
@@ -161,7 +164,11 @@ mod tests {
             }
             let block = packet(&frame);
             assert_eq!(block[12..20], [2, 0, 0, 0, 5, 0, 0, 0], "the time's upper half first");
-            let data = usize::try_from(u32::from_le_bytes(block[20..24].try_into().unwrap())).unwrap();
+            let length = |at: usize| {
+                usize::try_from(u32::from_le_bytes(block[at..at + 4].try_into().unwrap())).unwrap()
+            };
+            let data = length(20);
+            assert_eq!(length(24), data + 7, "as it was on the wire");
             assert!(block[28..28 + data].ends_with(bytes));
         }
     }

@@ -3,14 +3,19 @@
 use super::{End, question::At, tap::Tap, way::Way};
 use crate::{
     Config, Device,
-    config::{self, Target},
+    config::{self, Target, Wanted},
     line::Line,
     outside::Outside,
+    plan::Limits,
     wire::Wire,
 };
 use adapter_api::{Clock, Devices, EndpointName};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Semaphore;
 
 /// The connections of a running bus, with the units that each of them polls.
 pub(crate) type Connections = Vec<(BTreeSet<u8>, Outside)>;
@@ -25,6 +30,8 @@ pub(crate) struct Bench {
     pub buses: Option<BTreeMap<Wire, Connections>>,
     pub tap: Tap,
     pub clock: Clock,
+    /// One for each tool that asks devices.
+    pub seats: Arc<Semaphore>,
 }
 
 /// A device's place.
@@ -34,10 +41,10 @@ pub(super) struct Place {
 }
 
 impl Bench {
-    /// A configured endpoint, or a device that has what `resources` say and nothing else.
-    pub(super) fn device(&self, at: &At, resources: Value, base: Option<i64>) -> Result<Device, End> {
+    /// A device that has what `resources` say and nothing else, at the place of an endpoint or of its own.
+    fn device(&self, at: &At, resources: Value, base: Option<i64>) -> Result<Device, End> {
         let mut device = match &at.endpoint {
-            Some(endpoint) => self.endpoint(endpoint)?.clone(),
+            Some(endpoint) => Device { profile: None, only: None, ..self.endpoint(endpoint)?.clone() },
             None => {
                 // Its own host would be redundant, and beside a port wrong.
                 let host = at.wire.as_ref().filter(|_| self.config.port.is_none());
@@ -46,9 +53,6 @@ impl Bench {
                 serde_json::from_value(made).map_err(|_| End::Wrong("not a place".to_owned(), None))?
             }
         };
-        if let Some(unit) = at.unit {
-            device.unit = unit.into();
-        }
         device.base = base.or(device.base);
         device.resources = serde_json::from_value(resources)
             .map_err(|error| End::Wrong(format!("not a register: {error}"), None))?;
@@ -61,32 +65,49 @@ impl Bench {
             .ok_or_else(|| End::Wrong(format!("this adapter has no endpoint {endpoint:?}"), None))
     }
 
-    /// Where a device is, and what it has; checked as a configuration is.
-    pub(super) fn place(&self, device: &Device, at: &At) -> Result<Place, End> {
-        let name = EndpointName::new("tool").map_err(|error| End::Wrong(error.to_string(), None))?;
-        let target = config::resolve(&self.config, &name, device)?;
-        let mut way = self.way(&target.wire)?;
+    /// Where a device is, how it is asked, and what it has: an endpoint what its configuration says,
+    /// another one nothing of interest.
+    pub(super) fn place(&self, at: &At) -> Result<Place, End> {
+        let mut device = match &at.endpoint {
+            Some(endpoint) => self.endpoint(endpoint)?.clone(),
+            None => self.device(at, json!({ "any": { "register": "holding:0", "type": "u16" } }), None)?,
+        };
+        device.unit = at.unit.map_or(device.unit, i64::from);
+        let target = self.resolve(&device)?;
+        let mut way = self.way(&target)?;
         if let Some(timeout) = at.timeout {
             way.hurry(timeout);
         }
         Ok(Place { way, target })
     }
 
-    /// The same for tools that have no registers of their own.
-    pub(super) fn bare(&self, at: &At) -> Result<Place, End> {
-        let any = json!({ "any": { "register": "holding:0", "type": "u16" } });
-        let mut device = self.device(at, any, None)?;
-        device.base = None;
-        self.place(&device, at)
+    /// Registers that were typed, at a place that was found.
+    pub(super) fn typed(
+        &self,
+        at: &At,
+        resources: Value,
+        base: Option<i64>,
+        limits: Limits,
+    ) -> Result<Vec<Wanted>, End> {
+        let mut device = self.device(at, resources, base)?;
+        (device.max_registers, device.max_bits) = (Some(limits.registers.into()), Some(limits.bits.into()));
+        Ok(self.resolve(&device)?.resources)
     }
 
-    fn way(&self, wire: &Wire) -> Result<Way, End> {
-        let Some(buses) = &self.buses else { return Ok(Way::own(self, wire.clone())) };
-        match buses.get(wire) {
-            Some(connections) => Ok(Way::over_bus(wire.clone(), self.line.clone(), connections.clone())),
+    /// Checked as a configuration is.
+    pub(super) fn resolve(&self, device: &Device) -> Result<Target, End> {
+        let name = EndpointName::new("tool").map_err(|error| End::Wrong(error.to_string(), None))?;
+        Ok(config::resolve(&self.config, &name, device)?)
+    }
+
+    fn way(&self, target: &Target) -> Result<Way, End> {
+        let Some(buses) = &self.buses else { return Ok(Way::own(self, target)) };
+        match buses.get(&target.wire) {
+            Some(connections) => Ok(Way::over_bus(target, connections.clone())),
             None => {
                 let hint = "see `tidegate status`; give the wire as the configuration has it";
-                Err(End::Wrong(format!("the running adapter has no wire {wire}"), Some(hint.to_owned())))
+                let why = format!("the running adapter has no wire {}", target.wire);
+                Err(End::Wrong(why, Some(hint.to_owned())))
             }
         }
     }

@@ -2,24 +2,51 @@
 
 use super::{
     End,
-    place::Bench,
+    place::{Bench, Place},
     question::Read,
     sweep::{Entries, Walk, range, register_keys, walk, wrong},
+    way::end,
 };
-use crate::{Device, config::Wanted, pdu::Exception, plan::Want, point::Point, value::Kind};
-use adapter_api::{Quality, Reading, Value, inquiry::Telling};
+use crate::{
+    Device,
+    config::{Target, Wanted},
+    fault,
+    pdu::Exception,
+    plan::Want,
+    point::Point,
+    sunspec::{self, Choice, Discovery, Step},
+    value::Kind,
+};
+use adapter_api::{Quality, Reading, Resource, Value, inquiry::Telling};
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeSet;
 
 /// Values one question may ask for.
 const AT_MOST: usize = 2_000;
 
 /// Answers with one line for each value.
 pub(super) async fn run(bench: &Bench, read: Read, to: &Telling) -> Result<(), End> {
-    let device = device(bench, &read)?;
-    let mut place = bench.place(&device, &read.at)?;
-    let mut wanted = std::mem::take(&mut place.target.resources);
+    let mut place = bench.place(&read.at)?;
+    let chosen = chosen(bench, &read, &mut place.target)?;
+    let ended = ask(&mut place, chosen, to).await;
+    place.way.settle(ended, to).await
+}
+
+/// What is to be read.
+struct Chosen {
+    known: Vec<Wanted>,
+    /// What the device is to be asked for first.
+    sunspec: Option<Choice>,
+}
+
+async fn ask(place: &mut Place, chosen: Chosen, to: &Telling) -> Result<(), End> {
+    let mut wanted = chosen.known;
+    if let Some(choice) = chosen.sunspec {
+        wanted.extend(discover(place, choice, to).await?);
+    }
     wanted.sort_by_key(|wanted| wanted.want);
-    let mut asked = Walk::new(wanted.iter().map(|wanted| wanted.want).collect());
+    let wants = wanted.iter().map(|wanted| wanted.want).collect();
+    let mut asked = Walk::new(wants, place.target.manner.limits);
     walk(&mut asked, &mut place.way, place.target.unit, to).await?;
     for wanted in wanted {
         let refused = asked.refused.iter().find(|(want, _)| *want == wanted.want);
@@ -30,35 +57,81 @@ pub(super) async fn run(bench: &Bench, read: Read, to: &Telling) -> Result<(), E
     Ok(to.tell(json!({ "done": { "wire": wire, "unit": place.target.unit } })).await?)
 }
 
-/// A device that has what is asked for.
-fn device(bench: &Bench, read: &Read) -> Result<Device, End> {
-    let mut device = bench.device(&read.at, json!({}), read.form.base)?;
-    let configured = match &read.at.endpoint {
-        Some(endpoint) => Some(&bench.endpoint(endpoint)?.resources),
-        None => None,
-    };
-    if read.registers.is_empty() {
-        device.resources = configured.cloned().ok_or_else(|| {
+/// What is named of an endpoint, all it has, or what was typed.
+fn chosen(bench: &Bench, read: &Read, target: &mut Target) -> Result<Chosen, End> {
+    let Some(endpoint) = &read.at.endpoint else {
+        if read.registers.is_empty() {
             let hint = "write for example holding:0, input:10..20, or --endpoint NAME for all it has";
-            End::Wrong("it is not said what to read".to_owned(), Some(hint.to_owned()))
-        })?;
-    }
-    let mut made = Map::new();
-    for text in &read.registers {
-        match configured.and_then(|known| known.get_key_value(text.as_str())) {
-            Some((name, register)) => {
-                device.resources.insert(name.clone(), register.clone());
-            }
-            None => made.extend(registers(text, read, device.base)?),
+            return Err(End::Wrong("it is not said what to read".to_owned(), Some(hint.to_owned())));
         }
+        return Ok(Chosen { known: typed(bench, read, &read.registers, target)?, sunspec: None });
+    };
+    let (known, sunspec) = (std::mem::take(&mut target.resources), target.sunspec.take());
+    if read.registers.is_empty() {
+        return Ok(Chosen { known, sunspec });
+    }
+    // Of a profile, also what is not polled. A SunSpec device is asked for it.
+    let known = match &sunspec {
+        Some(_) => known,
+        None => bench.resolve(&Device { only: None, ..bench.endpoint(endpoint)?.clone() })?.resources,
+    };
+    let of_chain = |text: &str| {
+        let name = Resource::new(text).ok().filter(|_| sunspec.is_some())?;
+        sunspec::names().iter().any(|known| known.as_str() == sunspec::of_first(&name)).then_some(name)
+    };
+    let (mut named, mut only, mut others) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for text in &read.registers {
+        if let Some(wanted) = known.iter().find(|wanted| wanted.resource.as_str() == text) {
+            named.push(wanted.clone());
+        } else if let Some(name) = of_chain(text) {
+            only.insert(name);
+        } else {
+            others.push(text.clone());
+        }
+    }
+    if !others.is_empty() {
+        named.extend(typed(bench, read, &others, target)?);
+    }
+    let chain = sunspec.filter(|_| !only.is_empty());
+    Ok(Chosen { known: named, sunspec: chain.map(|choice| Choice { only: Some(only), ..choice }) })
+}
+
+/// Registers as they were typed.
+fn typed(bench: &Bench, read: &Read, texts: &[String], target: &Target) -> Result<Vec<Wanted>, End> {
+    let base = read.form.base.or(target.base.map(i64::from));
+    let mut made = Map::new();
+    for text in texts {
+        made.extend(registers(text, read, base)?);
         if made.len() > AT_MOST {
             return Err(wrong(text, format!("at most {AT_MOST} values at once"), None));
         }
     }
-    if !made.is_empty() {
-        device.resources.extend(bench.device(&read.at, Json::Object(made), None)?.resources);
+    bench.typed(&read.at, made.into(), read.form.base, target.manner.limits)
+}
+
+/// Asks a SunSpec device where what is wanted of it lies, and tells what it does not have.
+async fn discover(place: &mut Place, choice: Choice, to: &Telling) -> Result<Vec<Wanted>, End> {
+    let unit = place.target.unit;
+    let (at, mut discovery, mut found) = (place.way.place(unit), Discovery::new(choice), Vec::new());
+    while let Some(request) = discovery.poll_request() {
+        let answer = place.way.ask(unit, request.into()).await;
+        match discovery.handle_answer(&answer.map_err(|unheard| end(unheard, at.clone()))?) {
+            Step::On => {}
+            Step::Later => return Err(wrong(&at, "the device has no time", Some("ask again".to_owned()))),
+            Step::Found(wanted) => {
+                found = wanted;
+                break;
+            }
+        }
     }
-    Ok(device)
+    match discovery.lack() {
+        Some(lack) if found.is_empty() => Err(fault::lacking(lack, at).into()),
+        Some(lack) => {
+            to.tell(json!({ "lacking": lack.to_string() })).await?;
+            Ok(found)
+        }
+        None => Ok(found),
+    }
 }
 
 /// The values in a range: one behind the other, as long as their type is.

@@ -17,9 +17,9 @@ use crate::{
     pdu::{Answer, Request},
     point::Table,
 };
-use adapter_api::{Instant, clock::now, inquiry::Telling};
+use adapter_api::{Fault, Instant, clock::now, field, inquiry::Telling};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// What is asked of every unit: most have a first holding register, and who has none says so.
 const PROBE: Request = Request { table: Table::Holding, start: 0, count: 1 };
@@ -37,6 +37,10 @@ pub(super) struct Course {
     /// Stop at the first that is there.
     first: bool,
     next: usize,
+    /// Probes that got no turn, for once more at the end.
+    again: VecDeque<Probe>,
+    /// Probes that were not put at all: no turn, or no such setting.
+    unasked: usize,
     found: usize,
     /// What the probes so far took, and what they would have taken had all been silent.
     took: Duration,
@@ -53,7 +57,8 @@ pub(super) struct Probe {
 impl Course {
     pub(super) fn new(silences: Vec<Duration>, units: (u8, u8), first: bool) -> Self {
         let none = Duration::ZERO;
-        Self { silences, units, first, next: 0, found: 0, took: none, allowed: none }
+        let again = VecDeque::new();
+        Self { silences, units, first, next: 0, again, unasked: 0, found: 0, took: none, allowed: none }
     }
 
     fn units(&self) -> usize {
@@ -64,18 +69,26 @@ impl Course {
         self.units() * self.silences.len()
     }
 
+    /// Probes that were put.
     pub(super) fn done(&self) -> usize {
-        self.next
+        self.next - self.again.len() - self.unasked
     }
 
     pub(super) fn found(&self) -> usize {
         self.found
     }
 
+    pub(super) fn unasked(&self) -> usize {
+        self.unasked
+    }
+
     /// The next probe: all units at one setting before the next setting.
     pub(super) fn poll_probe(&self) -> Option<Probe> {
-        if self.next >= self.probes() || (self.first && self.found > 0) {
+        if self.first && self.found > 0 {
             return None;
+        }
+        if self.next >= self.probes() {
+            return self.again.front().copied();
         }
         let unit = u8::try_from(self.next % self.units()).ok()?.checked_add(self.units.0)?;
         Some(Probe { setting: self.next / self.units(), unit })
@@ -83,11 +96,42 @@ impl Course {
 
     /// The probe is over.
     pub(super) fn handle_end(&mut self, found: bool, took: Duration) {
-        let allowed = self.silences.get(self.next / self.units()).copied().unwrap_or_default();
-        self.next += 1;
+        let Some(probe) = self.poll_probe() else { return };
+        self.allowed += self.silences.get(probe.setting).copied().unwrap_or_default();
+        self.step();
         self.found += usize::from(found);
         self.took += took;
-        self.allowed += allowed;
+    }
+
+    /// The probe got no turn. True if it will get no other.
+    pub(super) fn handle_no_turn(&mut self) -> bool {
+        let (probe, last) = (self.poll_probe(), self.next >= self.probes());
+        self.step();
+        if last {
+            self.unasked += 1;
+        } else {
+            self.again.extend(probe);
+        }
+        last
+    }
+
+    /// Nobody can be asked at the setting of the probe, or of those behind it at the same one.
+    pub(super) fn handle_no_setting(&mut self) {
+        let Some(probe) = self.poll_probe() else { return };
+        let silence = self.silences.get(probe.setting).copied().unwrap_or_default();
+        while self.poll_probe().is_some_and(|next| next.setting == probe.setting) {
+            self.allowed += silence;
+            self.unasked += 1;
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        if self.next < self.probes() {
+            self.next += 1;
+        } else {
+            self.again.pop_front();
+        }
     }
 
     /// What is left if all of it is silent and nobody else uses the line.
@@ -111,43 +155,68 @@ pub(super) async fn run(bench: &Bench, scan: Scan, to: &Telling) -> Result<(), E
     if !(1..=247).contains(&first) || !(first..=247).contains(&last) {
         return Err(wrong("units", "units are 1 to 247", Some("write for example 1..247".to_owned())));
     }
-    let mut way = bench.bare(&scan.at)?.way;
+    let mut way = bench.place(&scan.at)?.way;
     let lines = lines(bench, &way, &scan.settings)?;
+    let ended = probe(&mut way, &lines, &scan, to).await;
+    way.settle(ended, to).await
+}
+
+async fn probe(way: &mut Way, lines: &[Line], scan: &Scan, to: &Telling) -> Result<(), End> {
     let silences = lines.iter().map(|line| line.deadline(CHARACTERS.0, CHARACTERS.1) + line.silence());
     let mut course = Course::new(silences.collect(), scan.units, scan.first);
     let settings: Vec<String> = lines.iter().map(setting_text).collect();
+    // Behind each setting, late answers are waited for.
+    let quiet =
+        lines.iter().filter(|line| way.is_own() && line.needs_quarantine()).map(|line| line.quarantine);
+    let quiet: Duration = quiet.sum();
     to.tell(json!({ "plan": {
         "wire": way.wire().to_string(),
         "settings": settings,
-        "units": [first, last],
+        "units": [scan.units.0, scan.units.1],
         "probes": course.probes(),
-        "at_most_s": seconds(course.at_most()),
+        "at_most_s": seconds(course.at_most() + quiet),
         "shared": !way.is_own(),
     } }))
     .await?;
     let (mut told, begun): (Instant, Instant) = (now(), now());
+    // Connections that ended, and the last setting that the port does not have.
+    let (mut lost, mut refused) = (0, None);
     while let Some(probe) = course.poll_probe() {
         if let Some(line) = lines.get(probe.setting) {
-            way.retune(line.clone());
+            way.retune(line.clone()).await;
         }
         let setting = settings.get(probe.setting).map_or("", String::as_str);
         let began = now();
         let answer = way.ask(probe.unit, PROBE.into()).await;
         let took = now().since(began);
-        let found = judge(answer, probe.unit, &way)?;
-        course.handle_end(matches!(found, Found::Unit(_)), took);
-        match found {
-            Found::Nothing => {}
+        match judge(answer, probe.unit, way)? {
+            Found::Nothing => course.handle_end(false, took),
+            Found::Lost => {
+                lost += 1;
+                course.handle_end(false, took);
+            }
+            Found::NoTurn => {
+                if course.handle_no_turn() {
+                    to.tell(json!({ "unasked": { "setting": setting, "unit": probe.unit } })).await?;
+                }
+            }
+            Found::NoSetting(fault) => {
+                course.handle_no_setting();
+                to.tell(json!({ "skipped": { "setting": setting, "why": fault.what } })).await?;
+                refused = Some(fault);
+            }
             Found::Noise => {
+                course.handle_end(false, took);
                 let noise = json!({ "setting": setting, "unit": probe.unit });
                 to.tell(json!({ "noise": noise })).await?;
             }
             Found::Unit(words) => {
+                course.handle_end(true, took);
                 let mut line = Map::new();
                 line.insert("setting".to_owned(), json!(setting));
                 line.insert("unit".to_owned(), json!(probe.unit));
                 line.insert("answer".to_owned(), json!(words));
-                line.insert("is".to_owned(), json!(identify::in_short(&mut way, probe.unit).await));
+                line.insert("is".to_owned(), json!(identify::in_short(way, probe.unit).await));
                 to.tell(json!({ "found": line })).await?;
             }
         }
@@ -162,10 +231,24 @@ pub(super) async fn run(bench: &Bench, scan: Scan, to: &Telling) -> Result<(), E
             .await?;
         }
     }
-    let took = seconds(now().since(begun));
-    let done =
-        json!({ "found": course.found(), "probes": course.done(), "of": course.probes(), "took_s": took });
-    Ok(to.tell(json!({ "done": done })).await?)
+    if course.done() == lost {
+        // Nobody was heard at all.
+        if lost > 0 {
+            return Err(Trouble::Lost.fault(way.wire().to_string()).into());
+        }
+        if let Some(fault) = refused {
+            return Err(fault.into());
+        }
+    }
+    Ok(to
+        .tell(json!({ "done": {
+            "found": course.found(),
+            "probes": course.done(),
+            "of": course.probes(),
+            "unasked": course.unasked(),
+            "took_s": seconds(now().since(begun)),
+        } }))
+        .await?)
 }
 
 /// The settings to try, at their own wire's only where it belongs to somebody else.
@@ -183,9 +266,8 @@ fn lines(bench: &Bench, way: &Way, settings: &[Setting]) -> Result<Vec<Line>, En
         config.baud = Some(setting.baud);
         config.parity = Some(setting.parity.clone());
         config.stop_bits = setting.stop_bits;
-        let mut line = config::line(&config)?;
-        (line.timeout, line.quarantine) = (way.line().timeout, way.line().quarantine);
-        Ok::<Line, End>(line)
+        let Line { timeout, quarantine, gap, .. } = *way.line();
+        Ok::<Line, End>(Line { timeout, quarantine, gap, ..config::line(&config)? })
     };
     settings.iter().map(line).collect()
 }
@@ -193,6 +275,12 @@ fn lines(bench: &Bench, way: &Way, settings: &[Setting]) -> Result<Vec<Line>, En
 /// What a probe brought.
 enum Found {
     Nothing,
+    /// The end of the connection.
+    Lost,
+    /// It was not put.
+    NoTurn,
+    /// The port has no such speed or parity.
+    NoSetting(Fault),
     /// Bytes that are no answer.
     Noise,
     /// A unit, and what it said.
@@ -208,10 +296,14 @@ fn judge(answer: Result<Answer, Unheard>, unit: u8, way: &Way) -> Result<Found, 
         // Not what was asked for, but under its address.
         Ok(Answer::Bits(_) | Answer::Identity(_)) => Found::Unit("something else".to_owned()),
         Err(Unheard::Device(Trouble::Noise(_) | Trouble::Mismatch)) => Found::Noise,
+        Err(Unheard::Device(Trouble::Silent(_) | Trouble::Unreachable(_))) => Found::Nothing,
         // Some gateways close the connection for a unit they do not have.
-        Err(Unheard::Device(Trouble::Silent(_) | Trouble::Unreachable(_) | Trouble::Lost)) => Found::Nothing,
-        // A unit that is being left alone by the bus was silent a moment ago.
-        Err(Unheard::NoTurn) => Found::Nothing,
+        Err(Unheard::Device(Trouble::Lost | Trouble::Closed)) => Found::Lost,
+        // The bus was busy, or leaves the unit alone.
+        Err(Unheard::NoTurn) => Found::NoTurn,
+        Err(Unheard::Wire(fault)) if way.is_own() && fault.code == field::PORT_FAILED.code => {
+            Found::NoSetting(fault)
+        }
         Err(unheard) => return Err(end(unheard, way.place(unit))),
     })
 }

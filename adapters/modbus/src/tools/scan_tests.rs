@@ -50,3 +50,34 @@ fn the_estimate_follows_what_is_measured() {
     }
     assert!(course.left() > course.at_most());
 }
+
+#[test]
+fn who_got_no_turn_is_asked_once_more_at_the_end() {
+    let mut course = Course::new(vec![SILENCE], (1, 4), false);
+    let mut asked = Vec::new();
+    let mut given_up = Vec::new();
+    while let Some(Probe { unit, .. }) = course.poll_probe() {
+        asked.push(unit);
+        // Unit 2 gets its turn late, unit 3 never.
+        match (unit, asked.iter().filter(|asked| **asked == unit).count()) {
+            (3, _) | (2, 1) => given_up.extend(course.handle_no_turn().then_some(unit)),
+            _ => course.handle_end(unit == 2, SILENCE),
+        }
+    }
+    assert_eq!((asked.as_slice(), given_up.as_slice()), (&[1, 2, 3, 4, 2, 3][..], &[3][..]));
+    assert_eq!((course.done(), course.unasked(), course.found()), (3, 1, 1));
+}
+
+#[test]
+fn a_setting_the_port_does_not_have_is_left_out() {
+    let mut course = Course::new(vec![SILENCE; 3], (1, 10), false);
+    course.handle_end(true, SILENCE);
+    while course.poll_probe().unwrap().setting == 0 {
+        course.handle_end(false, SILENCE);
+    }
+    course.handle_no_setting();
+    assert_eq!(course.poll_probe(), Some(Probe { setting: 2, unit: 1 }));
+    assert_eq!(course.at_most(), SILENCE * 10);
+    course.handle_no_setting();
+    assert_eq!((course.poll_probe(), course.done(), course.unasked(), course.found()), (None, 10, 20, 1));
+}

@@ -5,13 +5,13 @@
 
 use super::{
     End,
-    place::Bench,
+    place::{Bench, Place},
     question::{self, Form},
     way::{Way, end, said_by_gateway},
 };
 use crate::{
     pdu::{Answer, Exception, Request},
-    plan::Want,
+    plan::{Limits, Want},
     point::{Point, Table},
 };
 use adapter_api::inquiry::Telling;
@@ -42,7 +42,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Values that are not torn, as they lie side by side.
-    pub(super) fn new(mut wants: Vec<Want>) -> Self {
+    pub(super) fn new(mut wants: Vec<Want>, limits: Limits) -> Self {
         wants.sort_unstable();
         wants.dedup();
         let mut open: VecDeque<Vec<Want>> = VecDeque::new();
@@ -52,7 +52,7 @@ impl Walk {
                 let end = u32::from(want.start) + u32::from(want.length);
                 want.table == first.table
                     && u32::from(want.start) <= u32::from(last.start) + u32::from(last.length)
-                    && end.saturating_sub(first.start.into()) <= u32::from(first.table.limit())
+                    && end.saturating_sub(first.start.into()) <= u32::from(limits.of(first.table))
             };
             match open.back_mut().filter(joins) {
                 Some(block) => block.push(want),
@@ -167,7 +167,12 @@ pub(super) async fn walk(walk: &mut Walk, way: &mut Way, unit: u8, to: &Telling)
 
 /// `sweep`: all that is there, in rows of neighbours.
 pub(super) async fn run(bench: &Bench, question: &question::Sweep, to: &Telling) -> Result<(), End> {
-    let mut place = bench.bare(&question.at)?;
+    let mut place = bench.place(&question.at)?;
+    let ended = ask(bench, question, &mut place, to).await;
+    place.way.settle(ended, to).await
+}
+
+async fn ask(bench: &Bench, question: &question::Sweep, place: &mut Place, to: &Telling) -> Result<(), End> {
     let base = match &question.at.endpoint {
         Some(endpoint) => question.base.or(bench.endpoint(endpoint)?.base),
         None => question.base,
@@ -180,7 +185,7 @@ pub(super) async fn run(bench: &Bench, question: &question::Sweep, to: &Telling)
             return Err(wrong(text, "more registers than a device has", None));
         }
     }
-    let mut asked = Walk::new(wants);
+    let mut asked = Walk::new(wants, place.target.manner.limits);
     walk(&mut asked, &mut place.way, place.target.unit, to).await?;
     for row in rows(&asked.entries) {
         to.tell(row).await?;

@@ -5,6 +5,9 @@ use crate::point::tables;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
+/// Of a device that takes what the standard allows.
+const ANY: Limits = Limits { registers: 125, bits: 2_000, hole: 0 };
+
 /// Answers like a device that has these registers of one table, and no other table.
 fn served(has: &BTreeSet<u16>, table: Table, request: Request) -> Answer {
     let mut addresses = request.start..=request.start + (request.count - 1);
@@ -29,7 +32,7 @@ proptest! {
         wanted in proptest::collection::btree_set(0_u16..400, 1..300),
     ) {
         let single = |start: &u16| Want { table, start: *start, length: 1 };
-        let mut walk = Walk::new(wanted.iter().map(single).collect());
+        let mut walk = Walk::new(wanted.iter().map(single).collect(), ANY);
         let mut answered = BTreeSet::new();
         while let Some(request) = walk.poll_request() {
             prop_assert!(request.count <= table.limit());
@@ -51,7 +54,7 @@ proptest! {
     fn a_value_is_never_torn(starts in proptest::collection::btree_set(0_u16..200, 1..60), missing in 0_u16..400) {
         let wants: Vec<Want> =
             starts.iter().map(|n| Want { table: Table::Input, start: 2 * n, length: 2 }).collect();
-        let mut walk = Walk::new(wants.clone());
+        let mut walk = Walk::new(wants.clone(), ANY);
         while let Some(request) = walk.poll_request() {
             prop_assert!(request.start % 2 == 0 && request.count % 2 == 0);
             let has = (0..400).filter(|address| *address != missing).collect();
@@ -66,7 +69,7 @@ proptest! {
 #[test]
 fn a_table_that_is_not_served_is_left_at_the_first_word() {
     let of = |table| (0..250).map(move |start| Want { table, start, length: 1 });
-    let mut walk = Walk::new(of(Table::Input).chain(of(Table::Holding)).collect());
+    let mut walk = Walk::new(of(Table::Input).chain(of(Table::Holding)).collect(), ANY);
     let (mut asked, has) = (0, (0..250).collect());
     while let Some(request) = walk.poll_request() {
         asked += 1;

@@ -23,7 +23,7 @@ pub(super) async fn run(bench: &Bench, trace: &Trace, to: &Telling) -> Result<()
     }
     let wanted = match (&trace.at.endpoint, &trace.at.wire) {
         (None, None) => None,
-        _ => Some(bench.bare(&trace.at)?.target.wire),
+        _ => Some(bench.place(&trace.at)?.target.wire),
     };
     let mut frames = bench.tap.listen();
     let framing = bench.line.framing;
@@ -47,6 +47,7 @@ pub(super) async fn run(bench: &Bench, trace: &Trace, to: &Telling) -> Result<()
                     "us": us,
                     "since_boot": since_boot,
                     "ours": frame.ours,
+                    "missing": frame.missing,
                     "framing": if framing == Framing::Tcp { "tcp" } else { "rtu" },
                     "hex": hex(&crate::frame::for_trace(framing, &frame.bytes)),
                 } }))
