@@ -82,9 +82,9 @@ impl Group {
 
     /// The next request of a round; `None` at its end.
     pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
-        if let Some((discovery, _)) = &self.discovery {
+        if let Some((discovery, _)) = &mut self.discovery {
             if round.search != Search::Over
-                && let Some(request) = discovery.poll_request()
+                && let Some(request) = discovery.poll_request(now)
             {
                 round.search = Search::Within;
                 return Some(request);
@@ -123,9 +123,9 @@ impl Group {
     /// What the device said to it.
     pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
         if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
-            match discovery.handle_answer(answer) {
+            match discovery.handle_answer(now, answer) {
                 Step::On => {}
-                Step::Later => round.search = Search::Over,
+                Step::Later | Step::Same => round.search = Search::Over,
                 Step::Found(found) => {
                     round.search = Search::Over;
                     self.wanted = known.iter().cloned().chain(found).collect();

@@ -53,8 +53,14 @@ enum Stage {
     Marker(usize),
     /// A model's number and length are here.
     Model(u16),
-    Ended,
+    Ended {
+        /// Where there should be a model or the end, and is neither.
+        broken: Option<u16>,
+    },
 }
+
+/// At the end of the chain.
+const WHOLE: Stage = Stage::Ended { broken: None };
 
 impl Default for Walk {
     fn default() -> Self {
@@ -68,7 +74,7 @@ impl Walk {
         let start = match self.stage {
             Stage::Marker(base) => *BASES.get(base)?,
             Stage::Model(at) => at,
-            Stage::Ended => return None,
+            Stage::Ended { .. } => return None,
         };
         Some(Request { table: Table::Holding, start, count: 2 })
     }
@@ -82,14 +88,16 @@ impl Walk {
         };
         self.stage = match (self.stage, words) {
             (Stage::Marker(base), words) if words == MARKER => {
-                BASES.get(base).and_then(|base| base.checked_add(2)).map_or(Stage::Ended, Stage::Model)
+                BASES.get(base).and_then(|base| base.checked_add(2)).map_or(WHOLE, Stage::Model)
             }
             (Stage::Marker(base), _) if base + 1 < BASES.len() => Stage::Marker(base + 1),
-            (Stage::Model(at), [id, length]) if ![0, END].contains(id) && self.found.len() < MOST => {
+            (Stage::Model(_), [END, _]) => WHOLE,
+            (Stage::Model(at), [id, length]) if *id != 0 && self.found.len() < MOST => {
                 self.take(Found { id: *id, at, length: *length })
             }
-            // The end, or where the chain breaks off: what came before it is good.
-            _ => Stage::Ended,
+            // What came before it is good.
+            (Stage::Model(at), _) => Stage::Ended { broken: Some(at) },
+            _ => WHOLE,
         };
         Progress::Forward
     }
@@ -99,15 +107,20 @@ impl Walk {
         (self.poll_request().is_none()).then_some(&self.found)
     }
 
+    /// Where the chain broke off: a device that is starting may have more of it later.
+    pub(crate) fn broken(&self) -> Option<u16> {
+        if let Stage::Ended { broken } = self.stage { broken } else { None }
+    }
+
     fn take(&mut self, found: Found) -> Stage {
         let behind = u32::from(found.at) + 2 + u32::from(found.length);
         // A model has to end within the table.
         if behind > 65_536 {
-            return Stage::Ended;
+            return Stage::Ended { broken: Some(found.at) };
         }
         self.found.push(found);
         // Two registers are left for the next one.
-        u16::try_from(behind).ok().filter(|at| *at < u16::MAX).map_or(Stage::Ended, Stage::Model)
+        u16::try_from(behind).ok().filter(|at| *at < u16::MAX).map_or(WHOLE, Stage::Model)
     }
 }
 
@@ -146,14 +159,19 @@ mod tests {
         }
 
         fn walk(&self) -> (Vec<(u16, u16, u16)>, Vec<u16>) {
+            let (walk, asked) = self.walked();
+            let models = walk.models().unwrap();
+            (models.iter().map(|found| (found.id, found.at, found.length)).collect(), asked)
+        }
+
+        fn walked(&self) -> (Walk, Vec<u16>) {
             let (mut walk, mut asked) = (Walk::default(), Vec::new());
             while let Some(request) = walk.poll_request() {
                 assert_eq!((walk.models(), request.count), (None, 2));
                 asked.push(request.start);
                 assert_eq!(walk.handle_answer(&self.answer(request)), Progress::Forward);
             }
-            let models = walk.models().unwrap();
-            (models.iter().map(|found| (found.id, found.at, found.length)).collect(), asked)
+            (walk, asked)
         }
     }
 
@@ -165,6 +183,7 @@ mod tests {
             assert_eq!(models, [(1, base + 2, 66), (103, base + 70, 50)]);
             assert_eq!(asked[..before], BASES[..before]);
             assert_eq!(asked[before..], [base, base + 2, base + 70, base + 122]);
+            assert_eq!(device.walked().0.broken(), None);
         }
     }
 
@@ -186,6 +205,7 @@ mod tests {
                 device.0.insert(at, word);
             }
             assert_eq!(device.walk().0, models, "{end:?}");
+            assert_eq!(device.walked().0.broken(), Some(40_122), "{end:?}");
         }
     }
 
@@ -196,6 +216,8 @@ mod tests {
             device.0.insert(50_003, length);
             let (models, walked) = device.walk();
             assert_eq!((models.len(), walked.len()), (1, asked + 1), "{length}");
+            // Of 15,530 there is room for an end behind it.
+            assert_eq!(device.walked().0.broken().is_some(), asked == 3, "{length}");
         }
         let mut device = Device::new(50_000, &[(1, 0)]);
         device.0.insert(50_003, 15_533);

@@ -1,0 +1,130 @@
+//! Rounds of a device that has its models only in part, later or elsewhere. Sans-IO.
+
+use super::*;
+use crate::{
+    pdu::Exception,
+    plan::Limits,
+    round::{Group, Missing, Round},
+    sunspec::{END, MARKER},
+};
+
+/// Registers that are refused where there are none.
+#[derive(Default)]
+struct Device {
+    words: std::collections::BTreeMap<u16, u16>,
+    /// The first registers of all requests.
+    asked: Vec<u16>,
+}
+
+/// What a round brought: readings that have a value, what is said to be missing, and what was asked.
+type Brought = (usize, Option<String>, Vec<u16>);
+
+impl Device {
+    /// Models of 50 registers, and what comes behind them.
+    fn has(&mut self, base: u16, models: &[u16], behind: &[u16]) {
+        let mut words = MARKER.to_vec();
+        for model in models {
+            words.extend([*model, 50]);
+            words.extend([1; 50]);
+        }
+        words.extend(behind);
+        self.words = (base..).zip(words).collect();
+    }
+
+    fn answer(&self, request: Request) -> Answer {
+        let asked = request.start..=request.start + (request.count - 1);
+        let words: Option<Vec<u16>> = asked.map(|at| self.words.get(&at).copied()).collect();
+        words.map_or(Answer::Refused(Exception(2)), Answer::Words)
+    }
+
+    fn round(&mut self, group: &mut Group, now: Instant) -> Brought {
+        let (mut round, before) = (Round::default(), self.asked.len());
+        while let Some(request) = group.poll_request(now, &mut round) {
+            self.asked.push(request.start);
+            group.handle_answer(now, &mut round, &self.answer(request));
+        }
+        let (readings, missing) = round.finish();
+        let missing = missing.map(|missing| match missing {
+            Missing::Points(lack) => lack.to_string(),
+            refused @ Missing::Registers(_) => refused.fault(None, String::new()).what,
+        });
+        let good = readings.iter().filter(|reading| reading.value != adapter_api::Value::None).count();
+        (good, missing, self.asked.split_off(before))
+    }
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_start(Duration::from_secs(seconds))
+}
+
+fn group(only: &[&str]) -> Group {
+    let only = only.iter().map(|name| Resource::new(name).unwrap()).collect();
+    let choice = Choice { only: Some(only), period: Duration::from_secs(1) };
+    Group::new(Vec::new(), Limits { hole: 8, ..Limits::STANDARD }, Some(choice))
+}
+
+#[test]
+fn a_chain_without_an_end_is_read_told_and_walked_again() {
+    // Refused, zeroed, and longer than there is room.
+    for behind in [&[][..], &[0, 0], &[204, 65_000]] {
+        let mut device = Device::default();
+        device.has(40_000, &[103], behind);
+        let mut group = group(&["inverter.Evt1"]);
+        let said = "the device's SunSpec models break off at 40054 without an end".to_owned();
+        let chain = [40_000, 40_002, 40_054];
+        let whole = [&chain[..], &[40_002]].concat();
+        assert_eq!(device.round(&mut group, at(0)), (1, Some(said.clone()), whole.clone()));
+        for seconds in [1, 30, 59] {
+            assert_eq!(device.round(&mut group, at(seconds)), (1, Some(said.clone()), vec![40_002]));
+        }
+        // After a minute, twice as long, up to an hour.
+        let mut walks = Vec::new();
+        for minute in 1..400 {
+            let (good, missing, asked) = device.round(&mut group, at(60 * minute));
+            assert_eq!((good, missing.as_ref()), (1, Some(&said)));
+            walks.extend((asked == whole).then_some(minute));
+        }
+        assert_eq!(walks, [1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]);
+        device.has(40_000, &[103], &[END, 0]);
+        assert_eq!(device.round(&mut group, at(60 * 423)), (1, None, whole.clone()));
+        assert_eq!(device.round(&mut group, at(60 * 10_000)), (1, None, vec![40_002]), "no longer");
+    }
+}
+
+#[test]
+fn a_device_that_is_starting_is_read_whole_a_minute_later() {
+    let mut device = Device::default();
+    let mut group = group(&["common.DA", "inverter.Evt1", "meter.W"]);
+    // As long as nothing is there that is wanted, each round looks for it.
+    device.has(40_000, &[120], &[]);
+    let said = "the device's SunSpec models break off at 40054 without an end; before it is no common.DA, \
+                inverter.Evt1, meter.W";
+    for seconds in 0..20 {
+        let chain = vec![40_000, 40_002, 40_054];
+        assert_eq!(device.round(&mut group, at(seconds)), (0, Some(said.to_owned()), chain));
+    }
+    device.has(40_000, &[120, 103], &[0, 0]);
+    let (good, missing, _) = device.round(&mut group, at(20));
+    let said =
+        "the device's SunSpec models break off at 40106 without an end; before it is no common.DA, meter.W";
+    assert_eq!((good, missing.as_deref()), (1, Some(said)));
+    device.has(40_000, &[120, 103, 203], &[END, 0]);
+    assert_eq!(device.round(&mut group, at(79)).0, 1);
+    let (good, missing, _) = device.round(&mut group, at(80));
+    assert_eq!((good, missing.as_deref()), (2, Some("the device has no common.DA")));
+}
+
+#[test]
+fn what_a_device_refuses_stays_parked_when_its_broken_chain_is_walked_again() {
+    let mut device = Device::default();
+    device.has(40_000, &[103, 203], &[0, 0]);
+    // The points of the meter are refused though its beginning is served.
+    device.words.retain(|at, _| !(40_060..40_106).contains(at));
+    let mut group = group(&["inverter.Evt1", "meter.Hz"]);
+    let first = device.round(&mut group, at(0)).2;
+    assert_eq!(first, [40_000, 40_002, 40_054, 40_106, 40_002, 40_054]);
+    assert_eq!(device.round(&mut group, at(59)).2, [40_002]);
+    // The walk, and what is due to be asked again.
+    assert_eq!(device.round(&mut group, at(60)).2, first);
+    assert_eq!(device.round(&mut group, at(179)).2, [40_002], "for twice as long");
+}
