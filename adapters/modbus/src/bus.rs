@@ -213,12 +213,28 @@ impl Bus {
                     return Ok(None);
                 }
             }
-            let answer = self.exchange(&target.manner.line, target.unit, request).await?;
+            let answer = match self.exchange(&target.manner.line, target.unit, request).await {
+                Err(Unheard::Device(trouble)) if self.is_passed_over(turn, &round, &trouble) => {
+                    return Ok(None);
+                }
+                other => other?,
+            };
             let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
             if let Some(group) = group {
                 group.handle_answer(now(), &mut round, &answer);
             }
         }
+    }
+
+    /// Whether a silence is only that of registers a device does not have. It costs it no less.
+    fn is_passed_over(&mut self, turn: &Turn, round: &Round, trouble: &Trouble) -> bool {
+        let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
+        let passed = trouble.may_be_of_registers() && group.is_some_and(|g| g.handle_silence(now(), round));
+        if passed {
+            self.schedule.handle_silence(now(), turn, self.took, false);
+            self.schedule.handle_postponement(now(), turn);
+        }
+        passed
     }
 
     async fn poll(&mut self, turn: &Turn) {
@@ -231,6 +247,8 @@ impl Bus {
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
                 self.schedule.handle_answer(turn);
+                let device = self.devices.get_mut(&turn.endpoint);
+                device.into_iter().flat_map(|d| &mut d.groups).for_each(Group::handle_presence);
                 self.present(&turn.endpoint, Presence::Online);
                 self.submit(&turn.endpoint, Sample { at, readings }).await;
             }

@@ -23,6 +23,8 @@ pub(crate) struct Group {
     limits: Limits,
     /// What is found by asking the device, beside what is known.
     discovery: Option<(Discovery, Vec<Wanted>)>,
+    /// Nothing was heard where it was asked: what there is to read comes first.
+    unheard: bool,
 }
 
 /// How far a poll of a group is.
@@ -65,14 +67,41 @@ impl Group {
     /// What is read together, and what of that is found by asking the device.
     pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits, choice: Option<Choice>) -> Self {
         let discovery = choice.map(|choice| (Discovery::new(choice), wanted.clone()));
-        Self { plan: plan(&wanted, limits), wanted, limits, discovery }
+        Self { plan: plan(&wanted, limits), wanted, limits, discovery, unheard: false }
     }
 
     /// The device is away: when it comes back, what was found there may be elsewhere.
     pub(crate) fn forget(&mut self) {
-        if let Some((discovery, _)) = &mut self.discovery {
+        self.unheard = false;
+        if let Some((discovery, known)) = &mut self.discovery {
             discovery.restart();
+            if self.wanted.len() > known.len() {
+                self.wanted.clone_from(known);
+                self.plan = plan(&self.wanted, self.limits);
+            }
         }
+    }
+
+    /// The device answers, if not everywhere.
+    pub(crate) fn handle_presence(&mut self) {
+        self.unheard = false;
+        if let Some((discovery, _)) = &mut self.discovery {
+            discovery.handle_presence();
+        }
+    }
+
+    /// A request of a round was not answered. True if the device need not be away: some are silent where
+    /// they have no registers.
+    pub(crate) fn handle_silence(&mut self, now: Instant, round: &Round) -> bool {
+        let Some((discovery, _)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) else {
+            return false;
+        };
+        let Some(step) = discovery.handle_silence(now) else { return false };
+        if let Step::Found(found) = step {
+            self.find(found);
+        }
+        self.unheard = true;
+        true
     }
 
     /// Another device may be there: what this one lacked is asked for again.
@@ -83,8 +112,10 @@ impl Group {
     /// The next request of a round; `None` at its end.
     pub(crate) fn poll_request(&mut self, now: Instant, round: &mut Round) -> Option<Request> {
         if let Some((discovery, _)) = &mut self.discovery {
+            let nothing = self.wanted.is_empty();
             if round.search != Search::Over
-                && let Some(request) = discovery.poll_request(now)
+                && (nothing || !self.unheard)
+                && let Some(request) = discovery.poll_request(now, nothing)
             {
                 round.search = Search::Within;
                 return Some(request);
@@ -122,14 +153,13 @@ impl Group {
 
     /// What the device said to it.
     pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
-        if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
+        if let Some((discovery, _)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
             match discovery.handle_answer(now, answer) {
                 Step::On => {}
                 Step::Later | Step::Same => round.search = Search::Over,
                 Step::Found(found) => {
                     round.search = Search::Over;
-                    self.wanted = known.iter().cloned().chain(found).collect();
-                    self.plan = plan(&self.wanted, self.limits);
+                    self.find(found);
                 }
             }
             return;
@@ -158,6 +188,16 @@ impl Group {
             }
         }
         round.at += 1;
+    }
+
+    /// This is what the device has, beside what is known.
+    fn find(&mut self, found: Vec<Wanted>) {
+        let Some((_, known)) = &self.discovery else { return };
+        // What was learned of the known ones stays if they are all there is.
+        if !found.is_empty() || self.wanted.len() > known.len() {
+            self.wanted = known.iter().cloned().chain(found).collect();
+            self.plan = plan(&self.wanted, self.limits);
+        }
     }
 
     /// Puts what an answer says in its places.

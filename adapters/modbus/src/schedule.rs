@@ -136,6 +136,14 @@ impl Schedule {
         self.probes_from = Some(now + took.saturating_mul(share - 1));
     }
 
+    /// The group is to be read later: what else of the device is due goes first.
+    pub(crate) fn handle_postponement(&mut self, now: Instant, turn: &Turn) {
+        let device = self.devices.get_mut(&turn.endpoint);
+        if let Some(group) = device.and_then(|device| device.groups.get_mut(turn.group)) {
+            group.due = group.due.max(now);
+        }
+    }
+
     /// A request from outside was answered or not; that took so long.
     pub(crate) fn handle_outside(&mut self, now: Instant, took: Duration) {
         self.outside = Some(Debt { until: now + took, polled: false });

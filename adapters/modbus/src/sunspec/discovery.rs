@@ -3,16 +3,21 @@
 //! The chain is walked before the first reading, again after the device was away (its firmware may be
 //! another), when a model is no longer where it was, and as long as nothing was found that is wanted. One
 //! that breaks off is walked again ever more rarely: a device that is starting may not have all of it yet.
+//! As rarely is a base asked at which a device is silent that is there.
 
-use super::{Choice, Found, Progress, Walk};
+use super::{BASES, Choice, Found, Progress, Walk};
 use crate::{
     config::Wanted,
     pdu::{Answer, Request},
 };
 use adapter_api::{Instant, Resource};
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
-/// Between the walks along a chain that breaks off: as registers that are missing are asked for.
+/// Between the walks along a chain that breaks off, and between silences at a base: as registers that are missing are asked for.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
@@ -20,20 +25,32 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(crate) struct Discovery {
     choice: Choice,
-    /// The walk that is under way, or begins with the next round.
+    /// A walk begins with the next round.
+    wanted: bool,
+    /// The one that is under way.
     walk: Option<Walk>,
-    /// The chain that was found has no end.
-    broken: Option<Broken>,
+    /// Where a chain was last: there it is looked for first.
+    base: Option<u16>,
+    /// Bases at which the device says nothing, though it is there.
+    silent: BTreeMap<u16, Wait>,
+    /// The models of a chain that has no end.
+    broken: Option<(Vec<Found>, Wait)>,
     lack: Option<Lack>,
 }
 
-/// A chain that breaks off.
-#[derive(Debug)]
-struct Broken {
-    models: Vec<Found>,
-    /// When it is walked again, and how long that was put off.
+/// Something that is put off.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
     until: Instant,
     wait: Duration,
+}
+
+impl Wait {
+    /// Twice as long as the last time.
+    fn after(last: Option<Self>, now: Instant) -> Self {
+        let wait = last.map_or(FIRST_WAIT, |last| last.wait * 2).min(LONGEST_WAIT);
+        Self { until: now + wait, wait }
+    }
 }
 
 /// What an answer on the way meant.
@@ -65,18 +82,30 @@ pub(crate) enum Lack {
 impl Discovery {
     /// Nothing is known yet.
     pub(crate) fn new(choice: Choice) -> Self {
-        Self { choice, walk: Some(Walk::default()), broken: None, lack: None }
+        let (silent, broken) = (BTreeMap::new(), None);
+        Self { choice, wanted: true, walk: None, base: None, silent, broken, lack: None }
     }
 
     /// The chain may be another one.
     pub(crate) fn restart(&mut self) {
-        (self.walk, self.broken) = (Some(Walk::default()), None);
+        (self.wanted, self.walk, self.broken) = (true, None, None);
+        self.silent.clear();
     }
 
-    /// What to ask for before anything is read.
-    pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
-        if self.walk.is_none() && self.broken.as_ref().is_some_and(|broken| broken.until <= now) {
-            self.walk = Some(Walk::default());
+    /// What to ask for before anything is read. With nothing to read else it is asked `anyway`: nobody
+    /// would know whether the device is there.
+    pub(crate) fn poll_request(&mut self, now: Instant, anyway: bool) -> Option<Request> {
+        let again = self.broken.as_ref().is_some_and(|(_, wait)| wait.until <= now);
+        if self.walk.is_none() && (self.wanted || again) {
+            let mut bases = Vec::from(BASES);
+            bases.sort_by_key(|base| Some(*base) != self.base);
+            let all = bases.clone();
+            bases.retain(|base| self.silent.get(base).is_none_or(|wait| wait.until <= now));
+            match (bases.is_empty(), anyway) {
+                (false, _) => self.walk = Some(Walk::over(bases)),
+                (true, true) => self.walk = Some(Walk::over(all)),
+                (true, false) => {}
+            }
         }
         self.walk.as_ref()?.poll_request()
     }
@@ -87,14 +116,44 @@ impl Discovery {
         if walk.handle_answer(answer) == Progress::Later {
             return Step::Later;
         }
+        self.advance(now)
+    }
+
+    /// There was none: true if it may come elsewhere. The device is away if not.
+    pub(crate) fn handle_silence(&mut self, now: Instant) -> Option<Step> {
+        if !self.walk.as_mut().is_some_and(Walk::handle_silence) {
+            return None;
+        }
+        Some(self.advance(now))
+    }
+
+    /// The device has answered something else.
+    pub(crate) fn handle_presence(&mut self) {
+        if let Some(walk) = &mut self.walk {
+            walk.handle_presence();
+        }
+    }
+
+    fn advance(&mut self, now: Instant) -> Step {
         let Some(walk) = self.walk.take_if(|walk| walk.models().is_some()) else { return Step::On };
         let models = walk.models().unwrap_or_default();
-        let same = self.broken.take().filter(|before| before.models == models);
+        for base in walk.silent() {
+            self.silent.insert(*base, Wait::after(self.silent.get(base).copied(), now));
+        }
+        let before = match self.broken.take() {
+            // What was read of a chain is still read: if it is no longer there, that tells itself.
+            Some((before, wait)) if models.is_empty() => {
+                self.broken = Some((before, Wait::after(Some(wait), now)));
+                return Step::Same;
+            }
+            before => before,
+        };
+        let same = before.filter(|(before, _)| before == models);
         let found = self.conclude(&walk);
         // Where nothing was found that is wanted the next walk does not wait.
-        if walk.broken().is_some() && self.walk.is_none() {
-            let wait = same.as_ref().map_or(FIRST_WAIT, |before| before.wait * 2).min(LONGEST_WAIT);
-            self.broken = Some(Broken { models: models.to_vec(), until: now + wait, wait });
+        if walk.broken().is_some() && !self.wanted {
+            let wait = Wait::after(same.as_ref().map(|(_, wait)| *wait), now);
+            self.broken = Some((models.to_vec(), wait));
         }
         if same.is_some() { Step::Same } else { Step::Found(found) }
     }
@@ -114,7 +173,8 @@ impl Discovery {
             (_, models, true, true) => Some(Lack::Known(models.iter().map(|found| found.id).collect())),
             (_, _, false, true) => None,
         };
-        self.walk = wanted.is_empty().then(Walk::default);
+        self.base = walk.base().or(self.base);
+        self.wanted = wanted.is_empty();
         wanted
     }
 

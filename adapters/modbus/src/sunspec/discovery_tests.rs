@@ -3,20 +3,24 @@
 use super::*;
 use crate::{
     pdu::Exception,
-    plan::Limits,
+    plan::{Limits, Want},
+    point::Table,
     round::{Group, Missing, Round},
-    sunspec::{END, MARKER},
+    sunspec::{END, Kind, MARKER},
 };
 
 /// Registers that are refused where there are none.
 #[derive(Default)]
 struct Device {
-    words: std::collections::BTreeMap<u16, u16>,
+    words: BTreeMap<u16, u16>,
+    /// From here on it is silent where it has no registers.
+    silent_from: Option<u16>,
     /// The first registers of all requests.
     asked: Vec<u16>,
 }
 
 /// What a round brought: readings that have a value, what is said to be missing, and what was asked.
+/// One that ends in silence brings nothing, and says whether the device is taken for away.
 type Brought = (usize, Option<String>, Vec<u16>);
 
 impl Device {
@@ -31,18 +35,28 @@ impl Device {
         self.words = (base..).zip(words).collect();
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(&self, request: Request) -> Option<Answer> {
         let asked = request.start..=request.start + (request.count - 1);
         let words: Option<Vec<u16>> = asked.map(|at| self.words.get(&at).copied()).collect();
-        words.map_or(Answer::Refused(Exception(2)), Answer::Words)
+        let silent = self.silent_from.is_some_and(|from| request.start >= from);
+        words.map(Answer::Words).or((!silent).then_some(Answer::Refused(Exception(2))))
     }
 
     fn round(&mut self, group: &mut Group, now: Instant) -> Brought {
         let (mut round, before) = (Round::default(), self.asked.len());
         while let Some(request) = group.poll_request(now, &mut round) {
             self.asked.push(request.start);
-            group.handle_answer(now, &mut round, &self.answer(request));
+            let Some(answer) = self.answer(request) else {
+                let elsewhere = group.handle_silence(now, &round);
+                if !elsewhere {
+                    group.forget();
+                }
+                let said = if elsewhere { "silent here" } else { "away" };
+                return (0, Some(said.to_owned()), self.asked.split_off(before));
+            };
+            group.handle_answer(now, &mut round, &answer);
         }
+        group.handle_presence();
         let (readings, missing) = round.finish();
         let missing = missing.map(|missing| match missing {
             Missing::Points(lack) => lack.to_string(),
@@ -58,9 +72,23 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn group(only: &[&str]) -> Group {
+    group_with(only, Vec::new())
+}
+
+fn group_with(only: &[&str], known: Vec<Wanted>) -> Group {
     let only = only.iter().map(|name| Resource::new(name).unwrap()).collect();
     let choice = Choice { only: Some(only), period: Duration::from_secs(1) };
-    Group::new(Vec::new(), Limits { hole: 8, ..Limits::STANDARD }, Some(choice))
+    Group::new(known, Limits { hole: 8, ..Limits::STANDARD }, Some(choice))
+}
+
+/// A register beside the chain.
+fn plain(start: u16) -> Wanted {
+    Wanted {
+        resource: Resource::new("plain").unwrap(),
+        want: Want { table: Table::Holding, start, length: 1 },
+        form: Kind::U16.form().into(),
+        period: Duration::from_secs(1),
+    }
 }
 
 #[test]
@@ -127,4 +155,87 @@ fn what_a_device_refuses_stays_parked_when_its_broken_chain_is_walked_again() {
     // The walk, and what is due to be asked again.
     assert_eq!(device.round(&mut group, at(60)).2, first);
     assert_eq!(device.round(&mut group, at(179)).2, [40_002], "for twice as long");
+}
+
+#[test]
+fn a_device_that_is_silent_at_a_base_is_found_at_another() {
+    for (base, silent_from) in [(50_000, 30_000), (0, 30_000), (0, 50_000)] {
+        let mut device = Device { silent_from: Some(silent_from), ..Device::default() };
+        device.has(base, &[103], &[END, 0]);
+        let mut group = group(&["inverter.Evt1"]);
+        let mut walked = Vec::new();
+        for seconds in 0.. {
+            let (good, missing, asked) = device.round(&mut group, at(seconds));
+            walked.extend(asked);
+            assert_ne!(missing.as_deref(), Some("away"));
+            if good > 0 {
+                break;
+            }
+        }
+        let before = BASES.iter().position(|of| *of == base).unwrap();
+        let chain = [base, base + 2, base + 54, base + 2];
+        assert_eq!(walked, [&BASES[..before], &chain[..]].concat());
+        // When it was away the chain is looked for first where it was.
+        group.forget();
+        assert_eq!(device.round(&mut group, at(100)), (1, None, chain.to_vec()));
+    }
+}
+
+#[test]
+fn a_device_that_is_silent_at_all_bases_is_away() {
+    let mut device = Device { silent_from: Some(0), ..Device::default() };
+    let mut group = group(&["inverter.Evt1"]);
+    for turn in 0..9 {
+        let said = if turn % 3 == 2 { "away" } else { "silent here" };
+        let asked = vec![BASES[turn % 3]];
+        assert_eq!(device.round(&mut group, at(turn as u64)), (0, Some(said.to_owned()), asked));
+    }
+    // It comes back between two bases: none of them is held against it.
+    device.round(&mut group, at(10));
+    device.silent_from = None;
+    device.has(40_000, &[103], &[END, 0]);
+    let asked = vec![50_000, 0, 40_000, 40_002, 40_054, 40_002];
+    assert_eq!(device.round(&mut group, at(11)), (1, None, asked));
+}
+
+#[test]
+fn what_is_known_of_a_silent_base_is_asked_ever_more_rarely() {
+    let mut device = Device { silent_from: Some(40_000), ..Device::default() };
+    device.words.insert(7, 5);
+    // Silent at two of the bases; it refuses the third.
+    let mut group = group_with(&["inverter.Evt1"], vec![plain(7)]);
+    let (mut silences, mut unread) = (Vec::new(), 0);
+    for seconds in 0..600 {
+        let (good, missing, asked) = device.round(&mut group, at(seconds));
+        assert_ne!(missing.as_deref(), Some("away"), "{seconds}");
+        silences.extend(asked.iter().filter(|start| **start >= 40_000).map(|_| seconds));
+        // Each silence costs a round, and the next one reads what there is.
+        unread = if good == 0 { unread + 1 } else { 0 };
+        assert!(unread < 2, "{seconds}");
+    }
+    assert!(silences.len() < 20, "{silences:?}");
+    assert!(silences.iter().all(|second| *second < 10 || *second >= 60), "{silences:?}");
+}
+
+#[test]
+fn plain_registers_of_a_device_that_is_silent_at_all_bases_are_read() {
+    let mut device = Device { silent_from: Some(0), ..Device::default() };
+    device.words.insert(7, 5);
+    let mut group = group_with(&["inverter.Evt1"], vec![plain(7)]);
+    let rounds: Vec<_> = (0..60).map(|seconds| device.round(&mut group, at(seconds))).collect();
+    assert!(rounds.iter().all(|(_, missing, _)| missing.as_deref() != Some("away")), "{rounds:?}");
+    let read = rounds.iter().filter(|(good, ..)| *good == 1).count();
+    assert!(read >= 55, "{read}");
+    assert_eq!(
+        rounds.last().unwrap().1.as_deref(),
+        Some("the device has no SunSpec models at 40000, 50000 or 0")
+    );
+    // Now it is off.
+    device.words.clear();
+    let (mut away, mut turns) = (false, 60);
+    while !away {
+        away = device.round(&mut group, at(turns)).1.as_deref() == Some("away");
+        turns += 1;
+        assert!(turns < 70);
+    }
 }
