@@ -242,8 +242,7 @@ impl Bus {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
             Ok(Some((readings, refusal))) => {
                 let at = self.shared.clock.stamp();
-                let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
-                let refused = refusal.map(|refusal| refusal.fault(base, self.place(&turn.endpoint)));
+                let refused = refusal.map(|refusal| refusal.fault(self.place(&turn.endpoint)));
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, refused);
                 self.schedule.handle_answer(turn);

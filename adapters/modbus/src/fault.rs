@@ -137,7 +137,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// For people, in the numbers of a device with this `base`.
+    /// For people, in the numbers of what names the register with this `base`.
     pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
         let Self { point, code, values } = *self;
         let (kind, words) = match code.0 {

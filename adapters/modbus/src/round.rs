@@ -36,7 +36,8 @@ pub(crate) struct Round {
     at: usize,
     splits: u32,
     readings: Vec<Option<Reading>>,
-    refusal: Option<Refusal>,
+    /// And how its register is counted.
+    refusal: Option<(Refusal, Option<u16>)>,
     search: Search,
     lack: Option<Lack>,
     /// The device has registers where some of what was found should be.
@@ -57,8 +58,8 @@ enum Search {
 /// What a round could not read.
 #[derive(Debug)]
 pub(crate) enum Missing {
-    /// Registers the device refuses.
-    Registers(Refusal),
+    /// Registers the device refuses; the first is counted from this base.
+    Registers(Refusal, Option<u16>),
     /// What a SunSpec device does not have.
     Points(Lack),
 }
@@ -204,8 +205,9 @@ impl Group {
     fn take(&self, block: &Block, answer: &Answer, round: &mut Round) {
         if let Answer::Refused(code) = *answer {
             let point = Point { table: block.table, address: block.start };
-            let refusal = Refusal { point, code, values: 0 };
-            round.refusal.get_or_insert(refusal).values += block.wants.len();
+            let first = block.wants.first().and_then(|index| self.wanted.get(*index));
+            let refusal = (Refusal { point, code, values: 0 }, first.and_then(|wanted| wanted.base));
+            round.refusal.get_or_insert(refusal).0.values += block.wants.len();
         }
         round.readings.resize(self.wanted.len(), None);
         for index in &block.wants {
@@ -236,16 +238,17 @@ impl Round {
 
     /// What was read, and what the device refused or does not have.
     pub(crate) fn finish(self) -> (Vec<Reading>, Option<Missing>) {
-        let missing = self.refusal.map(Missing::Registers).or(self.lack.map(Missing::Points));
+        let refusal = self.refusal.map(|(refusal, base)| Missing::Registers(refusal, base));
+        let missing = refusal.or(self.lack.map(Missing::Points));
         (self.readings.into_iter().flatten().collect(), missing)
     }
 }
 
 impl Missing {
-    /// For people.
-    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
+    /// For people, in the numbers of whoever named the register.
+    pub(crate) fn fault(&self, place: String) -> Fault {
         match self {
-            Self::Registers(refusal) => refusal.fault(base, place),
+            Self::Registers(refusal, base) => refusal.fault(*base, place),
             Self::Points(lack) => fault::lacking(lack, place),
         }
     }

@@ -60,7 +60,7 @@ impl Device {
         let (readings, missing) = round.finish();
         let missing = missing.map(|missing| match missing {
             Missing::Points(lack) => lack.to_string(),
-            refused @ Missing::Registers(_) => refused.fault(None, String::new()).what,
+            refused @ Missing::Registers(..) => refused.fault(String::new()).what,
         });
         let good = readings.iter().filter(|reading| reading.value != adapter_api::Value::None).count();
         (good, missing, self.asked.split_off(before))
@@ -86,6 +86,7 @@ fn plain(start: u16) -> Wanted {
     Wanted {
         resource: Resource::new("plain").unwrap(),
         want: Want { table: Table::Holding, start, length: 1 },
+        base: None,
         form: Kind::U16.form().into(),
         period: Duration::from_secs(1),
     }

@@ -1,6 +1,7 @@
 //! The whole adapter against a real TCP server, and the contract kit.
 
 mod outside;
+mod profiles;
 mod slave;
 mod sunspec;
 mod tools;
