@@ -200,6 +200,10 @@ fn a_profile_of_the_site_is_taken_and_a_faulty_one_named() {
     fs::write(dir.join("sdm120.toml"), own.replace("u16", "u17")).unwrap();
     let (said, is_good) = check();
     assert!(!is_good && said.contains("sdm120.toml: registers.level.type: there is no such type"), "{said}");
+    // One that no device uses hinders nobody, and is told.
+    fs::rename(dir.join("sdm120.toml"), dir.join("later.toml")).unwrap();
+    let (said, is_good) = check();
+    assert!(is_good && said.contains("later.toml: registers.level.type: there is no such type"), "{said}");
     let config = |device: &str| {
         Config::plain(&site, free_port())
             .no_uplink()

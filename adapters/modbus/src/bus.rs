@@ -233,6 +233,11 @@ impl Bus {
                 }
             }
             let answer = self.exchange(&target.manner.line, target.unit, request).await;
+            if let Err(Unheard::Device(trouble)) = &answer
+                && self.is_passed_over(turn, &round, trouble)
+            {
+                return Ok(None);
+            }
             let Some(device) = self.devices.get_mut(&turn.endpoint) else { return Ok(None) };
             let Some(group) = device.groups.get_mut(turn.group) else { return Ok(None) };
             match answer {
@@ -254,16 +259,25 @@ impl Bus {
         }
     }
 
+    /// Whether a silence is only that of registers a device does not have. It costs it no less.
+    fn is_passed_over(&mut self, turn: &Turn, round: &Round, trouble: &Trouble) -> bool {
+        let group = self.devices.get_mut(&turn.endpoint).and_then(|d| d.groups.get_mut(turn.group));
+        let passed = trouble.may_be_of_registers() && group.is_some_and(|g| g.pass_over(now(), round));
+        if passed {
+            self.schedule.handle_silence(now(), turn, self.took, false);
+        }
+        passed
+    }
+
     async fn poll(&mut self, turn: &Turn) {
         match self.read(turn).await {
             Ok(None) | Err(Unheard::Wire(_) | Unheard::NoTurn | Unheard::Closed) => {}
             Ok(Some(Poll { readings, missing, trouble, asked })) => {
                 let at = self.shared.clock.stamp();
-                let base = self.devices.get(&turn.endpoint).and_then(|device| device.target.base);
                 let place = self.place(&turn.endpoint);
                 let fault = match &trouble {
                     Some(trouble) => Some(trouble.fault(place)),
-                    None => missing.map(|missing| missing.fault(base, place)),
+                    None => missing.map(|missing| missing.fault(place)),
                 };
                 let subject = Subject::Registers(turn.endpoint.clone(), turn.group);
                 self.shared.complaints.settle(subject, fault);
@@ -273,6 +287,8 @@ impl Bus {
                     None => self.schedule.handle_nothing(turn),
                 }
                 if asked {
+                    let device = self.devices.get_mut(&turn.endpoint);
+                    device.into_iter().flat_map(|d| &mut d.groups).for_each(Group::handle_presence);
                     self.present(&turn.endpoint, Presence::Online);
                 }
                 self.submit(&turn.endpoint, Sample { at, readings }).await;

@@ -122,12 +122,12 @@ pub(crate) struct Target {
     pub unit: u8,
     /// How it is asked.
     pub manner: Manner,
-    /// The number its configuration gives its first register, if it says so.
-    pub base: Option<u16>,
     /// What is read.
     pub resources: Vec<Wanted>,
     /// What of it is found by asking the device.
     pub sunspec: Option<Choice>,
+    /// The number of its first register, where it is said.
+    pub base: Option<u16>,
 }
 
 /// A resource as the rest of the adapter sees it.
@@ -137,6 +137,8 @@ pub(crate) struct Wanted {
     pub resource: Resource,
     /// Its entries.
     pub want: Want,
+    /// The number that the first register has where this one is named, if it is said there.
+    pub base: Option<u16>,
     /// Its meaning.
     pub form: Meaning,
     /// How often it is read.
@@ -300,13 +302,13 @@ pub(crate) fn resolve(
             if want.length > most {
                 found.too_long(resource.as_str(), want.length, most);
             }
-            resources.push(Wanted { resource: resource.clone(), want, form: form.into(), period });
+            resources.push(Wanted { resource: resource.clone(), want, base, form: form.into(), period });
         }
     }
     match (wire, unit, manner) {
         (Some(wire), Some(unit), Some(manner)) if found.issues.is_empty() => {
             let sunspec = chosen.sunspec;
-            Ok(Target { wire, connection: 0, unit, manner, base, resources, sunspec })
+            Ok(Target { wire, connection: 0, unit, manner, resources, sunspec, base })
         }
         _ => Err(found.issues),
     }

@@ -168,7 +168,7 @@ fn a_line_is_wired_as_it_is_written() {
     let table = "rts_on_send = false, delay_before = '1ms', delay_after = '100ms'";
     for (text, direction, echo) in [
         ("", Direction::Itself, Echo::Possible),
-        ("rs485 = false\necho = false", Direction::Itself, Echo::Absent),
+        ("rs485 = false\necho = false", Direction::Nobody, Echo::Absent),
         ("rs485 = true\necho = true", Direction::Kernel(usual), Echo::Certain),
         ("rs485 = 'rts'", Direction::Rts(usual), Echo::Possible),
         ("rs485 = {}", Direction::Kernel(usual), Echo::Possible),

@@ -100,7 +100,7 @@ const NOT_CONFIGURED: FaultKind = FaultKind {
 const NOT_SUNSPEC: FaultKind = FaultKind {
     code: "TG-448",
     cause: "the device speaks SunSpec only after it was switched on in its settings, has it under another unit identifier, \
-            or has other models than were expected",
+            or has other models than were expected; while it is starting it may not have all of them",
     todo: "look for SunSpec in the device's settings; compare `unit` with its manual, and `only` with what \
            `tidegate profiles sunspec` lists",
 };
@@ -111,6 +111,10 @@ const REGISTERS_SILENT: FaultKind = FaultKind {
     cause: "the device says nothing where others refuse: it has no such registers, or cannot send so many at once",
     todo: "compare `register` with the device's manual; try a smaller `max_registers`, and a longer `timeout`",
 };
+
+/// What to do about a chain without an end.
+const UNENDED: &str = "nothing, if it passes: what there is is read, and the rest looked for again after a minute, at last \
+                       once an hour; else ask the device's maker for a newer firmware";
 
 /// All of them.
 pub const FAULTS: [FaultKind; 16] = [
@@ -141,7 +145,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// For people, in the numbers of a device with this `base`.
+    /// For people, in the numbers of what names the register with this `base`.
     pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
         let Self { point, why, values } = *self;
         let (kind, words) = match why {
@@ -174,7 +178,8 @@ fn numbered(point: Point, base: Option<u16>) -> String {
 
 /// A SunSpec device without what is wanted of it.
 pub(crate) fn lacking(lack: &Lack, place: String) -> Fault {
-    Fault::new(NOT_SUNSPEC, lack.to_string(), place)
+    let fault = Fault::new(NOT_SUNSPEC, lack.to_string(), place);
+    if let Lack::End(..) = lack { fault.with_remedy(UNENDED.to_owned()) } else { fault }
 }
 
 /// The hint for addresses of manuals, which count from 1 as often as from 0.

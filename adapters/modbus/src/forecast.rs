@@ -1,20 +1,30 @@
 //! How much of a serial line a configuration needs, as far as that can be known beforehand. Sans-IO.
+//!
+//! What a SunSpec device has is known only when it was asked: it is counted with [`TYPICAL`] registers.
 
 use crate::{
     config::{Config, Device, Target, line, resolve},
     frame::Exchange,
     line::Line,
-    plan::Plan,
+    plan::{Plan, Want},
+    point::Table,
     round,
+    sunspec::BASES,
     wire::Wire,
 };
 use adapter_api::{Devices, EndpointName, Issue, Place};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What a device needs to think, beside the silence it has to keep: few need less.
 const THINKING: Duration = Duration::from_millis(5);
 /// A line with less to spare loses readings with the first devices that do not answer.
 const FULL: f64 = 0.8;
+/// Registers of a SunSpec device that has an inverter's or a meter's model: with their scale factors
+/// they are about as many.
+const TYPICAL: u16 = 100;
 /// So many of those who need most are named.
 const NAMED: usize = 3;
 
@@ -22,8 +32,12 @@ const NAMED: usize = 3;
 pub(crate) fn forecast(config: &Config, devices: &Devices<Device>) -> Vec<Issue> {
     let Some(characters) = line(config).ok().and_then(|line| line.characters) else { return Vec::new() };
     let mut wires: BTreeMap<Wire, Vec<(f64, &EndpointName)>> = BTreeMap::new();
+    let mut guessed: BTreeSet<Wire> = BTreeSet::new();
     for (endpoint, device) in devices {
         if let Ok(target) = resolve(config, endpoint, device) {
+            if target.sunspec.is_some() {
+                guessed.insert(target.wire.clone());
+            }
             wires.entry(target.wire.clone()).or_default().push((share(&target), endpoint));
         }
     }
@@ -32,11 +46,13 @@ pub(crate) fn forecast(config: &Config, devices: &Devices<Device>) -> Vec<Issue>
         users.sort_by(|a, b| b.0.total_cmp(&a.0));
         let most: Vec<String> =
             users.iter().take(NAMED).map(|(share, name)| format!("{name} {}", percent(*share))).collect();
+        let guess = format!(" (a SunSpec device is counted with up to {TYPICAL} registers)");
+        let guess = if guessed.contains(&wire) { guess } else { String::new() };
         (all > FULL).then(|| Issue {
             place: Place::Config,
             path: Vec::new(),
             why: format!(
-                "{wire} needs {} of its {} baud; most of it {}",
+                "{wire} needs {} of its {} baud; most of it {}{guess}",
                 percent(all),
                 grouped(characters.baud),
                 most.join(", ")
@@ -56,7 +72,15 @@ fn share(target: &Target) -> f64 {
     let line = &target.manner.line;
     let groups = round::groups(target).into_iter();
     let share = groups.map(|(period, wanted)| {
-        let plan = Plan::new(wanted.iter().map(|wanted| wanted.want).collect(), target.manner.limits);
+        let mut wants: Vec<Want> = wanted.iter().map(|wanted| wanted.want).collect();
+        if let Some(choice) = target.sunspec.as_ref().filter(|choice| choice.period == period) {
+            wants.push(Want {
+                table: Table::Holding,
+                start: BASES[0],
+                length: choice.longest().min(TYPICAL),
+            });
+        }
+        let plan = Plan::new(wants, target.manner.limits);
         let requests = (0..).map_while(|at| Some(plan.block(at)?.request()));
         let takes: Duration = requests.map(|request| exchange(line, target.unit, request)).sum();
         takes.as_secs_f64() / period.as_secs_f64()
@@ -123,6 +147,25 @@ mod tests {
         assert_eq!(said("port = 'x'\nbaud = 1200", 4, apart).len(), 1, "two requests each");
         let patient = format!("gap = '500ms'\n{}", registers(1));
         assert_eq!(said(line, 2, &patient).len(), 1);
+    }
+
+    #[test]
+    fn a_sunspec_device_is_counted_as_a_usual_one_and_that_is_said() {
+        let line = "port = '/dev/ttyUSB0'\nbaud = 9600";
+        let usual = "profile = 'sunspec'\nperiod = '1s'";
+        // 213 characters of 11 bits, twice 3.5 of them, and 5 ms: 257.1 ms.
+        assert_eq!(said(line, 3, usual), [""; 0], "77 %");
+        assert_eq!(
+            said(line, 4, usual),
+            [
+                "/dev/ttyUSB0 needs 103 % of its 9,600 baud; most of it meter-1 26 %, meter-2 26 %, meter-3 26 % \
+                 (a SunSpec device is counted with up to 100 registers)"
+            ]
+        );
+        let few = format!("{usual}\nonly = ['inverter.W']");
+        assert_eq!(said(line, 10, &few), [""; 0], "16 registers each");
+        let beside = format!("{usual}\nonly = ['inverter.W']\n{}", registers(100));
+        assert_eq!(said(line, 3, &beside).len(), 1);
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl Adapter for Modbus {
     }
 
     fn doubts(config: &Config, devices: &Devices<Device>) -> Vec<Issue> {
-        forecast::forecast(config, devices)
+        let mut doubts = forecast::forecast(config, devices);
+        doubts.extend(profile::unused(&profile::Library::default(), devices));
+        doubts
     }
 
     fn resources(device: &Device) -> Vec<Resource> {

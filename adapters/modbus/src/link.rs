@@ -87,6 +87,14 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// Whether devices do so, some of them, where they have no registers; as a gateway says of them with
+    /// exception 0B.
+    pub(crate) fn may_be_of_registers(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Lost | Self::Unreachable(Exception(0x0b)))
+    }
+}
+
 impl From<Misfit> for Trouble {
     fn from(_: Misfit) -> Self {
         Self::Mismatch

@@ -5,7 +5,7 @@ use crate::{
     line::{Characters, Line, Parity},
     rs485,
     wire::Stream,
-    wiring::{Direction, Driven, Switched},
+    wiring::{Direction, Driven, Rs485, Switched},
 };
 use adapter_api::{Fault, field};
 use std::{
@@ -26,15 +26,25 @@ pub(crate) fn open(path: &str, line: &Line) -> Result<Box<dyn Stream>, Fault> {
     let port = set_up(path, characters).map_err(|error| refused(&error, path))?;
     match line.wiring.direction {
         Direction::Itself => Ok(Box::new(Port(port))),
+        Direction::Nobody => match rs485::disable(&port) {
+            Ok(()) => Ok(Box::new(Port(port))),
+            Err(error) => Err(fault::direction("its driver goes on switching RS-485", &error, path)),
+        },
         Direction::Kernel(wiring) => match rs485::enable(&port, &wiring) {
             Ok(()) => Ok(Box::new(Port(port))),
             Err(error) => Err(fault::direction("its driver does not switch RS-485", &error, path)),
         },
-        Direction::Rts(wiring) => match Driven::new(Port(port), wiring, characters.time()) {
+        Direction::Rts(wiring) => match by_rts(port, wiring, characters) {
             Ok(driven) => Ok(Box::new(driven)),
             Err(error) => Err(fault::direction("its driver does not switch RTS", &error, path)),
         },
     }
+}
+
+/// With a driver that still switches as it was told before there would be two.
+fn by_rts(port: SerialStream, wiring: Rs485, characters: Characters) -> io::Result<Driven<Port>> {
+    rs485::disable(&port)?;
+    Driven::new(Port(port), wiring, characters.time())
 }
 
 fn set_up(path: &str, characters: Characters) -> tokio_serial::Result<SerialStream> {

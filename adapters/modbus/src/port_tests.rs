@@ -2,10 +2,7 @@
 //! keeps neither parity nor data bits; that they are asked for is the library's.
 
 use super::*;
-use crate::{
-    frame::Framing,
-    wiring::{Rs485, Wiring},
-};
+use crate::{frame::Framing, wiring::Wiring};
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{ControlModes, LocalModes, OutputModes, tcgetattr},
@@ -72,7 +69,9 @@ async fn a_driver_that_switches_nothing_says_so() {
         let fault = fault_of(&path, Wiring { direction, ..Wiring::default() });
         assert_eq!((fault.code, fault.place.as_str()), ("TG-438", path.as_str()), "{direction:?}");
     }
-    // It was closed each time.
+    // It was closed each time. What it cannot do needs no switching off.
+    let never = Wiring { direction: Direction::Nobody, ..Wiring::default() };
+    drop(open(&path, &line(9_600, Parity::Even, 1, never)).expect("it is opened"));
     assert!(open(&path, &line(9_600, Parity::Even, 1, Wiring::default())).is_ok());
 }
 

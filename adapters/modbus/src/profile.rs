@@ -8,6 +8,9 @@
 mod read;
 #[cfg(test)]
 mod tests;
+mod unused;
+
+pub(crate) use unused::unused;
 
 use crate::{Register, config, sunspec};
 use adapter_api::{Resource, suggest};

@@ -23,6 +23,8 @@ pub(crate) struct Group {
     limits: Limits,
     /// What is found by asking the device, beside what is known.
     discovery: Option<(Discovery, Vec<Wanted>)>,
+    /// Nothing was heard where it was asked: what there is to read comes first.
+    unheard: bool,
 }
 
 /// How far a poll of a group is.
@@ -36,7 +38,8 @@ pub(crate) struct Round {
     at: usize,
     splits: u32,
     readings: Vec<Option<Reading>>,
-    refusal: Option<Refusal>,
+    /// And how its register is counted.
+    refusal: Option<(Refusal, Option<u16>)>,
     search: Search,
     lack: Option<Lack>,
     /// The device has registers where some of what was found should be.
@@ -57,8 +60,8 @@ enum Search {
 /// What a round could not read.
 #[derive(Debug)]
 pub(crate) enum Missing {
-    /// Registers the device refuses.
-    Registers(Refusal),
+    /// Registers the device refuses; the first is counted from this base.
+    Registers(Refusal, Option<u16>),
     /// What a SunSpec device does not have.
     Points(Lack),
 }
@@ -67,14 +70,41 @@ impl Group {
     /// What is read together, and what of that is found by asking the device.
     pub(crate) fn new(wanted: Vec<Wanted>, limits: Limits, choice: Option<Choice>) -> Self {
         let discovery = choice.map(|choice| (Discovery::new(choice), wanted.clone()));
-        Self { plan: plan(&wanted, limits), wanted, limits, discovery }
+        Self { plan: plan(&wanted, limits), wanted, limits, discovery, unheard: false }
     }
 
     /// The device is away: when it comes back, what was found there may be elsewhere.
     pub(crate) fn forget(&mut self) {
-        if let Some((discovery, _)) = &mut self.discovery {
+        self.unheard = false;
+        if let Some((discovery, known)) = &mut self.discovery {
             discovery.restart();
+            if self.wanted.len() > known.len() {
+                self.wanted.clone_from(known);
+                self.plan = plan(&self.wanted, self.limits);
+            }
         }
+    }
+
+    /// The device answers, if not everywhere.
+    pub(crate) fn handle_presence(&mut self) {
+        self.unheard = false;
+        if let Some((discovery, _)) = &mut self.discovery {
+            discovery.handle_presence();
+        }
+    }
+
+    /// A request of a round was not answered. True if the device need not be away: some are silent where
+    /// they have no registers.
+    pub(crate) fn pass_over(&mut self, now: Instant, round: &Round) -> bool {
+        let Some((discovery, _)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) else {
+            return false;
+        };
+        let Some(step) = discovery.handle_silence(now) else { return false };
+        if let Step::Found(found) = step {
+            self.find(found);
+        }
+        self.unheard = true;
+        true
     }
 
     /// Another device may be there: what this one lacked is asked for again.
@@ -95,9 +125,11 @@ impl Group {
         round: &mut Round,
         elsewhere: bool,
     ) -> Option<Request> {
-        if let Some((discovery, _)) = &self.discovery {
+        if let Some((discovery, _)) = &mut self.discovery {
+            let nothing = self.wanted.is_empty();
             if round.search != Search::Over
-                && let Some(request) = discovery.poll_request()
+                && (nothing || !self.unheard)
+                && let Some(request) = discovery.poll_request(now, nothing)
             {
                 round.search = Search::Within;
                 return Some(request);
@@ -136,14 +168,13 @@ impl Group {
 
     /// What the device said to it.
     pub(crate) fn handle_answer(&mut self, now: Instant, round: &mut Round, answer: &Answer) {
-        if let Some((discovery, known)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
-            match discovery.handle_answer(answer) {
+        if let Some((discovery, _)) = self.discovery.as_mut().filter(|_| round.search == Search::Within) {
+            match discovery.handle_answer(now, answer) {
                 Step::On => {}
-                Step::Later => round.search = Search::Over,
+                Step::Later | Step::Same => round.search = Search::Over,
                 Step::Found(found) => {
                     round.search = Search::Over;
-                    self.wanted = known.iter().cloned().chain(found).collect();
-                    self.plan = plan(&self.wanted, self.limits);
+                    self.find(found);
                 }
             }
             return;
@@ -198,12 +229,24 @@ impl Group {
     /// Puts into its places that there is nothing.
     fn lack(&self, block: &Block, why: Absence, round: &mut Round) {
         let point = Point { table: block.table, address: block.start };
-        round.refusal.get_or_insert(Refusal { point, why, values: 0 }).values += block.wants.len();
+        let first = block.wants.first().and_then(|index| self.wanted.get(*index));
+        let refusal = (Refusal { point, why, values: 0 }, first.and_then(|wanted| wanted.base));
+        round.refusal.get_or_insert(refusal).0.values += block.wants.len();
         round.readings.resize(self.wanted.len(), None);
         for index in &block.wants {
             if let (Some(wanted), Some(place)) = (self.wanted.get(*index), round.readings.get_mut(*index)) {
                 *place = Some(Reading::bad(wanted.resource.clone(), why.to_string()));
             }
+        }
+    }
+
+    /// This is what the device has, beside what is known.
+    fn find(&mut self, found: Vec<Wanted>) {
+        let Some((_, known)) = &self.discovery else { return };
+        // What was learned of the known ones stays if they are all there is.
+        if !found.is_empty() || self.wanted.len() > known.len() {
+            self.wanted = known.iter().cloned().chain(found).collect();
+            self.plan = plan(&self.wanted, self.limits);
         }
     }
 
@@ -240,16 +283,17 @@ impl Round {
 
     /// What was read, and what the device refused or does not have.
     pub(crate) fn finish(self) -> (Vec<Reading>, Option<Missing>) {
-        let missing = self.refusal.map(Missing::Registers).or(self.lack.map(Missing::Points));
+        let refusal = self.refusal.map(|(refusal, base)| Missing::Registers(refusal, base));
+        let missing = refusal.or(self.lack.map(Missing::Points));
         (self.readings.into_iter().flatten().collect(), missing)
     }
 }
 
 impl Missing {
-    /// For people.
-    pub(crate) fn fault(&self, base: Option<u16>, place: String) -> Fault {
+    /// For people, in the numbers of whoever named the register.
+    pub(crate) fn fault(&self, place: String) -> Fault {
         match self {
-            Self::Registers(refusal) => refusal.fault(base, place),
+            Self::Registers(refusal, base) => refusal.fault(*base, place),
             Self::Points(lack) => fault::lacking(lack, place),
         }
     }

@@ -3,7 +3,10 @@
 #![expect(unsafe_code, reason = "the system libraries have no call for it")]
 
 use crate::wiring::Rs485;
-use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::{
+    io::Errno,
+    ioctl::{Opcode, Updater, ioctl},
+};
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
@@ -24,7 +27,7 @@ const RTS_AFTER_SEND: u32 = 1 << 2;
 
 /// `struct serial_rs485`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct SerialRs485 {
     flags: u32,
     /// In ms.
@@ -37,13 +40,37 @@ struct SerialRs485 {
 
 /// Lets the driver switch. The error is the driver's: most know nothing of it (`ENOTTY`).
 pub(crate) fn enable(port: &impl AsRawFd, wiring: &Rs485) -> io::Result<()> {
-    let mut wanted = SerialRs485::from(wiring);
+    // It is given back as the driver took it.
+    if set(port, wiring.into())?.is_on() { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
+/// Lets the driver switch no longer: it goes on for as long as the port is there, whoever told it to.
+pub(crate) fn disable(port: &impl AsRawFd) -> io::Result<()> {
+    is_off(set(port, SerialRs485::default()))
+}
+
+/// Whether that is what came of switching it off. A driver that knows nothing of it never was on.
+fn is_off(taken: io::Result<SerialRs485>) -> io::Result<()> {
+    match taken {
+        Ok(taken) if taken.is_on() => Err(io::ErrorKind::Unsupported.into()),
+        Err(error) if error.raw_os_error() != Some(Errno::NOTTY.raw_os_error()) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What the driver made of it.
+fn set(port: &impl AsRawFd, mut wanted: SerialRs485) -> io::Result<SerialRs485> {
     // SAFETY: `port` outlives the borrow, and keeps its descriptor open.
     let fd = unsafe { BorrowedFd::borrow_raw(port.as_raw_fd()) };
     // SAFETY: the kernel reads a `struct serial_rs485` here and writes it back, and this is one.
     unsafe { ioctl(fd, Updater::<'_, TIOCSRS485, _>::new(&mut wanted)) }?;
-    // It is given back as the driver took it.
-    if wanted.flags & ENABLED == 0 { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+    Ok(wanted)
+}
+
+impl SerialRs485 {
+    fn is_on(&self) -> bool {
+        self.flags & ENABLED != 0
+    }
 }
 
 impl From<&Rs485> for SerialRs485 {
@@ -84,6 +111,16 @@ mod tests {
     fn what_is_no_serial_port_refuses() {
         let file = std::fs::File::open("/dev/null").unwrap();
         let refused = enable(&file, &Rs485::default()).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::NOTTY.raw_os_error()));
+        assert_eq!(refused.raw_os_error(), Some(Errno::NOTTY.raw_os_error()));
+        assert!(disable(&file).is_ok(), "it never was on");
+    }
+
+    #[test]
+    fn what_stays_on_is_told() {
+        let taken = |flags| SerialRs485 { flags, ..SerialRs485::default() };
+        assert!(!SerialRs485::default().is_on(), "that is what is asked for");
+        assert!(is_off(Ok(taken(RTS_AFTER_SEND))).is_ok());
+        assert_eq!(is_off(Ok(taken(ENABLED))).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(is_off(Err(Errno::IO.into())).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
     }
 }

@@ -65,7 +65,13 @@ impl Choice {
                 };
                 // A model that says it is shorter than its definition does not have its last points.
                 if let Some(want) = reader.want() {
-                    wanted.push(Wanted { resource, want, form: reader.into(), period: self.period });
+                    wanted.push(Wanted {
+                        resource,
+                        want,
+                        base: None,
+                        form: reader.into(),
+                        period: self.period,
+                    });
                 }
             }
         }

@@ -28,6 +28,8 @@ pub(crate) enum Direction {
     /// The converter itself; or there is no direction to switch.
     #[default]
     Itself,
+    /// The converter itself, and certainly not the driver: what it was told before is taken back.
+    Nobody,
     /// The driver of the port.
     Kernel(Rs485),
     /// We, by RTS: late by up to 2 ms, and so only for devices that take longer for an answer.

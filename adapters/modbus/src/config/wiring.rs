@@ -20,7 +20,7 @@ const BY: [(&str, Switching); 2] = [("kernel", Direction::Kernel), ("rts", Direc
 /// Who switches the direction of an RS-485 line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rs485 {
-    /// `true`: the kernel; `false`: nobody has to.
+    /// `true`: the kernel; `false`: nobody has to, and the kernel no longer does.
     Kernel(bool),
     /// `"kernel"` or `"rts"`.
     By(String),
@@ -83,7 +83,10 @@ impl Findings {
             self.add(&["echo"], "Modbus TCP has none", hint);
         }
         let direction = match &config.rs485 {
-            None | Some(Rs485::Kernel(false)) => Direction::Itself,
+            None => Direction::Itself,
+            Some(Rs485::Kernel(false)) => {
+                config.port.as_ref().map_or(Direction::Itself, |_| Direction::Nobody)
+            }
             Some(_) if config.port.is_none() => {
                 self.add(
                     &["rs485"],

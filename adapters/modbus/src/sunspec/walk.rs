@@ -4,12 +4,14 @@
 //! base: "SunS" | id, length, points | id, length, points | 0xffff
 //! ```
 //! Whatever a device answers, the walk ends: every step leads to a higher address, and there are at
-//! most [`MOST`] of them.
+//! most [`MOST`] of them. Some devices are silent where they have no registers: that is known from one
+//! that is away by an answer somewhere else.
 
 use crate::{
     pdu::{Answer, Request},
     point::Table,
 };
+use std::collections::VecDeque;
 
 /// Where the marker may be (SunSpec Device Information Model Specification, "Discovery").
 pub(crate) const BASES: [u16; 3] = [40_000, 50_000, 0];
@@ -35,6 +37,14 @@ pub(crate) struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Walk {
     stage: Stage,
+    /// Where the marker is looked for; the first is next.
+    bases: VecDeque<u16>,
+    /// Bases in a row at which nothing was heard.
+    silences: usize,
+    /// The device has answered since the walk began.
+    answered: bool,
+    /// Bases at which a device was silent that was there.
+    silent: Vec<u16>,
     found: Vec<Found>,
 }
 
@@ -49,26 +59,45 @@ pub(crate) enum Progress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The marker is looked for at this of the bases, and those behind it.
-    Marker(usize),
+    /// The marker is looked for.
+    Marker,
     /// A model's number and length are here.
     Model(u16),
-    Ended,
+    Ended {
+        /// Where there should be a model or the end, and is neither.
+        broken: Option<u16>,
+    },
 }
+
+/// At the end of the chain.
+const WHOLE: Stage = Stage::Ended { broken: None };
 
 impl Default for Walk {
     fn default() -> Self {
-        Self { stage: Stage::Marker(0), found: Vec::new() }
+        Self::over(BASES)
     }
 }
 
 impl Walk {
+    /// Looks for the marker at these bases, in this order.
+    pub(crate) fn over(bases: impl Into<VecDeque<u16>>) -> Self {
+        let bases = bases.into();
+        Self {
+            stage: Stage::Marker,
+            bases,
+            silences: 0,
+            answered: false,
+            silent: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
     /// What to ask for; `None` at the end.
     pub(crate) fn poll_request(&self) -> Option<Request> {
         let start = match self.stage {
-            Stage::Marker(base) => *BASES.get(base)?,
+            Stage::Marker => *self.bases.front()?,
             Stage::Model(at) => at,
-            Stage::Ended => return None,
+            Stage::Ended { .. } => return None,
         };
         Some(Request { table: Table::Holding, start, count: 2 })
     }
@@ -80,18 +109,60 @@ impl Walk {
             Answer::Words(words) => words.as_slice(),
             _ => &[],
         };
+        self.answered = true;
         self.stage = match (self.stage, words) {
-            (Stage::Marker(base), words) if words == MARKER => {
-                BASES.get(base).and_then(|base| base.checked_add(2)).map_or(Stage::Ended, Stage::Model)
+            (Stage::Marker, words) if words == MARKER => {
+                self.bases.front().and_then(|base| base.checked_add(2)).map_or(WHOLE, Stage::Model)
             }
-            (Stage::Marker(base), _) if base + 1 < BASES.len() => Stage::Marker(base + 1),
-            (Stage::Model(at), [id, length]) if ![0, END].contains(id) && self.found.len() < MOST => {
+            (Stage::Marker, _) => {
+                self.bases.pop_front();
+                self.marker()
+            }
+            (Stage::Model(_), [END, _]) => WHOLE,
+            (Stage::Model(at), [id, length]) if *id != 0 && self.found.len() < MOST => {
                 self.take(Found { id: *id, at, length: *length })
             }
-            // The end, or where the chain breaks off: what came before it is good.
-            _ => Stage::Ended,
+            // What came before it is good.
+            (Stage::Model(at), _) => Stage::Ended { broken: Some(at) },
+            (Stage::Ended { .. }, _) => return Progress::Forward,
         };
         Progress::Forward
+    }
+
+    /// There was none. True if it may come elsewhere; the device is away if not.
+    pub(crate) fn handle_silence(&mut self) -> bool {
+        if self.stage != Stage::Marker {
+            return false;
+        }
+        let Some(base) = self.bases.pop_front() else { return false };
+        if self.answered {
+            self.silent.push(base);
+            self.stage = self.marker();
+            return true;
+        }
+        // Once more when it is known whether anybody is there.
+        self.bases.push_back(base);
+        self.silences += 1;
+        self.silences < self.bases.len()
+    }
+
+    /// The device has answered something else.
+    pub(crate) fn handle_presence(&mut self) {
+        self.answered = true;
+    }
+
+    /// Where a device that is there says nothing.
+    pub(crate) fn silent(&self) -> &[u16] {
+        &self.silent
+    }
+
+    /// Where the marker was found.
+    pub(crate) fn base(&self) -> Option<u16> {
+        self.bases.front().copied()
+    }
+
+    fn marker(&self) -> Stage {
+        if self.bases.is_empty() { WHOLE } else { Stage::Marker }
     }
 
     /// The models, once the end is reached.
@@ -99,15 +170,20 @@ impl Walk {
         (self.poll_request().is_none()).then_some(&self.found)
     }
 
+    /// Where the chain broke off: a device that is starting may have more of it later.
+    pub(crate) fn broken(&self) -> Option<u16> {
+        if let Stage::Ended { broken } = self.stage { broken } else { None }
+    }
+
     fn take(&mut self, found: Found) -> Stage {
         let behind = u32::from(found.at) + 2 + u32::from(found.length);
         // A model has to end within the table.
         if behind > 65_536 {
-            return Stage::Ended;
+            return Stage::Ended { broken: Some(found.at) };
         }
         self.found.push(found);
         // Two registers are left for the next one.
-        u16::try_from(behind).ok().filter(|at| *at < u16::MAX).map_or(Stage::Ended, Stage::Model)
+        u16::try_from(behind).ok().filter(|at| *at < u16::MAX).map_or(WHOLE, Stage::Model)
     }
 }
 
@@ -146,14 +222,19 @@ mod tests {
         }
 
         fn walk(&self) -> (Vec<(u16, u16, u16)>, Vec<u16>) {
+            let (walk, asked) = self.walked();
+            let models = walk.models().unwrap();
+            (models.iter().map(|found| (found.id, found.at, found.length)).collect(), asked)
+        }
+
+        fn walked(&self) -> (Walk, Vec<u16>) {
             let (mut walk, mut asked) = (Walk::default(), Vec::new());
             while let Some(request) = walk.poll_request() {
                 assert_eq!((walk.models(), request.count), (None, 2));
                 asked.push(request.start);
                 assert_eq!(walk.handle_answer(&self.answer(request)), Progress::Forward);
             }
-            let models = walk.models().unwrap();
-            (models.iter().map(|found| (found.id, found.at, found.length)).collect(), asked)
+            (walk, asked)
         }
     }
 
@@ -165,6 +246,7 @@ mod tests {
             assert_eq!(models, [(1, base + 2, 66), (103, base + 70, 50)]);
             assert_eq!(asked[..before], BASES[..before]);
             assert_eq!(asked[before..], [base, base + 2, base + 70, base + 122]);
+            assert_eq!(device.walked().0.broken(), None);
         }
     }
 
@@ -186,6 +268,7 @@ mod tests {
                 device.0.insert(at, word);
             }
             assert_eq!(device.walk().0, models, "{end:?}");
+            assert_eq!(device.walked().0.broken(), Some(40_122), "{end:?}");
         }
     }
 
@@ -196,6 +279,8 @@ mod tests {
             device.0.insert(50_003, length);
             let (models, walked) = device.walk();
             assert_eq!((models.len(), walked.len()), (1, asked + 1), "{length}");
+            // Of 15,530 there is room for an end behind it.
+            assert_eq!(device.walked().0.broken().is_some(), asked == 3, "{length}");
         }
         let mut device = Device::new(50_000, &[(1, 0)]);
         device.0.insert(50_003, 15_533);
@@ -212,6 +297,31 @@ mod tests {
             walk.handle_answer(&device.answer(request));
         }
         assert_eq!(walk.models().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_silence_leads_to_the_next_base_and_is_asked_about_again_when_somebody_is_there() {
+        let refused = Answer::Refused(Exception(2));
+        let asks = |walk: &Walk| walk.poll_request().map(|request| request.start);
+        let mut walk = Walk::default();
+        assert!(walk.handle_silence());
+        assert_eq!(asks(&walk), Some(50_000));
+        assert_eq!(walk.clone().handle_answer(&Answer::Words(MARKER.to_vec())), Progress::Forward);
+        // Nowhere anything: it is away.
+        let mut away = walk.clone();
+        assert!(away.handle_silence() && !away.handle_silence());
+        assert_eq!(asks(&away), Some(40_000));
+        // It is there, and has nothing elsewhere.
+        walk.handle_answer(&refused);
+        walk.handle_answer(&refused);
+        assert_eq!((asks(&walk), walk.models()), (Some(40_000), None));
+        let mut late = walk.clone();
+        late.handle_answer(&Answer::Words(MARKER.to_vec()));
+        assert_eq!((asks(&late), late.base(), late.silent()), (Some(40_002), Some(40_000), &[][..]));
+        assert!(!late.handle_silence(), "a model is no place to be silent at");
+        assert!(walk.handle_silence());
+        assert_eq!((walk.models(), walk.silent()), (Some(&[][..]), &[40_000][..]));
+        assert!(!walk.handle_silence(), "at the end nothing was asked");
     }
 
     fn answers() -> impl Strategy<Value = Answer> {

@@ -3,6 +3,7 @@
 mod alone;
 mod converter;
 mod outside;
+mod profiles;
 mod slave;
 mod sunspec;
 mod tools;

@@ -1,6 +1,6 @@
 //! SunSpec devices: found, remembered, found again elsewhere.
 
-use super::{Slave, config, devices, next_of, presence};
+use super::{Slave, config, devices, next_of, offline, presence};
 use crate::{
     Modbus,
     sunspec::{END, MARKER},
@@ -15,9 +15,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Registers that can be exchanged, and whether the device answers.
+/// Registers that can be exchanged, whether the device answers, and from where on it does not refuse
+/// registers that it lacks but is silent.
 #[derive(Clone, Default)]
-struct Device(Arc<Mutex<(BTreeMap<u16, u16>, bool)>>);
+struct Device(Arc<Mutex<(BTreeMap<u16, u16>, bool, Option<u16>)>>);
 
 impl Device {
     /// A chain of models at this base; an inverter has so many watts.
@@ -43,12 +44,13 @@ impl Device {
     }
 
     fn reply(&self, ask: Ask) -> Reply {
-        let (words, silent) = &*self.0.lock().unwrap();
+        let (words, silent, silent_from) = &*self.0.lock().unwrap();
         let asked = ask.start..=ask.start + (ask.quantity - 1);
         let words: Option<Vec<u16>> = asked.map(|at| words.get(&at).copied()).collect();
         match words {
             _ if *silent => Reply::Silence,
             Some(words) => Reply::Words(words),
+            None if silent_from.is_some_and(|from| ask.start >= from) => Reply::Silence,
             None => Reply::Exception(2),
         }
     }
@@ -191,6 +193,71 @@ fn a_chain_that_moves_to_another_base_is_found_there() {
                 value => assert_eq!(value, good(1_000.0)),
             }
         }
+        rig.stop().await;
+    });
+}
+
+#[test]
+fn a_device_that_is_silent_at_the_first_base_is_found_at_the_next() {
+    run(async {
+        for framing in ["tcp", "rtu"] {
+            let device = Device::default();
+            device.becomes(50_000, &[103], 1_000);
+            device.0.lock().unwrap().2 = Some(0);
+            let script = device.clone();
+            let slave = match framing {
+                "tcp" => Slave::start(move |ask| script.reply(ask)).await,
+                _ => Slave::start_rtu(move |ask| script.reply(ask)).await,
+            };
+            let text = format!(
+                "host = '{}'\nperiod = '20ms'\nprofile = 'sunspec'\nonly = ['inverter.W']",
+                slave.address
+            );
+            let adapter = config(&format!("framing = '{framing}'\ntimeout = '100ms'"));
+            let mut rig = Rig::start(adapter, devices([("pv", toml::from_str(&text).unwrap())]));
+            assert_eq!(power(&mut rig).await, good(1_000.0), "{framing}");
+            let starts: Vec<u16> = slave.asked().iter().map(|ask| ask.start).take(5).collect();
+            assert_eq!(starts, [40_000, 50_000, 50_002, 50_054, 50_002], "{framing}");
+            wait_for("it is there", || presence(&rig.board, "pv") == Some(Presence::Online)).await;
+            assert_eq!(rig.board.read().0, Health::Up, "{framing}");
+            rig.stop().await;
+        }
+    });
+}
+
+#[test]
+fn plain_registers_of_a_device_that_is_silent_at_all_bases_are_read() {
+    run(async {
+        // In one group with what is looked for, and in another one.
+        for period in ["20ms", "50ms"] {
+            let device = Device::default();
+            device.0.lock().unwrap().0.insert(7, 5);
+            device.0.lock().unwrap().2 = Some(0);
+            let slave = device.start().await;
+            let resource =
+                format!("resources.u = {{ register = 'holding:7', type = 'u16', period = '{period}' }}");
+            let mut rig = start(&slave, &resource);
+            for _ in 0..4 {
+                let submission = next_of(&mut rig, "pv").await;
+                assert_eq!(super::values(&submission), [("u".to_owned(), Value::Int(5))], "{period}");
+                submission.answer(Ok(()));
+                assert!(!offline(&rig.board, "pv", ""), "{period}");
+            }
+            rig.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_device_that_is_silent_everywhere_is_away() {
+    run(async {
+        let device = Device::default();
+        device.is_silent(true);
+        let slave = device.start().await;
+        let rig = start(&slave, "");
+        wait_for("it is away", || offline(&rig.board, "pv", "gives no answer")).await;
+        let starts: Vec<u16> = slave.asked().iter().map(|ask| ask.start).take(3).collect();
+        assert_eq!(starts, [40_000, 50_000, 0]);
         rig.stop().await;
     });
 }

@@ -11,13 +11,14 @@ use crate::{
     Device,
     config::{Target, Wanted},
     fault,
+    outside::Unheard,
     pdu::Exception,
     plan::Want,
     point::Point,
     sunspec::{self, Choice, Discovery, Step},
     value::Kind,
 };
-use adapter_api::{Quality, Reading, Resource, Value, inquiry::Telling};
+use adapter_api::{Quality, Reading, Resource, Value, clock::now, inquiry::Telling};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 
@@ -113,11 +114,18 @@ fn typed(bench: &Bench, read: &Read, texts: &[String], target: &Target) -> Resul
 async fn discover(place: &mut Place, choice: Choice, to: &Telling) -> Result<Vec<Wanted>, End> {
     let unit = place.target.unit;
     let (at, mut discovery, mut found) = (place.way.place(unit), Discovery::new(choice), Vec::new());
-    while let Some(request) = discovery.poll_request() {
-        let answer = place.way.ask(unit, request.into()).await;
-        match discovery.handle_answer(&answer.map_err(|unheard| end(unheard, at.clone()))?) {
+    while let Some(request) = discovery.poll_request(now(), true) {
+        let step = match place.way.ask(unit, request.into()).await {
+            Ok(answer) => discovery.handle_answer(now(), &answer),
+            Err(unheard) => {
+                let elsewhere = matches!(&unheard, Unheard::Device(trouble) if trouble.may_be_of_registers());
+                let step = if elsewhere { discovery.handle_silence(now()) } else { None };
+                step.ok_or_else(|| end(unheard, at.clone()))?
+            }
+        };
+        match step {
             Step::On => {}
-            Step::Later => return Err(wrong(&at, "the device has no time", Some("ask again".to_owned()))),
+            Step::Later | Step::Same => return Err(wrong(&at, "the device has no time", Some("ask again".to_owned()))),
             Step::Found(wanted) => {
                 found = wanted;
                 break;
