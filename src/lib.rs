@@ -41,6 +41,7 @@
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
+//! | [`notify`] | what systemd is told: ready, alive, a line for `systemctl status` |
 //! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
 //!
 //! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
@@ -111,6 +112,7 @@ pub mod fault;
 pub mod log;
 pub(crate) mod losses;
 pub(crate) mod mutant;
+pub mod notify;
 pub mod shape;
 pub mod store;
 pub mod supervisor;
