@@ -27,6 +27,7 @@
 //! | `adapters/api` | the contract: samples, intake and receipt, presence, health, inquiries of tools; `clock`; the contract test kit |
 //! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types; `tools` |
 //! | `packaging/profiles` | models of devices and their registers, built into `adapters/modbus` |
+//! | `packaging` | the Debian package: units, maintainer scripts, the configuration it begins with |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store: what one endpoint may hand in, which readings are reported, expressions |

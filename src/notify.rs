@@ -335,14 +335,14 @@ mod tests {
         let fault = |code: &str, what: &str| json!({ "code": code, "what": what, "where": "here" });
         check(json!({}), "connecting; 0 queued");
         check(
-            json!({ "uplink": { "state": "up", "address": "mqtts://h:8883" }, "ledger": { "queued": 12 } }),
-            "up, mqtts://h:8883; 12 queued",
+            json!({ "uplink": { "state": "up", "address": "h port 8883" }, "ledger": { "queued": 12 } }),
+            "up, h port 8883; 12 queued",
         );
         check(
             json!({
                 "uplink": {
                     "state": "connecting",
-                    "address": "mqtts://h:8883",
+                    "address": "h port 8883",
                     "fault": fault("TG-102", "refused"),
                     "faults": [fault("TG-133", "parked")],
                 },
@@ -353,7 +353,7 @@ mod tests {
                 "units": [{ "faults": [fault("TG-401", "silent")] }, { "faults": [] }],
                 "store_full": null,
             }),
-            "connecting to mqtts://h:8883; 3 queued; the time is not known yet; \
+            "connecting to h port 8883; 3 queued; the time is not known yet; \
              TG-201 dead\\u{a}WATCHDOG=trigger (here); 4 more faults: see `tidegate status`",
         );
         let long = line(&json!({ "faults": [fault("TG-201", &"\u{e4}".repeat(9_000))] }));
