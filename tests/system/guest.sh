@@ -176,13 +176,15 @@ has_instances() {
 refuses_a_mistake() {
     cp /etc/tidegate/tidegate.toml /root/kept.toml
     echo 'nonsense = 1' >>/etc/tidegate/tidegate.toml
-    holds "a mistake is found before the restart" no quietly tidegate check
+    holds "a mistake is found before the restart" finds_nonsense
     holds "a restart with it fails" no quietly systemctl restart tidegate
     holds "and is over" active tidegate failed
     holds "and says where" logged tidegate 'tidegate.toml:[0-9]*:'
     cp /root/kept.toml /etc/tidegate/tidegate.toml
     holds "it starts when that is mended" systemctl start tidegate
 }
+
+finds_nonsense() { tidegate check 2>&1 | grep -q 'tidegate.toml:[0-9]*:.*nonsense'; }
 
 is_removed() {
     holds "is removed" quietly dpkg -r tidegate

@@ -102,7 +102,7 @@ After=dbus.service mosquitto.service
 Type=oneshot
 ExecStart=/io/guest.sh
 ExecStopPost=/usr/bin/systemctl --force --force poweroff
-StandardOutput=file:/io/output
+StandardOutput=append:/io/output
 StandardError=inherit
 UNIT
     : >"$io/output"
