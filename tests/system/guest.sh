@@ -38,8 +38,9 @@ status_line() {
     # shellcheck disable=SC2053
     [[ $(show StatusText) == $1 ]]
 }
-told() { systemctl status tidegate | grep -qF "Status: \"$1"; }
-logged() { journalctl -b -u "$1" -o cat | grep -q "$2"; }
+# Not grep -q: who writes to it must not find it gone.
+told() { systemctl status tidegate | grep -F "Status: \"$1" >/dev/null; }
+logged() { journalctl -b -u "$1" -o cat | grep "$2" >/dev/null; }
 starts() { journalctl -b -u tidegate -o cat | grep -c '^Started '; }
 install_deb() { dpkg -i "$1" </dev/null >/io/dpkg.log 2>&1 || { cat /io/dpkg.log; false; }; }
 no() { ! "$@"; }
@@ -184,7 +185,7 @@ refuses_a_mistake() {
     holds "it starts when that is mended" systemctl start tidegate
 }
 
-finds_nonsense() { tidegate check 2>&1 | grep -q 'tidegate.toml:[0-9]*:.*nonsense'; }
+finds_nonsense() { [[ $(tidegate check 2>&1) =~ tidegate\.toml:[0-9]+:.*nonsense ]]; }
 
 is_removed() {
     holds "is removed" quietly dpkg -r tidegate
