@@ -2,6 +2,8 @@
 
 #[cfg(feature = "modbus")]
 mod modbus;
+#[cfg(feature = "pages")]
+mod pages;
 #[cfg(feature = "modbus")]
 mod profiles;
 #[cfg(feature = "modbus")]
@@ -12,6 +14,7 @@ use crate::{
     control::client,
     daemon::Daemon,
     log,
+    notify::Notifier,
 };
 use adapter_api::{clock, shown};
 use anyhow::Context;
@@ -61,6 +64,10 @@ enum Command {
     Modbus(Box<modbus::Tool>),
     /// Show a whole site with a platform, in one process, and count what arrives
     Demo(crate::demo::Options),
+    /// Write manual pages and completions
+    #[cfg(feature = "pages")]
+    #[command(hide = true)]
+    Pages(pages::Options),
     /// Show how the running gateway is doing
     Status(Ask),
     /// Show what is queued, or the dead letters
@@ -117,6 +124,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
+        #[cfg(feature = "pages")]
+        Command::Pages(options) => pages::run(&options),
         #[cfg(feature = "modbus")]
         Command::Profiles(options) => profiles::run(&options),
         #[cfg(feature = "modbus")]
@@ -191,6 +200,8 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     drop(config);
+    let (systemd, view) = (Notifier::from_env(), daemon.view().clone());
+    systemd.ready().await;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -200,7 +211,12 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
             tracing::error!("the store has died");
             return Ok(ExitCode::FAILURE);
         }
+        never = systemd.keep_telling(
+            async || view.store.figures().await.is_ok(),
+            async || view.status().await.ok(),
+        ) => match never {},
     }
+    systemd.stopping().await;
     tracing::info!("stopping");
     tokio::select! {
         stopped = daemon.stop() => Ok(if stopped.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

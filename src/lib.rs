@@ -27,6 +27,7 @@
 //! | `adapters/api` | the contract: samples, intake and receipt, presence, health, inquiries of tools; `clock`; the contract test kit |
 //! | `adapters/modbus` | Modbus over TCP, RTU and ASCII: what is read when, in which blocks, with which types; `tools` |
 //! | `packaging/profiles` | models of devices and their registers, built into `adapters/modbus` |
+//! | `packaging` | the Debian package: units, maintainer scripts, the configuration it begins with |
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store: what one endpoint may hand in, which readings are reported, expressions |
@@ -41,6 +42,7 @@
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
+//! | [`notify`] | what systemd is told: ready, alive, a line for `systemctl status` |
 //! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
 //!
 //! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
@@ -111,6 +113,7 @@ pub mod fault;
 pub mod log;
 pub(crate) mod losses;
 pub(crate) mod mutant;
+pub mod notify;
 pub mod shape;
 pub mod store;
 pub mod supervisor;

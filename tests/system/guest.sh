@@ -1,0 +1,216 @@
+#!/bin/bash
+# What happens to the package in a Debian that systemd has booted: run there by tests/system/package.sh, as a service.
+# Writes /io/status: 0 only if everything held.
+set -uo pipefail
+export DEBIAN_FRONTEND=noninteractive
+failed=0
+
+# holds WHAT COMMAND...: it does.
+holds() {
+    local what=$1
+    shift
+    if "$@"; then
+        echo "ok      $what"
+    else
+        echo "FAILED  $what: $*"
+        failed=$((failed + 1))
+    fi
+}
+
+# comes WHAT COMMAND...: it does within a minute.
+comes() {
+    local what=$1 deadline=$((SECONDS + 60))
+    shift
+    until "$@" || ((SECONDS > deadline)); do sleep 0.2; done
+    holds "$what" "$@"
+}
+
+show() { systemctl show --property="$1" --value "${2:-tidegate}"; }
+is() { [[ $1 == "$2" ]] || { echo "        $1 is not $2"; false; }; }
+differs() { [[ $1 != "$2" ]]; }
+active() { [[ $(systemctl is-active "$1") == "$2" ]]; }
+# figure PATH: of `status`, for jq.
+figure() { tidegate status --json 2>/dev/null | jq -r "$1"; }
+figure_is() { [[ $(figure "$1") == "$2" ]]; }
+more_than() { (($(figure "$1") > $2)) 2>/dev/null; }
+# Shell patterns.
+status_line() {
+    # shellcheck disable=SC2053
+    [[ $(show StatusText) == $1 ]]
+}
+# Not grep -q: who writes to it must not find it gone.
+told() { systemctl status tidegate | grep -F "Status: \"$1" >/dev/null; }
+logged() { journalctl -b -u "$1" -o cat | grep "$2" >/dev/null; }
+starts() { journalctl -b -u tidegate -o cat | grep -c '^Started '; }
+install_deb() { dpkg -i "$1" </dev/null >/io/dpkg.log 2>&1 || { cat /io/dpkg.log; false; }; }
+no() { ! "$@"; }
+quietly() { "$@" >/dev/null 2>&1; }
+
+installs() {
+    holds "installs without a question" install_deb /io/old.deb
+    holds "is started" active tidegate active
+    holds "is enabled" systemctl --quiet is-enabled tidegate
+    comes "systemctl status shows its line" told "no platform; 0 queued"
+    holds "its directory is for root and its group" is "$(stat -c '%a %U %G' /etc/tidegate)" "750 root tidegate"
+    holds "its database is for itself" is "$(stat -c '%U' /var/lib/tidegate)" tidegate
+    holds "the units are right" systemd-analyze verify --man=no tidegate.service tidegate@second.service
+    holds "it dumps no core" is "$(awk '/core file/ { print $5 }' "/proc/$(show MainPID)/limits")" 0
+    holds "it has no capabilities" is "$(awk '/CapBnd/ { print $2 }' "/proc/$(show MainPID)/status")" 0000000000000000
+    holds "its system calls are filtered" is "$(awk '/Seccomp:/ { print $2 }' "/proc/$(show MainPID)/status")" 2
+    holds "root may ask" figure_is .uplink.state none
+    holds "its group may ask" quietly runuser -u nobody -g tidegate -- tidegate status
+    holds "nobody else may ask" no quietly runuser -u nobody -- tidegate status --socket /run/tidegate/control.sock
+}
+
+# A new meter on a serial line that is root's and dialout's, as they are. The simulation holds its end of the line open,
+# and so the mark of the last process that had it for itself: each process gets a new one.
+meter() {
+    systemctl stop meter 2>/dev/null
+    comes "no meter is left" no test -e /run/meter
+    systemd-run --quiet --unit=meter tidegate simulate modbus --profile sdm230 --pty /run/meter
+    comes "there is a meter" test -e /run/meter
+    chown root:dialout "$(readlink -f /run/meter)"
+    chmod 660 "$(readlink -f /run/meter)"
+}
+
+edits() {
+    meter
+    cat >/etc/tidegate/tidegate.toml <<'TOML'
+[clock]
+trust = "always"
+[uplink]
+kind = "plain"
+username = "gateway-1"
+password_file = "/run/credentials/tidegate.service/mqtt-password"
+urls = ["mqtt://127.0.0.1:1883"]
+insecure = true
+[uplink.plain]
+topic = "site/{endpoint}"
+[adapters.modbus.site]
+port = "/run/meter"
+baud = 115200
+parity = "none"
+[endpoints.meter-1]
+token = "meter-1"
+[endpoints.meter-1.modbus]
+unit = 1
+profile = "sdm230"
+period = "200ms"
+TOML
+    # A file that only root can read.
+    (umask 077 && echo secret >/root/mqtt-password)
+    mkdir -p /etc/systemd/system/tidegate.service.d
+    printf '[Service]\nLoadCredential=mqtt-password:/root/mqtt-password\n' \
+        >/etc/systemd/system/tidegate.service.d/credential.conf
+    systemctl daemon-reload
+    holds "is restarted with what was edited" systemctl restart tidegate
+    comes "reads the serial line" figure_is '.units[0].devices["meter-1"].presence' online
+    comes "connects" figure_is .uplink.state up
+    comes "delivers" more_than .ledger.landed 5
+    comes "says so" status_line "up, 127.0.0.1 port 1883; *"
+}
+
+is_restarted_by_the_watchdog() {
+    local pid
+    meter
+    printf '[Service]\nWatchdogSec=3s\nTimeoutAbortSec=5s\n' >/etc/systemd/system/tidegate.service.d/test.conf
+    systemctl daemon-reload
+    systemctl restart tidegate
+    pid=$(show MainPID)
+    comes "lives longer than a watchdog of 3 s" outlives "$pid" 10
+    holds "is the same process" is "$(show MainPID)" "$pid"
+    landed=$(figure .ledger.landed)
+    kill -STOP "$pid"
+    comes "another process runs after SIGSTOP" another "$pid"
+    holds "the watchdog did it" logged tidegate "Watchdog timeout"
+    comes "and is active" active tidegate active
+    meter
+    comes "and reads and delivers again" more_than .ledger.landed "$((landed + 20))"
+    rm /etc/systemd/system/tidegate.service.d/test.conf
+    systemctl daemon-reload
+}
+# outlives PID SECONDS: it has run for so long.
+outlives() { (($(ps_seconds "$1") >= $2)); }
+ps_seconds() { awk -v up="$(cut -d' ' -f1 /proc/uptime)" -v hz="$(getconf CLK_TCK)" '{ print int(up - $22 / hz) }' "/proc/$1/stat"; }
+another() { differs "$(show MainPID)" "$1" && differs "$(show MainPID)" 0; }
+
+# A backlog that nothing adds to any more.
+backlog() {
+    systemctl stop mosquitto
+    comes "says that there is no platform" status_line "connecting to 127.0.0.1 port 1883; * queued; TG-*"
+    comes "a backlog grows" more_than .ledger.queued 50
+    systemctl stop meter
+    comes "the meter is gone" figure_is '.units[0].devices["meter-1"].presence' offline
+    queued=$(figure .ledger.queued)
+    config=$(md5sum /etc/tidegate/tidegate.toml)
+}
+
+# survives VERSION DEB
+survives() {
+    local before
+    before=$(starts)
+    holds "installs $1 without a question" install_deb "$2"
+    holds "$1 is what is installed" is "$(dpkg-query -W -f '${Version}' tidegate)" "$(dpkg-deb -f "$2" Version)"
+    holds "is active" active tidegate active
+    holds "was restarted once" is "$(($(starts) - before))" 1
+    holds "the configuration is kept" is "$(md5sum /etc/tidegate/tidegate.toml)" "$config"
+    comes "the backlog of $queued is kept" figure_is .ledger.queued "$queued"
+    holds "the ledger adds up" figure_is .balance true
+}
+
+drains() {
+    systemctl start mosquitto
+    comes "the backlog goes up" figure_is .ledger.queued 0
+    holds "the ledger adds up" figure_is .balance true
+}
+
+has_instances() {
+    sed -e '/^username\|^password_file/d' -e '1i [gateway]\nstate_dir = "/var/lib/tidegate/second"\ncontrol_socket = "/run/tidegate-second/control.sock"' \
+        /etc/tidegate/tidegate.toml | sed 's|/run/meter|/dev/ttyS9|' >/etc/tidegate/second.toml
+    holds "a second gateway starts" systemctl start tidegate@second
+    holds "it answers on its own socket" quietly tidegate status --config /etc/tidegate/second.toml
+    holds "it has its own database" test -d /var/lib/tidegate/second
+    holds "the first one goes on" active tidegate active
+}
+
+# A mistake is told once, and not tried again every two seconds.
+refuses_a_mistake() {
+    cp /etc/tidegate/tidegate.toml /root/kept.toml
+    echo 'nonsense = 1' >>/etc/tidegate/tidegate.toml
+    holds "a mistake is found before the restart" finds_nonsense
+    holds "a restart with it fails" no quietly systemctl restart tidegate
+    holds "and is over" active tidegate failed
+    holds "and says where" logged tidegate 'tidegate.toml:[0-9]*:'
+    cp /root/kept.toml /etc/tidegate/tidegate.toml
+    holds "it starts when that is mended" systemctl start tidegate
+}
+
+finds_nonsense() { [[ $(tidegate check 2>&1) =~ tidegate\.toml:[0-9]+:.*nonsense ]]; }
+
+is_removed() {
+    holds "is removed" quietly dpkg -r tidegate
+    holds "runs no more" active tidegate inactive
+    holds "nor does the second one" active tidegate@second inactive
+    holds "its data are kept" test -s "$(find /var/lib/tidegate -maxdepth 1 -name '*.db')"
+    holds "its configuration is kept" is "$(md5sum /etc/tidegate/tidegate.toml)" "$config"
+    holds "is installed again" install_deb /io/new.deb
+    comes "with its ledger" more_than .ledger.landed "$landed"
+}
+
+is_purged() {
+    rm -r /etc/systemd/system/tidegate.service.d
+    holds "is purged" quietly dpkg -P tidegate
+    holds "nothing is left" is "$(find / -xdev -path /io -prune -o -path /tmp -prune -o -name '*tidegate*' -print)" ""
+    holds "nobody is left" no getent passwd tidegate
+    holds "no group is left" no getent group tidegate
+    holds "no unit is left" is "$(systemctl list-units --all --plain --no-legend 'tidegate*.service' | grep -v not-found)" ""
+}
+
+systemctl show --property=Version
+for part in installs edits is_restarted_by_the_watchdog backlog "survives an_upgrade /io/new.deb" \
+    "survives a_downgrade /io/old.deb" drains has_instances refuses_a_mistake is_removed is_purged; do
+    echo "-- ${part%% /*}"
+    $part
+done
+if ((failed)); then journalctl -b -u tidegate -n 60 --no-pager; fi
+echo "$failed" >/io/status
