@@ -125,7 +125,9 @@ async fn discover(place: &mut Place, choice: Choice, to: &Telling) -> Result<Vec
         };
         match step {
             Step::On => {}
-            Step::Later | Step::Same => return Err(wrong(&at, "the device has no time", Some("ask again".to_owned()))),
+            Step::Later | Step::Same => {
+                return Err(wrong(&at, "the device has no time", Some("ask again".to_owned())));
+            }
             Step::Found(wanted) => {
                 found = wanted;
                 break;
