@@ -30,6 +30,8 @@ pub(crate) enum Mutant {
     SilentFirst,
     /// A device that did not answer is probed by the same group as before.
     SameGroup,
+    /// What was split stays so.
+    NeverJoined,
     /// Registers nobody asked for are read again after a refusal.
     HolesKept,
 }

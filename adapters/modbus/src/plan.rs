@@ -3,7 +3,8 @@
 //! A value is never spread over two requests: its halves could be of two instants. Registers nobody
 //! asked for are read where they are few and lie between others, until the device refuses a request
 //! with such a hole; then it is cut at its holes, and what is refused further is halved until the
-//! missing registers are alone. Those are parked: asked for ever more rarely, at last once an hour.
+//! missing registers are alone. Those are parked: asked for ever more rarely, at last once an hour. On
+//! the same timetable parts that lie together are joined again, a few at a time.
 
 use crate::{
     mutant::{self, Mutant},
@@ -18,6 +19,9 @@ const FIRST_PARKING: Duration = Duration::from_secs(60);
 const LONGEST_PARKING: Duration = Duration::from_secs(3_600);
 /// Requests without an answer, while the device answers others, after which it is taken to lack them.
 const SILENCES: u32 = 3;
+/// Pairs of parts that are joined at once. Where the device refuses them still, a poll has enough splits
+/// to undo that, and costs no value.
+const JOINS: usize = 4;
 
 /// The entries of one value. `start + length` is at most 65536.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +71,15 @@ pub(crate) enum Absence {
     Silent,
 }
 
+/// When parts of what was refused are joined again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rejoin {
+    at: Instant,
+    wait: Duration,
+    /// Some were joined, and nothing was refused since.
+    joined: bool,
+}
+
 /// Requests in a row that had no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Silent {
@@ -92,6 +105,8 @@ pub(crate) struct Plan {
     blocks: Vec<Block>,
     /// Something parked was served: its neighbours may be read with it from the next round on.
     changed: bool,
+    /// Something is split.
+    rejoin: Option<Rejoin>,
 }
 
 impl Limits {
@@ -144,13 +159,13 @@ impl Want {
 impl Plan {
     /// As few requests as the limits allow.
     pub(crate) fn new(wants: Vec<Want>, limits: Limits) -> Self {
-        let mut plan = Self { wants, limits, blocks: Vec::new(), changed: false };
+        let mut plan = Self { wants, limits, blocks: Vec::new(), changed: false, rejoin: None };
         plan.join();
         plan
     }
 
     /// A round begins: what was learned in the last one becomes its requests.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         if std::mem::take(&mut self.changed) {
             self.blocks.retain(|block| block.parked.is_some());
             let parked: Vec<usize> = self.blocks.iter().flat_map(|block| block.wants.clone()).collect();
@@ -158,6 +173,31 @@ impl Plan {
             let free = self.coalesce(free, self.limits.hole);
             self.blocks.splice(0..0, free);
         }
+        if let Some(rejoin) = self.rejoin.filter(|rejoin| rejoin.at <= now) {
+            // The last ones were served, so that the next ones need not wait for long.
+            let wait = if rejoin.joined { FIRST_PARKING } else { rejoin.wait };
+            self.rejoin = self.join_some().then_some(Rejoin { at: now + wait, wait, joined: true });
+        }
+    }
+
+    /// Joins a few neighbours. False if there are none.
+    fn join_some(&mut self) -> bool {
+        self.blocks.sort_by_key(|block| (block.silent.is_some(), block.table, block.start));
+        let (mut joins, mut at) = (0, 0);
+        while let Some([left, right]) = self.blocks.get(at..at + 2)
+            && joins < JOINS
+            && !mutant::is(Mutant::NeverJoined)
+        {
+            let free = [left, right].iter().all(|block| block.parked.is_none() && block.silent.is_none());
+            let wants = left.wants.iter().chain(&right.wants).copied().collect();
+            let joined = if free { self.coalesce(wants, self.limits.hole) } else { Vec::new() };
+            if joined.len() == 1 {
+                self.blocks.splice(at..at + 2, joined);
+                joins += 1;
+            }
+            at += 1;
+        }
+        joins > 0
     }
 
     /// The request at a position.
@@ -178,6 +218,7 @@ impl Plan {
 
     /// Forgets all that was learned: another device may be there.
     pub(crate) fn join(&mut self) {
+        (self.changed, self.rejoin) = (false, None);
         self.blocks.clear();
         self.blocks = self.coalesce((0..self.wants.len()).collect(), self.limits.hole);
     }
@@ -232,6 +273,12 @@ impl Plan {
         if !parts.is_empty() {
             if may_split {
                 self.blocks.splice(at..=at, parts);
+                let wait = match self.rejoin {
+                    None => FIRST_PARKING,
+                    Some(rejoin) if rejoin.joined => (rejoin.wait * 2).min(LONGEST_PARKING),
+                    Some(rejoin) => rejoin.wait,
+                };
+                self.rejoin = Some(Rejoin { at: now + wait, wait, joined: false });
             }
             return may_split;
         }

@@ -69,7 +69,7 @@ impl Peer {
     fn round(&mut self, plan: &mut Plan, splits: u32) -> BTreeMap<(Table, u16), usize> {
         let (mut served, mut at, mut split) = (BTreeMap::new(), 0, 0);
         self.now = self.now + Duration::from_secs(1);
-        plan.begin();
+        plan.begin(self.now);
         while let Some(block) = plan.block(at).cloned() {
             if block.parked(self.now).is_some() {
                 at += 1;
@@ -172,7 +172,7 @@ fn a_hole_that_is_refused_costs_no_value() {
 /// A round as far as the first request without an answer: what was asked for.
 fn asked_until_silence(plan: &mut Plan, now: Instant, answers: &mut u64, silent: &[u16]) -> Vec<u16> {
     let (mut asked, mut at) = (Vec::new(), 0);
-    plan.begin();
+    plan.begin(now);
     while let Some(block) = plan.block(at) {
         if block.parked(now).is_none() {
             asked.push(block.start);
@@ -213,6 +213,39 @@ fn a_request_without_an_answer_keeps_no_other_from_being_read() {
     a_silent_request_is_the_last_one();
 }
 
+/// A hole that was refused once, and one register that is missing for good.
+fn parts_are_joined_again() {
+    let mut plan = Plan::new(singles(0..125), Limits::STANDARD);
+    let mut peer = Peer::new([(Table::Holding, 37)], 125);
+    for _ in 0..600 {
+        assert_eq!(peer.round(&mut plan, 8).len(), 124, "no value is lost by it");
+        peer.refused.clear();
+    }
+    let lengths: Vec<u16> = plan.blocks.iter().map(|block| block.length).collect();
+    assert_eq!(lengths.iter().sum::<u16>(), 125);
+    assert_eq!(lengths.len(), 3, "before it, itself, and behind it: {lengths:?}");
+}
+
+#[test]
+fn what_was_split_is_joined_again() {
+    parts_are_joined_again();
+}
+
+#[test]
+fn joining_again_what_is_refused_for_good_costs_little_and_no_value() {
+    let mut plan = Plan::new(singles(0..125), Limits::STANDARD);
+    let mut peer = Peer::new([], 9);
+    for _ in 0..10 {
+        peer.round(&mut plan, 8);
+    }
+    let (blocks, rounds, before) = (plan.blocks.len(), 20_000, peer.asked);
+    for _ in 0..rounds {
+        assert_eq!(peer.round(&mut plan, 8).len(), 125);
+    }
+    let more = (peer.asked - before).saturating_sub(rounds * blocks);
+    assert!(more < 20 * 2 * 8, "{more} requests more than {rounds} rounds of {blocks}");
+}
+
 #[test]
 fn the_plans_mutants_are_killed() {
     use crate::mutant::{Mutant, is_killed_by};
@@ -222,6 +255,7 @@ fn the_plans_mutants_are_killed() {
         parked_registers_are_asked_for_ever_more_rarely,
     );
     is_killed_by(Mutant::HolesKept, "a_hole_that_is_refused_costs_no_value", holes_are_given_up_first);
+    is_killed_by(Mutant::NeverJoined, "what_was_split_is_joined_again", parts_are_joined_again);
     is_killed_by(
         Mutant::SilentFirst,
         "a_request_without_an_answer_keeps_no_other_from_being_read",

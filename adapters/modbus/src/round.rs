@@ -106,7 +106,7 @@ impl Group {
             round.lack = discovery.lack().cloned();
         }
         if !round.begun {
-            self.plan.begin();
+            self.plan.begin(now);
         }
         // Of a device that lacks everything, the first is asked for to see whether it is there.
         let mute = elsewhere && self.plan.is_mute(now);

@@ -13,7 +13,6 @@ use adapter_api::{
 };
 use std::{
     net::SocketAddr,
-    str::FromStr as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -98,7 +97,8 @@ fn a_request_cut_off_on_a_line_is_not_put_again_while_its_answer_may_come() {
         while converter.asked.lock().unwrap().len() < 20 {
             let sample = next_of(&mut rig, "m").await;
             for (name, value) in values(&sample) {
-                let own = value == i64::from_str(&name[1..]).unwrap().into();
+                let register: i64 = name.strip_prefix('r').unwrap().parse().unwrap();
+                let own = value == register.into();
                 let asked = converter.asked.lock().unwrap();
                 assert!(own || value == Value::None, "{name} is {value:?}: {asked:?}");
             }
