@@ -332,3 +332,34 @@ fn holder(port: &Path) -> Option<(String, u32)> {
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     Some((name.trim().to_owned(), process))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        place: Place,
+    }
+
+    #[test]
+    fn what_contradicts_the_gateways_line_is_named() {
+        for (typed, setting, option) in [
+            ("", "9600 8N2 rtu", None),
+            ("--baud 9600 --parity none --stop-bits 2 --framing rtu", "9600 8N2 rtu", None),
+            ("--baud 19200", "9600 8N2 rtu", Some("--baud")),
+            ("--baud 9600 --parity even", "9600 8N2 rtu", Some("--parity")),
+            ("--stop-bits 1", "9600 8N2 rtu", Some("--stop-bits")),
+            ("--framing ascii", "9600 8N2 rtu", Some("--framing")),
+            ("--framing rtu", "tcp", Some("--framing")),
+            ("--baud 9600", "rtu", Some("--baud")),
+        ] {
+            let place = Typed::parse_from(["x"].into_iter().chain(typed.split_whitespace())).place;
+            assert_eq!(contradicted(&place, setting, Settings::One), option, "{typed} at {setting}");
+            let tried = option.filter(|option| *option == "--framing");
+            assert_eq!(contradicted(&place, setting, Settings::Several), tried, "{typed} at {setting}");
+        }
+    }
+}
