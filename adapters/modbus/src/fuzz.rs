@@ -1,6 +1,10 @@
 //! What the Modbus targets of `tests/fuzz` drive: an exchange that hears whatever comes over a wire, the
 //! answers in it, and registers that become readings.
 
+mod device;
+
+pub use device::{Sunspec, profile, rounds};
+
 use crate::{
     frame::{Echo, Exchange, Framing, Misfit},
     identity::{Access, Identify, Identity},

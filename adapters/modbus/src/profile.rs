@@ -10,6 +10,8 @@ mod read;
 mod tests;
 mod unused;
 
+#[cfg(fuzzing)]
+pub(crate) use read::profile as parse;
 pub(crate) use unused::unused;
 
 use crate::{Register, config, sunspec};

@@ -25,7 +25,7 @@ struct Low {
 }
 
 /// Reads a profile; what is wrong is told with its key.
-pub(super) fn profile(name: &str, origin: Origin, text: &str) -> Result<Profile, NoProfile> {
+pub(crate) fn profile(name: &str, origin: Origin, text: &str) -> Result<Profile, NoProfile> {
     let mut faults = Vec::new();
     match low(text, &mut faults).filter(|_| faults.is_empty()) {
         Some((low, content)) => Ok(Profile {

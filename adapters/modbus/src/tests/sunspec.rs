@@ -15,10 +15,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Registers that can be exchanged, whether the device answers, and from where on it does not refuse
-/// registers that it lacks but is silent.
 #[derive(Clone, Default)]
-struct Device(Arc<Mutex<(BTreeMap<u16, u16>, bool, Option<u16>)>>);
+struct Device(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    words: BTreeMap<u16, u16>,
+    /// It does not answer.
+    silent: bool,
+    /// From here on it does not refuse registers that it lacks: it is silent.
+    silent_from: Option<u16>,
+}
 
 impl Device {
     /// A chain of models at this base; an inverter has so many watts.
@@ -31,11 +38,11 @@ impl Device {
             words[begin + 14] = watts;
         }
         words.extend([END, 0]);
-        self.0.lock().unwrap().0 = (base..).zip(words).collect();
+        self.0.lock().unwrap().words = (base..).zip(words).collect();
     }
 
     fn is_silent(&self, silent: bool) {
-        self.0.lock().unwrap().1 = silent;
+        self.0.lock().unwrap().silent = silent;
     }
 
     async fn start(&self) -> Slave {
@@ -44,7 +51,7 @@ impl Device {
     }
 
     fn reply(&self, ask: Ask) -> Reply {
-        let (words, silent, silent_from) = &*self.0.lock().unwrap();
+        let State { words, silent, silent_from } = &*self.0.lock().unwrap();
         let asked = ask.start..=ask.start + (ask.quantity - 1);
         let words: Option<Vec<u16>> = asked.map(|at| words.get(&at).copied()).collect();
         match words {
@@ -203,7 +210,7 @@ fn a_device_that_is_silent_at_the_first_base_is_found_at_the_next() {
         for framing in ["tcp", "rtu"] {
             let device = Device::default();
             device.becomes(50_000, &[103], 1_000);
-            device.0.lock().unwrap().2 = Some(0);
+            device.0.lock().unwrap().silent_from = Some(0);
             let script = device.clone();
             let slave = match framing {
                 "tcp" => Slave::start(move |ask| script.reply(ask)).await,
@@ -231,8 +238,8 @@ fn plain_registers_of_a_device_that_is_silent_at_all_bases_are_read() {
         // In one group with what is looked for, and in another one.
         for period in ["20ms", "50ms"] {
             let device = Device::default();
-            device.0.lock().unwrap().0.insert(7, 5);
-            device.0.lock().unwrap().2 = Some(0);
+            device.0.lock().unwrap().words.insert(7, 5);
+            device.0.lock().unwrap().silent_from = Some(0);
             let slave = device.start().await;
             let resource =
                 format!("resources.u = {{ register = 'holding:7', type = 'u16', period = '{period}' }}");
