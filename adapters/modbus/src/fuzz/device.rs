@@ -77,7 +77,7 @@ pub fn rounds(device: &Sunspec) -> usize {
         let mut round = Round::default();
         let mut requests = 0;
         loop {
-            let Some(request) = group.poll_request(now, &mut round) else {
+            let Some(request) = group.poll_request(now, &mut round, false) else {
                 group.handle_presence();
                 let (readings, missing) = round.finish();
                 for reading in readings {
@@ -99,7 +99,7 @@ pub fn rounds(device: &Sunspec) -> usize {
             match there {
                 Some(words) => group.handle_answer(now, &mut round, &Answer::Words(words)),
                 None if (from..to).contains(&request.start) => {
-                    if !group.handle_silence(now, &round) {
+                    if !group.pass_over(now, &round) {
                         group.forget();
                     }
                     break;
