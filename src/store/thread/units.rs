@@ -13,6 +13,9 @@ const DEEP: u32 = 32;
 /// So long nothing more is taken of it then. Else its next group forms while one is committed, and
 /// whoever waits for a single answer always finds the store busy.
 const REST: Duration = Duration::from_millis(10);
+/// So much is held of those who rest, so that their neighbours behind them are found; what it may weigh is
+/// bounded by the unit's bytes. Beyond it is the unit that waits.
+const HELD: usize = 16 * UNIT_SUBMISSIONS;
 
 /// All units that hand in samples.
 #[derive(Default)]
@@ -99,8 +102,7 @@ impl Unit {
         {
             return self.gather(submission);
         }
-        // As many again as its channel holds: beyond them it is the unit that waits.
-        while self.held.len() < UNIT_SUBMISSIONS {
+        while self.held.len() < HELD {
             match self.submissions.try_recv() {
                 Ok(submission) if self.resting.contains(&submission.endpoint) => {
                     self.held.push_back(submission);
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_flooder_no_more_is_taken_than_its_unit_may_have_waiting() {
+    async fn of_a_flooder_a_bounded_number_is_held() {
         let mut units = Units::default();
         let ours = unit(&mut units);
         let deep = i64::from(DEEP);
@@ -282,13 +284,17 @@ mod tests {
         }
         let _first = all(&mut units, at(0), false);
         units.handle_group(at(0));
-        for round in 0..2 {
+        for round in 0..16 {
             for n in 0..64 {
                 submit(&ours, "flood", deep + round * 64 + n).await;
             }
             assert_eq!(all(&mut units, at(1), false), [] as [String; 0]);
         }
-        assert_eq!(units.units[0].held.len(), UNIT_SUBMISSIONS);
-        assert_eq!(all(&mut units, at(10), false), numbers("flood", deep..deep + 128));
+        submit(&ours, "meek", 1).await;
+        assert_eq!(all(&mut units, at(1), false), [] as [String; 0], "now the unit waits");
+        assert_eq!(units.units[0].held.len(), HELD);
+        let mut expected = numbers("flood", deep..deep + 16 * 64);
+        expected.push("meek 1".to_owned());
+        assert_eq!(all(&mut units, at(10), false), expected);
     }
 }
