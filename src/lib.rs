@@ -50,10 +50,10 @@
 //!
 //! # The journey of a reading, from a register to its confirmation
 //!
-//! 1. `adapter_modbus::bus`: the task of a connection reads a block when `schedule` says so
+//! 1. `adapter_modbus::bus::poll`: the task of a connection reads a block when `schedule` says so
 //! 2. `adapter_modbus::value`: registers become a `Reading`
 //! 3. `adapter_api::Intake::submit`: the `Sample` waits for room, not for the commit
-//! 4. `store::thread::Thread::gather`: taken in turn from the units' channels; refused at once if its
+//! 4. `store::thread::Thread::gather`: taken in turn from the `units`' channels; refused at once if its
 //!    endpoint is over its quota, `shape::quota`
 //! 5. `store::thread::Thread::commit`: what has to go for it (I10), `shape::Shape::admit`, what its report
 //!    rules leave of it, `shape::Shape::judge`, `store::outbox::insert`, COMMIT (I1)
