@@ -3,6 +3,7 @@
 use crate::{
     endpoints::Directory,
     fault::{Code, Fault},
+    http::Notice,
     shape::quota::Exceeded,
     store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item},
     supervisor::{UnitState, UnitWatch},
@@ -33,6 +34,8 @@ pub struct View {
     pub units: Vec<UnitView>,
     /// Which endpoints there are.
     pub directory: Arc<Directory>,
+    /// What is wrong with the HTTP listener.
+    pub http: Notice,
 }
 
 /// An adapter's unit.
@@ -75,7 +78,7 @@ impl View {
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
-            "faults": faults(&figures),
+            "faults": faults(&figures).into_iter().chain(self.http.fault()).collect::<Vec<_>>(),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
             "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "store_full": figures.full,
