@@ -24,11 +24,10 @@ pub struct HttpConfig {
 /// Checks `[http]`. `None` where it is off, and together with an error.
 pub(super) fn check(notes: &mut Notes<'_>, low: low::Http, base: Base<'_>) -> Option<HttpConfig> {
     let at = KeyPath::new(&["http"]);
-    let listen = listen(notes, &at, low.listen.as_deref());
+    let listen = low.listen.as_deref().and_then(|listen| address(notes, &at.key("listen"), listen));
     if low.listen.is_none() {
         for key in ["hosts", "token_file", "metrics_per_endpoint"].map(|key| at.key(key)) {
-            // `metrics_per_endpoint = false` asks for nothing.
-            if notes.has(&key) && (low.metrics_per_endpoint || key != at.key("metrics_per_endpoint")) {
+            if notes.has(&key) {
                 notes.warn(&key, "not used without http.listen", "add listen = \"127.0.0.1:8080\"");
             }
         }
@@ -54,16 +53,14 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Http, base: Base<'_>) -> Op
     Some(HttpConfig { listen: listen?, hosts, metrics_per_endpoint: low.metrics_per_endpoint, token })
 }
 
-fn listen(notes: &mut Notes<'_>, at: &KeyPath, listen: Option<&str>) -> Option<SocketAddr> {
-    let key = at.key("listen");
-    let listen = listen?;
+fn address(notes: &mut Notes<'_>, key: &KeyPath, listen: &str) -> Option<SocketAddr> {
     let Some(address) = listen.parse::<SocketAddr>().ok().filter(|address| address.port() != 0) else {
-        notes.error_with(&key, "expected an address and a port", "write it as \"127.0.0.1:8080\"");
+        notes.error_with(key, "expected an address and a port", "write it as \"127.0.0.1:8080\"");
         return None;
     };
     if !address.ip().to_canonical().is_loopback() {
         notes.warn(
-            &key,
+            key,
             "whoever can reach this address can read names, values and faults, and nothing is encrypted on the way",
             "listen on 127.0.0.1 and look through `ssh -L 8080:127.0.0.1:8080`, or put a proxy with TLS and a login in front",
         );
