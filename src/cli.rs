@@ -6,8 +6,10 @@ mod modbus;
 mod pages;
 #[cfg(feature = "modbus")]
 mod profiles;
+mod queue;
 #[cfg(feature = "modbus")]
 mod simulate;
+mod tail;
 
 use crate::{
     config::{self, Config, Severity},
@@ -70,14 +72,17 @@ enum Command {
     Pages(pages::Options),
     /// Show how the running gateway is doing
     Status(Ask),
-    /// Show what is queued, or the dead letters
-    Queue {
+    /// Show endpoints: last value and its age, presence, rate, queue
+    Endpoints {
+        /// A name, or a pattern as 'boiler-*'
+        endpoint: Option<String>,
         #[command(flatten)]
         ask: Ask,
-        /// Show what the platform refused for good
-        #[arg(long)]
-        dead: bool,
     },
+    /// Show readings as they are committed, and what is refused
+    Tail(tail::Tail),
+    /// Show what is queued, or the dead letters; requeue or discard them
+    Queue(queue::Queue),
     /// Show which models of devices are known, or what is read from one
     #[cfg(feature = "modbus")]
     Profiles(profiles::Options),
@@ -131,8 +136,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "modbus")]
         Command::Simulate(simulated) => block_on(simulate::run(simulated)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
-        Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
-        Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),
+        Command::Endpoints { endpoint, ask } => {
+            let query = endpoint.map(|e| format!("?filter={}", client::segment(&e))).unwrap_or_default();
+            block_on(show(ask, format!("/v1/endpoints{query}"), client::endpoints_text))
+        }
+        Command::Tail(tail) => block_on(tail::run(tail)),
+        Command::Queue(queue) => block_on(queue::run(queue)),
         Command::Read { endpoint, resource, ask } => {
             let query = resource.map(|r| format!("?resource={}", client::segment(&r))).unwrap_or_default();
             block_on(show(
@@ -228,13 +237,30 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {
-    let socket = ask.socket.unwrap_or_else(|| config::control_socket(&ask.file.config));
-    let asked = clock::timeout(PATIENCE, client::ask(&socket, &question)).await;
-    let answer = asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??;
-    if ask.json {
-        writeln!(io::stdout(), "{}", client::json_text(&answer))?;
-    } else {
-        write!(io::stdout(), "{}", people(&answer))?;
-    }
+    let answer = reach(&ask, async |socket| client::ask(socket, &question).await).await?;
+    print(&ask, &answer, people)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the gateway is asked.
+fn socket(ask: &Ask) -> PathBuf {
+    ask.socket.clone().unwrap_or_else(|| config::control_socket(&ask.file.config))
+}
+
+/// Asks the gateway, and does not wait for ever.
+async fn reach(
+    ask: &Ask,
+    question: impl AsyncFnOnce(&Path) -> Result<Value, client::AskError>,
+) -> anyhow::Result<Value> {
+    let socket = socket(ask);
+    let asked = clock::timeout(PATIENCE, question(&socket)).await;
+    Ok(asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??)
+}
+
+/// For scripts or for people.
+fn print(ask: &Ask, answer: &Value, people: fn(&Value) -> String) -> io::Result<()> {
+    if ask.json {
+        return writeln!(io::stdout(), "{}", client::json_text(answer));
+    }
+    write!(io::stdout(), "{}", people(answer))
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     endpoints::Directory,
     fault::{self, Code, Fault},
+    http::{Http, Notice},
     losses,
     shape::Shape,
     store::{self, Closed, Store},
@@ -40,6 +41,7 @@ pub struct Daemon {
     adapters: Vec<Unit>,
     view: Arc<View>,
     control: JoinSet<()>,
+    http: Http,
 }
 
 /// Why the gateway could not start.
@@ -117,11 +119,21 @@ impl Daemon {
         let (uplink, handle) = start_uplink(config, &directory, &store)?;
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
-        let view = Arc::new(View { store: store.clone(), trust, uplink: handle, units: views, directory });
+        let notice = Notice::default();
+        let mut http = Http::new(notice.clone());
+        let view = Arc::new(View {
+            store: store.clone(),
+            trust,
+            uplink: handle,
+            units: views,
+            directory,
+            http: notice,
+        });
+        http.apply(config.http.as_ref(), &view, clock::now()).await;
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
-        Ok(Self { store, store_died, _watchers: watchers, uplink, adapters, view, control })
+        Ok(Self { store, store_died, _watchers: watchers, uplink, adapters, view, control, http })
     }
 
     /// What `status` and the demo look at.
@@ -158,6 +170,7 @@ impl Daemon {
             tracing::warn!("the uplink did not stop in time");
         }
         self.control.abort_all();
+        self.http.stop(deadline).await;
         let stopped = clock::timeout(deadline.since(clock::now()), self.store.stop()).await;
         tracing::info!("stopped");
         stopped.unwrap_or(Err(Closed))

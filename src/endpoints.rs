@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub quotas: Quotas,
     /// Which of its readings are reported; without, all.
     pub report: Option<Arc<Report>>,
+    /// The unit its device is behind, as `modbus.boiler-room`; the gateway's own has none.
+    pub unit: Option<Arc<str>>,
     /// Resources that are called otherwise on the wire.
     pub name_on_wire: BTreeMap<Resource, String>,
 }

@@ -64,6 +64,7 @@ pub enum Code {
     ControlSocket,
     NoThread,
     UnitEnded,
+    HttpListener,
     EndpointOverQuota,
     StoreFull,
     FileUnreadable,

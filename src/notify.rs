@@ -152,7 +152,7 @@ fn line(status: &Value) -> String {
 }
 
 /// What is wrong: what is kept first, then the platform, endpoints and adapters.
-fn faults(status: &Value) -> Vec<&Value> {
+pub(crate) fn faults(status: &Value) -> Vec<&Value> {
     let at = |pointer: &str| status.pointer(pointer).into_iter();
     let each = |pointer: &str| at(pointer).flat_map(Value::as_array).flatten();
     at("/store_full")

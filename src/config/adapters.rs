@@ -185,6 +185,7 @@ impl All<'_, '_, '_> {
         for draft in self.drafts.iter_mut().filter(|d| d.kind.as_deref() == Some(A::KIND)) {
             let path = draft.path.key(A::KIND);
             let adapter = adapter_of(self.notes, draft, A::KIND, names);
+            draft.unit = adapter.as_ref().map(|adapter| format!("{}.{adapter}", A::KIND).into());
             let node = self.endpoints.and_then(|e| e.get(draft.name.as_str()));
             let Some(node) = node.and_then(|n| n.get_ref().get(A::KIND)) else { continue };
             let device = read::read::<A::Device>(self.notes, &path, node, &[]);

@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) adapter: Option<String>,
     /// Whose table it has.
     pub(super) kind: Option<String>,
+    /// The adapter it is behind, if there is one.
+    pub(super) unit: Option<Arc<str>>,
     /// What its adapter knows of its resources, if its half could be read.
     pub(super) resources: Option<Vec<Resource>>,
     tenant: Tenant,
@@ -134,6 +136,7 @@ fn draft(
         enabled: low.enabled,
         adapter: low.adapter,
         kind,
+        unit: None,
         resources: None,
         quotas: quota::check(notes, &path.key("quota"), low.quota, defaults),
         report: report::check(notes, &path.key("report"), &low.report).map(Arc::new),
@@ -234,8 +237,8 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
         let key = EndpointKey { tenant: draft.tenant.clone(), name: draft.name.clone() };
         let name_on_wire = draft.name_on_wire.clone();
         let (enabled, quotas) = (draft.enabled, draft.quotas);
-        let report = draft.report.clone();
-        let endpoint = Endpoint { key, token, enabled, quotas, report, name_on_wire };
+        let (report, unit) = (draft.report.clone(), draft.unit.clone());
+        let endpoint = Endpoint { key, token, enabled, quotas, report, unit, name_on_wire };
         let resources = draft.resources.as_deref().unwrap_or_default();
         if let Some(dialect) = dialect {
             if let Err(why) = dialect.check_token(&endpoint.token) {

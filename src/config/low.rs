@@ -15,7 +15,8 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// The tables at the top of the file.
-pub(super) const TOP: [&str; 7] = ["gateway", "clock", "store", "quota", "uplink", "adapters", "endpoints"];
+pub(super) const TOP: [&str; 8] =
+    ["gateway", "clock", "store", "quota", "http", "uplink", "adapters", "endpoints"];
 
 /// `[gateway]`
 #[derive(Debug, Deserialize)]
@@ -62,6 +63,16 @@ pub(super) struct Quota {
     pub(super) samples_per_s: Option<u64>,
     pub(super) bytes_per_s: Option<u64>,
     pub(super) bytes_queued: Option<u64>,
+}
+
+/// `[http]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) metrics_per_endpoint: bool,
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// `[endpoints.NAME.report]`: a rule for all resources, more for some, and expressions.

@@ -10,6 +10,7 @@ pub mod adapters;
 mod check;
 mod endpoints;
 mod files;
+mod http;
 mod low;
 pub(crate) mod pem;
 mod quota;
@@ -31,6 +32,7 @@ pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
 use files::Base;
+pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
 use std::{
     fs::File,
@@ -60,6 +62,8 @@ pub struct Config {
     pub clock: ClockConfig,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[http]`, where it is on
+    pub http: Option<HttpConfig>,
     /// `[uplink]`
     pub uplink: Uplink,
     /// `[adapters.*.*]` with the adapters' halves of `[endpoints.*]`
@@ -184,6 +188,7 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
     let gateway = gateway(notes, doc, base);
     let clock = clock(notes, doc);
     let store = store(notes, doc);
+    let http = section(notes, doc, "http").and_then(|low| http::check(notes, low, base));
     let uplink = match section::<low::Uplink>(notes, doc, "uplink") {
         Some(low) => uplink::check(notes, low, base),
         None => None,
@@ -199,7 +204,15 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         _ => None,
     };
     let endpoints = endpoints::finish(notes, drafts, dialect);
-    Some(Config { gateway: gateway?, clock: clock?, store: store?, uplink: uplink?, adapters, endpoints })
+    Some(Config {
+        gateway: gateway?,
+        clock: clock?,
+        store: store?,
+        http,
+        uplink: uplink?,
+        adapters,
+        endpoints,
+    })
 }
 
 /// A table at the top; without it, its defaults.

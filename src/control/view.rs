@@ -1,10 +1,15 @@
 //! What can be asked of a running gateway, as JSON.
 
+pub mod endpoints;
+pub mod letters;
+pub mod tail;
+
 use crate::{
     endpoints::Directory,
     fault::{Code, Fault},
+    http::Notice,
     shape::quota::Exceeded,
-    store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item},
+    store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item, letters::DeedError},
     supervisor::{UnitState, UnitWatch},
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
@@ -33,6 +38,8 @@ pub struct View {
     pub units: Vec<UnitView>,
     /// Which endpoints there are.
     pub directory: Arc<Directory>,
+    /// What is wrong with the HTTP listener.
+    pub http: Notice,
 }
 
 /// An adapter's unit.
@@ -57,6 +64,22 @@ pub enum ViewError {
     /// No such thing.
     #[error("{0}")]
     Unknown(String),
+    /// Not as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// It went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DeedError> for ViewError {
+    fn from(error: DeedError) -> Self {
+        match error {
+            DeedError::Closed(closed) => closed.into(),
+            DeedError::Failed { .. } => Self::Failed(error.to_string()),
+            DeedError::Configured(_) => Self::Refused(error.to_string()),
+        }
+    }
 }
 
 impl View {
@@ -75,7 +98,7 @@ impl View {
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
-            "faults": faults(&figures),
+            "faults": faults(&figures).into_iter().chain(self.http.fault()).collect::<Vec<_>>(),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
             "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "store_full": figures.full,
@@ -143,29 +166,9 @@ impl View {
             Some(name) => Some(Resource::new(name).map_err(|error| ViewError::Unknown(error.to_string()))?),
         };
         let values = self.store.latest(name, wanted).await?;
-        let clock = self.store.clock();
-        let value = |last: &Last| {
-            let (reading, mut shown) = (&last.reading, Map::new());
-            shown.insert("resource".into(), json!(reading.resource.as_str()));
-            shown.insert("value".into(), value_json(&reading.value));
-            let (quality, why) = match &reading.quality {
-                Quality::Good => ("good", None),
-                Quality::Uncertain(why) => ("uncertain", Some(why)),
-                Quality::Bad(why) => ("bad", Some(why)),
-            };
-            shown.insert("quality".into(), json!(quality));
-            shown.insert("why".into(), json!(why));
-            if let Stamp::Wall { us, source } = &last.at {
-                shown.insert("stamp_us".into(), json!(us));
-                shown.insert(
-                    "source".into(),
-                    json!(if *source == Source::Device { "device" } else { "gateway" }),
-                );
-            }
-            shown.insert("age_ms".into(), json!(age_ms(last, clock, clock::now())));
-            Json::Object(shown)
-        };
-        Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
+        let (clock, now) = (self.store.clock(), clock::now());
+        let values: Vec<Json> = values.iter().map(|last| reading(last, clock, now)).collect();
+        Ok(json!({ "endpoint": endpoint, "values": values }))
     }
 
     /// Asks an adapter by its unit's name.
@@ -296,6 +299,31 @@ fn clock_json(state: State, queued: u64) -> Json {
             let seconds = until.since(clock::now()).as_secs();
             json!({ "known": false, "holding": queued, "holding_for_s": seconds })
         }
+    }
+}
+
+/// A resource's last reading.
+fn reading(last: &Last, clock: &Clock, now: Instant) -> Json {
+    let (reading, mut shown) = (&last.reading, Map::new());
+    shown.insert("resource".into(), json!(reading.resource.as_str()));
+    shown.insert("value".into(), value_json(&reading.value));
+    let (quality, why) = quality(&reading.quality);
+    shown.insert("quality".into(), json!(quality));
+    shown.insert("why".into(), json!(why));
+    if let Stamp::Wall { us, source } = &last.at {
+        shown.insert("stamp_us".into(), json!(us));
+        shown.insert("source".into(), json!(if *source == Source::Device { "device" } else { "gateway" }));
+    }
+    shown.insert("age_ms".into(), json!(age_ms(last, clock, now)));
+    Json::Object(shown)
+}
+
+/// A quality by its name, and why.
+fn quality(quality: &Quality) -> (&'static str, Option<&str>) {
+    match quality {
+        Quality::Good => ("good", None),
+        Quality::Uncertain(why) => ("uncertain", Some(why)),
+        Quality::Bad(why) => ("bad", Some(why)),
     }
 }
 

@@ -82,6 +82,12 @@ pub(super) const TABLE: &[Row] = &[
         "nothing, if it comes back: nothing that was kept is lost; else report it with the journal",
     ),
     (
+        Code::HttpListener,
+        "TG-231",
+        "another program listens on that port, or the address is none of this machine",
+        "look at `ss -ltnp`; set another address or port in http.listen; everything else runs without the page",
+    ),
+    (
         Code::EndpointOverQuota,
         "TG-221",
         "the device sends more than was planned for it, or the quota is too small for it",

@@ -145,6 +145,11 @@ impl Shape {
         self.gauges.exceeded()
     }
 
+    /// Whether an endpoint goes over a quota now.
+    pub fn is_over_quota(&self, endpoint: &EndpointName) -> bool {
+        self.gauges.is_over(endpoint)
+    }
+
     /// Whether an endpoint has report rules.
     pub fn has_report(&self, endpoint: &EndpointName) -> bool {
         self.desks.has(endpoint)

@@ -195,6 +195,10 @@ impl Gauges {
         calm
     }
 
+    pub(super) fn is_over(&self, endpoint: &EndpointName) -> bool {
+        self.by_name.get(endpoint).is_some_and(|gauge| gauge.over.is_some())
+    }
+
     pub(super) fn exceeded(&self) -> Vec<Exceeded> {
         let mut exceeded: Vec<_> = self.by_name.values().filter_map(Gauge::exceeded).collect();
         exceeded.sort_by(|a, b| (!a.now, &a.endpoint).cmp(&(!b.now, &b.endpoint)));

@@ -298,6 +298,12 @@ impl Lanes {
         self.lanes.values().map(|lane| (&lane.info, lane.rows()))
     }
 
+    /// Rows of an endpoint, in flight ones included.
+    pub fn queued_of(&self, endpoint: &EndpointKey) -> u64 {
+        let of = self.of.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+        of.iter().filter_map(|(_, lane)| self.lanes.get(lane)).map(|lane| count(lane.rows())).sum()
+    }
+
     /// Rows on the books.
     pub fn queued(&self) -> u64 {
         self.queued

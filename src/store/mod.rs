@@ -11,11 +11,15 @@ pub mod item;
 pub mod lanes;
 mod latest;
 pub mod ledger;
+pub mod letters;
 mod outbox;
+mod overview;
 mod quota;
+mod rate;
 mod recover;
 mod reserve;
 mod schema;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -32,6 +36,7 @@ pub use autonomy::Autonomy;
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
+pub use overview::Overview;
 pub use quota::{Drops, Limits, WhenFull};
 use std::{
     collections::BTreeMap,
@@ -221,19 +226,71 @@ pub struct Store {
 /// What the front asks of the thread.
 pub(crate) enum Command {
     Unit(mpsc::Receiver<adapter_api::Submission>),
-    Uplink { session: SessionKey, endpoints: Vec<EndpointKey>, events: mpsc::UnboundedSender<Event> },
-    Next { lane: LaneId, max_rows: usize, max_bytes: usize, live_age: Option<Duration> },
+    Uplink {
+        session: SessionKey,
+        endpoints: Vec<EndpointKey>,
+        events: mpsc::UnboundedSender<Event>,
+    },
+    Next {
+        lane: LaneId,
+        max_rows: usize,
+        max_bytes: usize,
+        live_age: Option<Duration>,
+    },
     Landed(Landed),
     Bury(Buried),
-    Release { lane: LaneId, rows: Vec<RowId> },
-    Reserve { session: SessionKey, count: u64 },
-    Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
-    Put { owner: &'static str, key: &'static str, value: Vec<u8> },
+    Release {
+        lane: LaneId,
+        rows: Vec<RowId>,
+    },
+    Reserve {
+        session: SessionKey,
+        count: u64,
+    },
+    Keep {
+        owner: &'static str,
+        key: &'static str,
+        draw: Vec<u8>,
+        answer: oneshot::Sender<Vec<u8>>,
+    },
+    Put {
+        owner: &'static str,
+        key: &'static str,
+        value: Vec<u8>,
+    },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
-    Dead { limit: usize, answer: oneshot::Sender<Vec<DeadLetter>> },
-    Latest { endpoint: EndpointName, resource: Option<Resource>, answer: oneshot::Sender<Vec<Last>> },
-    Time { offset_us: i64, answer: oneshot::Sender<bool> },
+    Dead {
+        limit: usize,
+        answer: oneshot::Sender<Vec<DeadLetter>>,
+    },
+    Overview {
+        endpoints: Vec<EndpointKey>,
+        answer: oneshot::Sender<Vec<Overview>>,
+    },
+    Letters {
+        deed: letters::Deed,
+        which: letters::Letters,
+        span: letters::Span,
+        answer: oneshot::Sender<Result<(letters::Done, Option<letters::Span>), Fault>>,
+    },
+    DiscardOrphans {
+        endpoint: Option<EndpointName>,
+        answer: oneshot::Sender<Result<letters::Orphans, Fault>>,
+    },
+    Tail {
+        teller: tail::Teller,
+        answer: oneshot::Sender<bool>,
+    },
+    Latest {
+        endpoint: EndpointName,
+        resource: Option<Resource>,
+        answer: oneshot::Sender<Vec<Last>>,
+    },
+    Time {
+        offset_us: i64,
+        answer: oneshot::Sender<bool>,
+    },
     EndHold,
     Stop(oneshot::Sender<()>),
 }

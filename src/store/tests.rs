@@ -3,6 +3,8 @@
 mod autonomy;
 mod behind;
 mod damage;
+mod letters;
+mod overview;
 mod quotas;
 mod report;
 mod room;
@@ -31,6 +33,7 @@ fn endpoint(name: &str) -> Endpoint {
         enabled: true,
         quotas: Quotas::default(),
         report: None,
+        unit: None,
         name_on_wire: BTreeMap::new(),
     }
 }

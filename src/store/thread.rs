@@ -11,6 +11,7 @@ mod behind;
 mod books;
 mod drops;
 mod group;
+mod letters;
 mod report;
 mod room;
 mod sessions;
@@ -26,6 +27,7 @@ use super::{
     latest::Latest,
     ledger::Ledger,
     outbox, recover,
+    tail::Tellers,
 };
 use crate::{
     endpoints::{Directory, EndpointKey, Tenant},
@@ -71,6 +73,8 @@ pub(super) struct Thread {
     lanes: Lanes,
     ledger: Ledger,
     latest: Latest,
+    /// Who looks on.
+    tellers: Tellers,
     latest_due: Instant,
     bell: Arc<Bell>,
     commands: mpsc::Receiver<Command>,
@@ -199,6 +203,7 @@ impl Thread {
             behind: Vec::new(),
             timeless: BTreeSet::new(),
             latest,
+            tellers: Tellers::default(),
             latest_due: clock::now() + LATEST_EVERY,
             db,
             shape,
@@ -371,6 +376,7 @@ impl Thread {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
             }
             Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
+            Command::Overview { endpoints, answer } => reply(answer, self.overview(&endpoints)),
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
             }
@@ -379,7 +385,23 @@ impl Thread {
                 reply(answer, kept);
             }
             Command::EndHold => self.end_hold(),
-            Command::Stop(answer) => self.stop = Some(answer),
+            Command::Letters { deed, which, span, answer } => {
+                let done = self.letters(deed, &which, span);
+                reply(answer, done);
+            }
+            Command::DiscardOrphans { endpoint, answer } => {
+                let done = self.discard_orphans(endpoint.as_ref());
+                reply(answer, done);
+            }
+            Command::Tail { teller, answer } => {
+                let room = self.tellers.add(teller);
+                reply(answer, room);
+            }
+            Command::Stop(answer) => {
+                // Said before the last commits: whoever looks on has time to hear it.
+                self.tellers.end();
+                self.stop = Some(answer);
+            }
         }
     }
 

@@ -99,6 +99,8 @@ pub struct SessionStatus {
     pub state: State,
     /// The broker in use or tried last.
     pub address: String,
+    /// For so many seconds it has been connected, or not.
+    pub for_s: u64,
     /// Connections that came up since the process started.
     pub connections: u64,
     /// Why the last connection ended or did not come up.
@@ -202,7 +204,11 @@ impl SessionStatus {
 
     /// Adds another session: the worst state, the sums, the last error there is.
     fn add(&mut self, other: Self) {
-        self.state = self.state.worse(other.state);
+        let worse = self.state.worse(other.state);
+        if worse != self.state {
+            self.for_s = other.for_s;
+        }
+        self.state = worse;
         self.connections += other.connections;
         self.last_error = self.last_error.take().or(other.last_error);
         self.subscribing |= other.subscribing;
@@ -320,6 +326,7 @@ async fn open(
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
+        since: clock::now(),
         cut_off: 0,
         told: BTreeMap::new(),
     })

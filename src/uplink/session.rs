@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) status: SessionStatus,
     /// Since when the broker has let us in.
     pub(super) up_since: Option<Instant>,
+    /// Since when there is a connection, or none.
+    pub(super) since: Instant,
     /// Connections in a row that the broker closed on what was sent, with nothing confirmed on them.
     pub(super) cut_off: u32,
     /// What was logged about each address since it last worked, and when.
@@ -109,6 +111,9 @@ impl Session {
             let end = self.connection(&target, address / all).await;
             let now = clock::now();
             self.engine.handle_disconnected(now);
+            if self.up_since.is_some() {
+                self.since = now;
+            }
             self.status.state = State::Connecting;
             match end {
                 End::Shutdown => return self.leave(now).await,
@@ -242,6 +247,7 @@ impl Session {
                 if event == mqtt::Event::Connected {
                     self.status.state = State::Up;
                     self.up_since = Some(now);
+                    self.since = now;
                     self.status.connections += 1;
                     self.status.last_error = None;
                     self.status.fault = None;
@@ -312,6 +318,7 @@ impl Session {
 
     fn answer(&mut self, question: Question) {
         let mut status = self.status.clone();
+        status.for_s = clock::now().since(self.since).as_secs();
         if status.state == State::Up && self.engine.outflow().is_degraded(clock::now()) {
             status.state = State::Degraded;
             let what = "the platform refuses most of what is sent";

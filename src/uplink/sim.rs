@@ -124,6 +124,7 @@ impl World {
             enabled: true,
             quotas: Default::default(),
             report: None,
+            unit: None,
             name_on_wire: BTreeMap::new(),
         })));
         let mut rng = Rng::with_seed(plan.seed);

@@ -30,6 +30,7 @@ mod disk;
 mod faults;
 mod gateway;
 mod hostile;
+mod http;
 mod links;
 mod loss;
 mod modbus;

@@ -1,0 +1,29 @@
+//! Who asks on the control socket: what the kernel says of the process at the other end (`SO_PEERCRED`).
+
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use std::fmt;
+use tokio::net::UnixListener;
+
+/// The process at the other end, when it connected. Nothing of it is what it says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let known = stream.io().peer_cred().ok();
+        Self { uid: known.map(|known| known.uid()), pid: known.and_then(|known| known.pid()) }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.uid {
+            Some(uid) => write!(f, "uid {uid}")?,
+            None => f.write_str("uid unknown")?,
+        }
+        self.pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
+    }
+}
