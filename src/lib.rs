@@ -114,6 +114,7 @@ pub mod log;
 pub(crate) mod losses;
 pub(crate) mod mutant;
 pub mod notify;
+pub mod reload;
 pub mod shape;
 pub mod store;
 pub mod supervisor;
