@@ -21,7 +21,7 @@ mod metrics;
 
 use crate::{
     config::HttpConfig,
-    control::view::View,
+    control::live::Live,
     fault::{self, Code, Fault},
     supervisor::{self, Unit},
 };
@@ -33,9 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Notice(Arc<Mutex<Option<Fault>>>);
 
 /// The listener, on or off.
-#[derive(Debug, Default)]
 pub struct Http {
     notice: Notice,
+    live: Live,
     running: Option<(HttpConfig, Unit)>,
 }
 
@@ -56,20 +56,20 @@ impl Notice {
 
 impl Http {
     /// Off until [`Http::apply`].
-    pub fn new(notice: Notice) -> Self {
-        Self { notice, running: None }
+    pub fn new(notice: Notice, live: Live) -> Self {
+        Self { notice, live, running: None }
     }
 
     /// Does as the configuration says: starts, stops, or starts anew if it is another one. Never fails: what
     /// cannot be is a fault of `status`, and tried again.
-    pub async fn apply(&mut self, config: Option<&HttpConfig>, view: &Arc<View>, deadline: Instant) {
+    pub async fn apply(&mut self, config: Option<&HttpConfig>, deadline: Instant) {
         if self.running.as_ref().map(|(running, _)| running) == config {
             return;
         }
         self.stop(deadline).await;
         let Some(config) = config else { return };
         let shutdown = CancellationToken::new();
-        let site = Arc::new(answer::Site::new(config.clone(), view.clone()));
+        let site = Arc::new(answer::Site::new(config.clone(), self.live.clone()));
         let (listen, notice, stop) = (config.listen, self.notice.clone(), shutdown.clone());
         let run = move || listen::run(listen, site.clone(), notice.clone(), stop.clone());
         match supervisor::start("http".into(), shutdown, run) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::HttpConfig,
-    control::view::{View, ViewError},
+    control::{live::Live, view::ViewError},
 };
 use adapter_api::clock;
 use http_body_util::Full;
@@ -19,12 +19,12 @@ use hyper::{
     http::request::Parts,
 };
 use serde_json::{Value, json};
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 /// What is served, and to whom.
 pub(super) struct Site {
     guard: Guard,
-    view: Arc<View>,
+    live: Live,
     metrics_per_endpoint: bool,
 }
 
@@ -46,9 +46,9 @@ const FILES: [(&str, &str, &str); 4] = [
 ];
 
 impl Site {
-    pub(super) fn new(config: HttpConfig, view: Arc<View>) -> Self {
+    pub(super) fn new(config: HttpConfig, live: Live) -> Self {
         let metrics_per_endpoint = config.metrics_per_endpoint;
-        Self { guard: Guard::new(config), view, metrics_per_endpoint }
+        Self { guard: Guard::new(config), live, metrics_per_endpoint }
     }
 }
 
@@ -81,10 +81,10 @@ async fn route(site: &Site, request: &Parts) -> Reply {
     if let Some((_, kind, text)) = FILES.iter().find(|(known, ..)| *known == path) {
         return reply(StatusCode::OK, kind, *text);
     }
-    let view = &site.view;
+    let view = site.live.now();
     match path {
         "/healthz" => {
-            let (status, health) = health::look(view).await;
+            let (status, health) = health::look(&view).await;
             reply(status, JSON, health.to_string())
         }
         "/metrics" => match figures(site).await {
@@ -100,7 +100,7 @@ async fn route(site: &Site, request: &Parts) -> Reply {
 }
 
 async fn figures(site: &Site) -> Result<String, ViewError> {
-    let status = site.view.status().await?;
+    let status = site.live.now().status().await?;
     Ok(metrics::text(&status, None, &metrics::Process::now()))
 }
 
@@ -111,6 +111,8 @@ fn told(request: &Parts, answer: Result<Value, ViewError>) -> Reply {
             let status = match error {
                 ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
                 ViewError::Unknown(_) => StatusCode::NOT_FOUND,
+                ViewError::Refused(_) => StatusCode::CONFLICT,
+                ViewError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             };
             failure(request, status, &error.to_string())
         }
