@@ -11,7 +11,7 @@ use crate::{
     },
     endpoints::Directory,
     fault::{self, Code, Fault},
-    losses,
+    journal, losses,
     shape::Shape,
     store::{self, Closed, Store},
     supervisor::{self, Unit},
@@ -29,6 +29,8 @@ use tokio::{
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Of it, for the adapters.
 const ADAPTERS: Duration = Duration::from_secs(4);
+/// Of it, for the store: an uplink that hangs must not take it.
+const STORE: Duration = Duration::from_secs(3);
 
 /// A running gateway.
 pub struct Daemon {
@@ -118,6 +120,7 @@ impl Daemon {
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
         let view = Arc::new(View { store: store.clone(), trust, uplink: handle, units: views, directory });
+        watchers.spawn(journal::keep(view.clone()));
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
@@ -140,9 +143,7 @@ impl Daemon {
         let mut stopping = JoinSet::new();
         for mut unit in self.adapters.drain(..) {
             stopping.spawn(async move {
-                if !unit.stop(deadline).await {
-                    tracing::warn!(unit = %unit.name, "did not stop in time; it is left behind");
-                }
+                unit.stop(deadline).await;
             });
         }
         while stopping.join_next().await.is_some() {}
@@ -152,10 +153,8 @@ impl Daemon {
     pub async fn stop(mut self) -> Result<(), Closed> {
         let deadline = clock::now() + SHUTDOWN;
         self.stop_adapters().await;
-        if let Some(uplink) = &mut self.uplink
-            && !uplink.stop(deadline).await
-        {
-            tracing::warn!("the uplink did not stop in time");
+        if let Some(uplink) = &mut self.uplink {
+            uplink.stop(deadline - STORE).await;
         }
         self.control.abort_all();
         let stopped = clock::timeout(deadline.since(clock::now()), self.store.stop()).await;
@@ -180,6 +179,7 @@ fn start_uplink(
     };
     let unit = supervisor::start("uplink".into(), shutdown, run)
         .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
+    handle.run_by(unit.watch());
     Ok((Some(unit), Some(handle)))
 }
 
@@ -216,6 +216,7 @@ async fn start_adapter<A: Adapter>(
     let (stop, stamps) = (shutdown.clone(), store.clock().clone());
     let desk = Desk::default();
     let inquired = desk.clone();
+    let taken = intake.clone();
     let run = move || {
         let _held = &devices_tx;
         A::run(
@@ -232,7 +233,7 @@ async fn start_adapter<A: Adapter>(
         )
     };
     let started = supervisor::start(full_name.clone(), shutdown, run);
-    let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?;
+    let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?.handing_in_by(taken);
     views.push(UnitView { name: full_name, unit: unit.watch(), board, desk });
     units.push(unit);
     Ok(())

@@ -5,7 +5,7 @@ use crate::{
     fault::{Code, Fault},
     shape::quota::Exceeded,
     store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item},
-    supervisor::{UnitState, UnitWatch},
+    supervisor::UnitWatch,
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
 };
@@ -181,13 +181,14 @@ impl View {
             None => (SessionStatus::default(), Vec::new()),
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
-                let restarted =
-                    Fault::new(Code::UnitEnded, "the uplink ended and is started again", "uplink");
+                let what = "the uplink is started again, or too busy to answer";
+                let fault =
+                    uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
                 (
                     SessionStatus {
                         state,
-                        last_error: Some(restarted.what.clone()),
-                        fault: Some(restarted),
+                        last_error: Some(fault.what.clone()),
+                        fault: Some(fault),
                         ..SessionStatus::default()
                     },
                     Vec::new(),
@@ -205,15 +206,8 @@ impl UnitView {
             Health::Up => ("up", Vec::new()),
             Health::Degraded(faults) => ("degraded", faults),
         };
-        let (state, why) = match self.unit.state() {
-            UnitState::Running => ("running", None),
-            UnitState::BackingOff { until, why } => {
-                let seconds = until.since(clock::now()).as_secs();
-                faults.push(Fault::new(Code::UnitEnded, why.as_str(), self.name.as_str()));
-                ("backing off", Some(format!("again in {seconds} s")))
-            }
-            UnitState::Stopped => ("stopped", None),
-        };
+        let (state, why) = self.unit.words();
+        faults.extend(self.unit.fault(&self.name));
         let devices: Map<String, Json> = presence
             .into_iter()
             .map(|(endpoint, presence)| {
@@ -238,6 +232,8 @@ impl UnitView {
             "name": self.name,
             "state": state,
             "why": why,
+            "starts": self.unit.starts(),
+            "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
             "devices": devices,

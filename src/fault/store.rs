@@ -82,6 +82,21 @@ pub(super) const TABLE: &[Row] = &[
         "nothing, if it comes back: nothing that was kept is lost; else report it with the journal",
     ),
     (
+        Code::UnitStalled,
+        "TG-218",
+        "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \
+         mistake of the program",
+        "nothing, if it comes back, and the other units go on; else `systemctl restart tidegate`, and report it with \
+         the journal",
+    ),
+    (
+        Code::UnitLeftBehind,
+        "TG-219",
+        "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \
+         mistake of the program",
+        "`systemctl restart tidegate`: only a new process ends it; nothing that was answered is lost",
+    ),
+    (
         Code::EndpointOverQuota,
         "TG-221",
         "the device sends more than was planned for it, or the quota is too small for it",

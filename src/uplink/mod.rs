@@ -41,6 +41,7 @@ use crate::{
     endpoints::{Directory, Endpoint, EndpointKey},
     fault::{Code, Fault},
     store::{Closed, LaneId, Store},
+    supervisor::UnitWatch,
 };
 use adapter_api::{CancellationToken, clock};
 use budget::{Budget, Spent};
@@ -51,6 +52,7 @@ use session::Session;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -99,6 +101,8 @@ pub struct SessionStatus {
     pub state: State,
     /// The broker in use or tried last.
     pub address: String,
+    /// Starts of the uplink since the process started.
+    pub starts: u64,
     /// Connections that came up since the process started.
     pub connections: u64,
     /// Why the last connection ended or did not come up.
@@ -145,26 +149,56 @@ pub(crate) enum RunError {
 
 /// A handle on the uplink, which outlives its restarts.
 #[derive(Debug, Clone, Default)]
-pub struct Uplink(Arc<Mutex<Vec<mpsc::Sender<Question>>>>);
+pub struct Uplink(Arc<Mutex<Ends>>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    sessions: Vec<mpsc::Sender<Question>>,
+    unit: Option<UnitWatch>,
+}
+
+/// An uplink that says nothing for so long does not turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Uplink {
     /// Forgets the sessions of an earlier start.
     pub(crate) fn restart(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.with(|ends| ends.sessions.clear());
+    }
+
+    /// The unit it is run by.
+    pub(crate) fn run_by(&self, unit: UnitWatch) {
+        self.with(|ends| ends.unit = Some(unit));
+    }
+
+    /// What is wrong with the unit it is run by.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.with(|ends| ends.unit.clone())?.fault("uplink")
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Ends) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The end that a session answers from.
     fn attach(&self) -> mpsc::Receiver<Question> {
         // A handful of people look at a time.
         let (tx, rx) = mpsc::channel(8);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        self.with(|ends| ends.sessions.push(tx));
         rx
     }
 
     /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
-    /// being restarted.
+    /// being restarted, or does not turn.
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten()?;
+        answer.0.fault = answer.0.fault.take().or_else(|| self.fault());
+        answer.0.starts = self.with(|ends| ends.unit.as_ref().map_or(0, UnitWatch::starts));
+        Some(answer)
+    }
+
+    async fn ask(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
+        let sessions = self.with(|ends| ends.sessions.clone());
         let mut all: Option<(SessionStatus, Vec<&'static str>)> = None;
         for session in sessions {
             let (answer, status) = oneshot::channel();
@@ -321,6 +355,5 @@ async fn open(
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
         cut_off: 0,
-        told: BTreeMap::new(),
     })
 }

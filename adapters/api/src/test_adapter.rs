@@ -11,7 +11,8 @@
 use crate::{
     Adapter, AdapterCx, CancellationToken, Clock, Devices, EndpointName, Failure, Health, Intake, Issue,
     Place, Presence, Reading, Receipt, Refused, Reporter, Resource, Sample, SubmitError, Urgency, Value,
-    clock::{sleep, timeout},
+    clock::{now, sleep, timeout},
+    journal::Seldom,
 };
 use serde::Deserialize;
 use std::{
@@ -87,7 +88,7 @@ impl Adapter for Test {
             listen(&config).await.map_err(|error| Failure(format!("{}: {}", config.listen, error.kind())))?;
         cx.report.health(Health::Up);
         cx.inquiries.close();
-        let mut clients = JoinSet::new();
+        let (mut clients, mut refusals) = (JoinSet::new(), Seldom::new());
         let mut known = BTreeSet::new();
         let mut configured = true;
         loop {
@@ -108,7 +109,9 @@ impl Adapter for Test {
                     }
                     // Out of descriptors, most likely: trying at once would spin.
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept");
+                        if let Some(left_out) = refusals.tell(now()) {
+                            tracing::warn!(%error, left_out, "cannot accept");
+                        }
                         sleep(Duration::from_millis(100)).await;
                     }
                 },

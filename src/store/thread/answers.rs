@@ -30,7 +30,7 @@ impl Thread {
                 if self.fault.is_none() {
                     tracing::error!(%error, "request ids could not be reserved; asked again when needed");
                 }
-                self.fault = Some(self.room.diagnose(&error));
+                self.fails(self.room.diagnose(&error));
                 self.sessions.answer(session, Event::Ids(0..0));
             }
         }
