@@ -120,7 +120,8 @@ impl Daemon {
         let (mut adapters, mut views) = (Vec::new(), Vec::new());
         start_adapters(config, &store, &mut adapters, &mut views).await?;
         let view = Arc::new(View { store: store.clone(), trust, uplink: handle, units: views, directory });
-        watchers.spawn(journal::keep(view.clone()));
+        let shown = view.clone();
+        watchers.spawn(journal::keep(async move || shown.status().await.ok()));
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");

@@ -7,10 +7,10 @@
 mod standing;
 mod telling;
 
-use crate::control::view::View;
 use adapter_api::{Instant, clock, journal};
 use standing::{Standing, standings};
-use std::{sync::Arc, time::Duration};
+use serde_json::Value;
+use std::time::Duration;
 use telling::{Line, Telling};
 
 /// While something stands wrong, it is looked at so often: some of it ends by the time alone.
@@ -21,8 +21,8 @@ const REST: u32 = 20;
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Keeps the account, for ever.
-pub(crate) async fn keep(view: Arc<View>) {
+/// Keeps the account of what `status` shows, until it has nothing to show any more.
+pub(crate) async fn keep(status: impl AsyncFn() -> Option<Value>) {
     let mut stirred = journal::stirred();
     let mut telling = Telling::default();
     loop {
@@ -30,7 +30,7 @@ pub(crate) async fn keep(view: Arc<View>) {
         // What is stirred from here on is looked at next time.
         stirred.mark_unchanged();
         // Without an answer the store has died, and the process ends.
-        let Ok(status) = view.status().await else { return };
+        let Some(status) = status().await else { return };
         let now = clock::now();
         telling.handle_look(now, standings(&status));
         while let Some(line) = telling.poll_line() {

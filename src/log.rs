@@ -2,6 +2,8 @@
 //!
 //! ERROR: data lost or a person is needed. WARN: degraded, recovering. INFO: state changes only.
 
+mod format;
+
 use adapter_api::shown;
 use std::{
     io::{self, Write},
@@ -18,7 +20,7 @@ pub fn start() {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lines(io::stderr()))
-        .with_target(false);
+        .event_format(format::Form::of_standard_error());
     // A second start, in tests, changes nothing.
     let _already = subscriber.try_init();
     std::panic::set_hook(Box::new(|panic| {

@@ -49,7 +49,9 @@ impl Standing {
 
     /// How long it has to stand to be told.
     pub(super) fn settles_in(&self) -> Duration {
-        let cut = [Code::Lost, Code::Closed, Code::NoConfirmation].iter().any(|code| code.id() == self.code);
+        // The last one: an uplink that does not answer now may be busy.
+        let cut = [Code::Lost, Code::Closed, Code::NoConfirmation, Code::UnitEnded];
+        let cut = self.who == "uplink" && cut.iter().any(|code| code.id() == self.code);
         if cut { CUT } else { Duration::ZERO }
     }
 

@@ -158,7 +158,7 @@ struct Ends {
 }
 
 /// An uplink that says nothing for so long does not turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Uplink {
     /// Forgets the sessions of an earlier start.

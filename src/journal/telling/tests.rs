@@ -7,7 +7,7 @@ fn standing(text: &str) -> Standing {
     let (code, more) = text.split_once(' ').unwrap();
     let count = more.parse().ok().map(|count| (count, 30, "devices"));
     let what = if count.is_some() { "silent" } else { more };
-    Standing { who: "u".into(), code: code.into(), what: what.into(), count, ..Standing::default() }
+    Standing { who: "uplink".into(), code: code.into(), what: what.into(), count, ..Standing::default() }
 }
 
 fn shown(line: &Line) -> String {
@@ -84,7 +84,7 @@ fn a_fault_is_told_at_once_then_on_change_and_hourly_and_its_end_once() {
         &[
             (5, "begins TG-431 silent"),
             (16, "changed TG-431 17 of 30 devices"),
-            (3_605, "still u TG-431 17 of 30 devices"),
+            (3_605, "still uplink TG-431 17 of 30 devices"),
             (4_009, "over TG-431 17 of 30 devices after 4004 s"),
         ],
     );
@@ -95,8 +95,8 @@ fn a_fault_is_told_at_once_then_on_change_and_hourly_and_its_end_once() {
         &[
             (5, "begins TG-102 refused"),
             (5, "begins TG-431 30 of 30 devices"),
-            (3_605, "still u TG-102; u TG-431 30 of 30 devices"),
-            (7_205, "still u TG-102; u TG-431 30 of 30 devices"),
+            (3_605, "still uplink TG-102; uplink TG-431 30 of 30 devices"),
+            (7_205, "still uplink TG-102; uplink TG-431 30 of 30 devices"),
         ],
     );
     // Another device in place of the one is told, of two it is not.
@@ -143,5 +143,5 @@ fn nothing_is_kept_of_what_is_long_over() {
 fn the_hourly_line_stays_short() {
     let many: Vec<Standing> = (100..200).map(|n| standing(&format!("TG-{n} x"))).collect();
     let list = list(&many);
-    assert!(list.ends_with("u TG-119; and 80 more") && list.len() < 300, "{list}");
+    assert!(list.ends_with("uplink TG-119; and 80 more") && list.len() < 400, "{list}");
 }
