@@ -12,6 +12,7 @@ use std::{cell::RefCell, fmt::Display};
 /// Lines that could repeat.
 #[derive(Default)]
 pub(super) struct Lines {
+    failed: Seldom,
     newer: Seldom,
     missing: Seldom,
     unwritten: RefCell<Seldom>,
@@ -24,6 +25,10 @@ impl Thread {
     pub(super) fn fails(&mut self, fault: Fault) {
         if self.fault.as_ref().is_none_or(|known| known.code != fault.code) {
             journal::stir();
+            // The process may not live until the journal has heard of it.
+            if self.lines.failed.tell(clock::now()).is_some() {
+                fault.log_error("a transaction failed; it is tried again");
+            }
         }
         self.fault = Some(fault);
     }
