@@ -3,6 +3,7 @@
 //! ERROR: data lost or a person is needed. WARN: degraded, recovering. INFO: state changes only.
 
 mod format;
+mod panics;
 
 use adapter_api::shown;
 use std::{
@@ -25,7 +26,9 @@ pub fn start() {
     let _already = subscriber.try_init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-        tracing::error!(place, why = why(panic), "panic");
+        if let Some(left_out) = panics::tell(&place) {
+            tracing::error!(place, why = why(panic), left_out, "panic");
+        }
     }));
 }
 

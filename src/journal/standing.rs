@@ -42,6 +42,11 @@ impl Standing {
         Some(format!("{count} of {of} {what}"))
     }
 
+    /// How many have it.
+    pub(super) fn many(&self) -> usize {
+        self.count.map_or(1, |(count, ..)| count)
+    }
+
     /// Whether data is lost or a person is needed.
     pub(super) fn is_grave(&self) -> bool {
         fault::is_grave(&self.code)

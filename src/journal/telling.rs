@@ -15,7 +15,8 @@ use std::{
 const HOUR: Duration = Duration::from_secs(3_600);
 /// A count that changes is told when it has had so long to settle.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Between two lines about one kind of one unit, at first; it doubles up to an hour, and is forgotten after one.
+/// Between two lines about one kind of one unit, at first; it doubles up to an hour, and starts anew when for an
+/// hour nothing has come or gone.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Faults named in the hourly line.
 const LISTED: usize = 20;
@@ -29,7 +30,7 @@ pub(super) enum Line {
     Changed(Standing),
     /// Nothing of it is wrong any more.
     Over {
-        /// What was.
+        /// What was, when it was worst.
         was: Standing,
         /// How long it was told to stand.
         after: Duration,
@@ -50,13 +51,19 @@ pub(super) struct Telling {
 #[derive(Debug, Default)]
 struct Kind {
     stands: Option<Standing>,
+    /// At the look before.
+    stood: Option<Standing>,
     /// What the journal knows.
     told: Option<Standing>,
+    /// Of that, when it was worst.
+    worst: Option<Standing>,
     /// Since when it knows of it.
     told_since: Option<Instant>,
     /// Since when there is something else to tell.
     changed: Option<Instant>,
     last: Option<Instant>,
+    /// When anything last came or went, told or not.
+    moved: Option<Instant>,
     pause: Duration,
 }
 
@@ -64,7 +71,7 @@ impl Telling {
     /// All that stands at this moment.
     pub(super) fn handle_look(&mut self, now: Instant, standings: Vec<Standing>) {
         for kind in self.kinds.values_mut() {
-            kind.stands = None;
+            kind.stood = kind.stands.take();
         }
         for standing in standings {
             let kind = self.kinds.entry((standing.who.clone(), standing.code.clone())).or_default();
@@ -112,12 +119,13 @@ impl Telling {
 
 impl Kind {
     fn tell(&mut self, now: Instant) -> Option<Line> {
-        let differs = match (&self.stands, &self.told) {
-            (None, None) => false,
-            (Some(stands), Some(told)) => stands.differs(told),
-            _ => true,
-        };
-        if !differs {
+        if differ(&self.stands, &self.stood) {
+            if self.moved.is_some_and(|moved| now.since(moved) >= HOUR) {
+                self.pause = Duration::ZERO;
+            }
+            self.moved = Some(now);
+        }
+        if !differ(&self.stands, &self.told) {
             self.changed = None;
             return None;
         }
@@ -125,19 +133,23 @@ impl Kind {
         if self.due().is_none_or(|due| due > now) {
             return None;
         }
-        let calm = self.last.is_none_or(|last| now.since(last) >= HOUR);
-        self.pause = if calm { PAUSE } else { (self.pause * 2).min(HOUR) };
+        self.pause = (self.pause * 2).clamp(PAUSE, HOUR);
         (self.last, self.changed) = (Some(now), None);
         let was = std::mem::replace(&mut self.told, self.stands.clone());
         match (was, self.stands.clone()) {
             (None, Some(stands)) => {
-                self.told_since = Some(now);
+                (self.told_since, self.worst) = (Some(now), Some(stands.clone()));
                 Some(Line::Begins(stands))
             }
-            (Some(_), Some(stands)) => Some(Line::Changed(stands)),
+            (Some(_), Some(stands)) => {
+                if self.worst.as_ref().is_none_or(|worst| worst.many() <= stands.many()) {
+                    self.worst = Some(stands.clone());
+                }
+                Some(Line::Changed(stands))
+            }
             (Some(was), None) => {
                 let since = self.told_since.take().unwrap_or(now);
-                Some(Line::Over { was, after: now.since(since) })
+                Some(Line::Over { was: self.worst.take().unwrap_or(was), after: now.since(since) })
             }
             (None, None) => None,
         }
@@ -159,7 +171,15 @@ impl Kind {
     fn is_forgotten(&self, now: Instant) -> bool {
         self.stands.is_none()
             && self.told.is_none()
-            && self.last.is_none_or(|last| now.since(last) >= HOUR)
+            && self.moved.is_none_or(|moved| now.since(moved) >= HOUR)
+    }
+}
+
+fn differ(one: &Option<Standing>, other: &Option<Standing>) -> bool {
+    match (one, other) {
+        (None, None) => false,
+        (Some(one), Some(other)) => one.differs(other),
+        _ => true,
     }
 }
 

@@ -359,14 +359,14 @@ impl Thread {
             Command::Reserve { session, count } => self.reserve(&session, count),
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
-                    tracing::error!(%error, owner, key, "a kept value could not be read");
+                    self.lines.unkept(&error, owner, key);
                     draw
                 });
                 reply(answer, kept);
             }
             Command::Put { owner, key, value } => {
                 if let Err(error) = self.put(owner, key, &value) {
-                    tracing::error!(%error, owner, key, "a value could not be kept");
+                    self.lines.unkept(&error, owner, key);
                 }
             }
             Command::Figures(answer) => reply(answer, self.figures()),

@@ -73,6 +73,9 @@ async fn a_unit_that_does_not_stop_is_left_behind_with_its_intake_closed() {
     let (release, blocked) = std::sync::mpsc::channel();
     let unit = start("test".into(), CancellationToken::new(), blocking(blocked)).unwrap();
     let mut unit = unit.handing_in_by(intake.clone());
+    while unit.watch().starts() == 0 {
+        clock::sleep(Duration::from_millis(5)).await;
+    }
     assert!(!unit.stop(clock::now() + Duration::from_millis(20)).await);
     let watch = unit.watch();
     assert_eq!(watch.state(), UnitState::LeftBehind);

@@ -35,8 +35,8 @@ fn dead_devices(silent: u16, line: &Pty) -> String {
     let nobody = free_port();
     let mut tables = format!(
         "[adapters.modbus.refused]\nhost = \"127.0.0.1:{nobody}\"\n\
-         [adapters.modbus.silent]\nhost = \"127.0.0.1:{silent}\"\ntimeout = \"1s\"\n\
-         [adapters.modbus.line]\nport = {:?}\nbaud = 19200\ntimeout = \"1s\"\n",
+         [adapters.modbus.silent]\nhost = \"127.0.0.1:{silent}\"\ntimeout = \"1m\"\n\
+         [adapters.modbus.line]\nport = {:?}\nbaud = 19200\ntimeout = \"1m\"\n",
         line.ours
     );
     for adapter in ["refused", "silent", "line"] {

@@ -88,6 +88,17 @@ fn a_fault_is_told_at_once_then_on_change_and_hourly_and_its_end_once() {
             (4_009, "over TG-431 17 of 30 devices after 4004 s"),
         ],
     );
+    // They come back so slowly that it is told, and its end is that of all of them.
+    check(
+        &[(5, &["TG-431 30"]), (5_000, &["TG-431 2"]), (6_000, &[])],
+        7_000,
+        &[
+            (5, "begins TG-431 30 of 30 devices"),
+            (3_605, "still uplink TG-431 30 of 30 devices"),
+            (5_010, "changed TG-431 2 of 30 devices"),
+            (6_000, "over TG-431 30 of 30 devices after 5995 s"),
+        ],
+    );
     // Two kinds, in one line each hour.
     check(
         &[(5, &["TG-431 30", "TG-102 refused"])],

@@ -13,6 +13,8 @@ use std::{cell::RefCell, fmt::Display};
 #[derive(Default)]
 pub(super) struct Lines {
     failed: Seldom,
+    unkept: Seldom,
+    lane: Seldom,
     newer: Seldom,
     missing: Seldom,
     unwritten: RefCell<Seldom>,
@@ -42,6 +44,20 @@ impl Thread {
 }
 
 impl Lines {
+    /// A small value of some part of the gateway.
+    pub(super) fn unkept(&mut self, error: &rusqlite::Error, owner: &str, key: &str) {
+        if let Some(left_out) = self.unkept.tell(clock::now()) {
+            tracing::error!(%error, owner, key, left_out, "a value could not be kept or read");
+        }
+    }
+
+    /// A lane without rows stays in the table.
+    pub(super) fn lane(&mut self, error: &rusqlite::Error) {
+        if let Some(left_out) = self.lane.tell(clock::now()) {
+            tracing::warn!(%error, left_out, "an empty lane could not be removed");
+        }
+    }
+
     /// A row that an older version must leave alone.
     pub(super) fn newer(&mut self, row: i64) {
         if let Some(left_out) = self.newer.tell(clock::now()) {
