@@ -126,7 +126,7 @@ impl Pair {
                 let mut stream = None;
                 while !over.load(SeqCst) {
                     if stream.is_none() {
-                        stream = TcpStream::connect(("127.0.0.1", port)).ok();
+                        stream = connect(port).ok();
                     }
                     let good = stream.as_mut().is_some_and(|stream| wild(stream).is_ok());
                     if !good {
@@ -175,6 +175,15 @@ impl Pair {
         let number = self.number;
         self.recorder.arrivals().assert_exactly("p1", 1..=number);
     }
+}
+
+/// A connection whose answers nobody waits for. They are read: else the adapter would wait for that.
+fn connect(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    let mut answers = stream.try_clone()?;
+    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    Ok(stream)
 }
 
 fn unit_of<'s>(status: &'s Value, name: &str) -> &'s Value {
