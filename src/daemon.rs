@@ -20,7 +20,7 @@ use crate::{
     endpoints::Directory,
     fault::{self, Code, Fault},
     http::{Http, Notice},
-    losses,
+    journal, losses,
     shape::Shape,
     store::{self, Change, Closed, Store},
     supervisor::{self, Unit},
@@ -40,6 +40,8 @@ use units::Adapters;
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Of it, for the adapters.
 const ADAPTERS: Duration = Duration::from_secs(4);
+/// Of it, for the store: an uplink that hangs must not take it.
+const STORE: Duration = Duration::from_secs(3);
 
 /// A running gateway.
 pub struct Daemon {
@@ -47,7 +49,7 @@ pub struct Daemon {
     store_died: oneshot::Receiver<()>,
     trust: TrustView,
     /// Whoever looks at the system's clock; it ends with the daemon.
-    _watchers: JoinSet<()>,
+    watchers: JoinSet<()>,
     /// Whoever reports what was dropped.
     reporters: JoinSet<()>,
     /// The configuration as it was given, and as it is in force: without the endpoints that were disabled.
@@ -152,7 +154,7 @@ impl Daemon {
             store,
             store_died,
             trust,
-            _watchers: watchers,
+            watchers: watchers,
             reporters: JoinSet::new(),
             given,
             config,
@@ -182,6 +184,8 @@ impl Daemon {
         daemon.adapters.start(&daemon.store, &config).await?;
         daemon.show();
         daemon.http.apply(daemon.config.http.as_ref(), clock::now()).await;
+        let shown = live.clone();
+        daemon.watchers.spawn(journal::keep(async move || shown.now().status().await.ok()));
         daemon.control.spawn(control::server::serve(socket, live));
         let (endpoints, adapters) = (daemon.config.endpoints.len(), daemon.adapters.len());
         tracing::info!(endpoints, adapters, "started");
@@ -218,10 +222,8 @@ impl Daemon {
     pub async fn stop(mut self) -> Result<(), Closed> {
         let deadline = clock::now() + SHUTDOWN;
         self.stop_adapters().await;
-        if let Some(uplink) = &mut self.uplink
-            && !uplink.stop(deadline).await
-        {
-            tracing::warn!("the uplink did not stop in time");
+        if let Some(uplink) = &mut self.uplink {
+            uplink.stop(deadline - STORE).await;
         }
         self.control.abort_all();
         self.http.stop(deadline).await;
@@ -262,6 +264,7 @@ impl Daemon {
         let run = move || uplink::run(config.clone(), store.clone(), uplink.clone(), stop.clone());
         let unit = supervisor::start("uplink".into(), shutdown, run)
             .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
+        self.handle.run_by(unit.watch());
         self.uplink = Some(unit);
         Ok(())
     }

@@ -41,6 +41,7 @@
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
+//! | `journal` | what stands wrong, told once, when it changes, and hourly |
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
 //! | [`notify`] | what systemd is told: ready, alive, a line for `systemctl status` |
@@ -112,6 +113,7 @@ pub mod endpoints;
 pub mod failpoint;
 pub mod fault;
 pub mod http;
+pub(crate) mod journal;
 pub mod log;
 pub(crate) mod losses;
 pub mod memory;

@@ -5,6 +5,9 @@
 //!
 //! ERROR: data lost or a person is needed. WARN: degraded, recovering. INFO: state changes only.
 
+mod format;
+mod panics;
+
 use adapter_api::shown;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -91,7 +94,7 @@ pub fn start() {
     let filter = from_environment().unwrap_or_else(|| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_writer(|| Lines(io::stderr()))
-        .with_target(false)
+        .event_format(format::Form::of_standard_error())
         .with_env_filter(filter)
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
@@ -103,7 +106,9 @@ pub fn start() {
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-        tracing::error!(place, why = why(panic), "panic");
+        if let Some(left_out) = panics::tell(&place) {
+            tracing::error!(place, why = why(panic), left_out, "panic");
+        }
     }));
 }
 

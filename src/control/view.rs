@@ -10,7 +10,7 @@ use crate::{
     http::Notice,
     shape::quota::Exceeded,
     store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item, letters::DeedError},
-    supervisor::{UnitState, UnitWatch},
+    supervisor::UnitWatch,
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
 };
@@ -213,13 +213,13 @@ impl View {
             None => (SessionStatus::default(), Vec::new()),
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
-                let restarted =
-                    Fault::new(Code::UnitEnded, "the uplink ended and is started again", "uplink");
+                let what = "the uplink is started again, or too busy to answer";
+                let fault = uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
                 (
                     SessionStatus {
                         state,
-                        last_error: Some(restarted.what.clone()),
-                        fault: Some(restarted),
+                        last_error: Some(fault.what.clone()),
+                        fault: Some(fault),
                         ..SessionStatus::default()
                     },
                     Vec::new(),
@@ -262,15 +262,8 @@ impl UnitView {
             Health::Up => ("up", Vec::new()),
             Health::Degraded(faults) => ("degraded", faults),
         };
-        let (state, why) = match self.unit.state() {
-            UnitState::Running => ("running", None),
-            UnitState::BackingOff { until, why } => {
-                let seconds = until.since(clock::now()).as_secs();
-                faults.push(Fault::new(Code::UnitEnded, why.as_str(), self.name.as_str()));
-                ("backing off", Some(format!("again in {seconds} s")))
-            }
-            UnitState::Stopped => ("stopped", None),
-        };
+        let (state, why) = self.unit.words();
+        faults.extend(self.unit.fault(&self.name));
         let devices: Map<String, Json> = presence
             .into_iter()
             .map(|(endpoint, presence)| {
@@ -296,6 +289,7 @@ impl UnitView {
             "state": state,
             "starts": self.starts.load(Relaxed),
             "why": why,
+            "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
             "devices": devices,

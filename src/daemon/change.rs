@@ -177,9 +177,8 @@ impl Daemon {
     async fn change_uplink(&mut self, change: UplinkChange) -> Result<(), ReloadError> {
         if matches!(change, UplinkChange::Stop | UplinkChange::Restart)
             && let Some(mut uplink) = self.uplink.take()
-            && !uplink.stop(clock::now() + ADAPTERS).await
         {
-            tracing::warn!("the uplink did not stop in time; it is left behind");
+            uplink.stop(clock::now() + ADAPTERS).await;
         }
         match (&self.config.uplink, change) {
             (UplinkChoice::Mqtt(config), _) if self.uplink.is_none() => {

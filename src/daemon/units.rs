@@ -77,9 +77,7 @@ impl Adapters {
         let mut stopping = JoinSet::new();
         for mut unit in leaving {
             stopping.spawn(async move {
-                if !unit.stop(deadline).await {
-                    tracing::warn!(unit = %unit.name, "did not stop in time; it is left behind");
-                }
+                unit.stop(deadline).await;
             });
         }
         while stopping.join_next().await.is_some() {}
@@ -123,7 +121,7 @@ impl<A: Adapter> Kind<A> {
         let (tell, devices) = watch::channel(Arc::new(config.devices.clone()));
         let (short, config, shutdown) =
             (Arc::<str>::from(name), config.config.clone(), CancellationToken::new());
-        let (stop, stamps) = (shutdown.clone(), store.clock().clone());
+        let (stop, stamps, taken) = (shutdown.clone(), store.clock().clone(), intake.clone());
         let desk = Desk::default();
         let inquired = desk.clone();
         let starts = starts.entry(full_name.clone()).or_default().clone();
@@ -144,7 +142,9 @@ impl<A: Adapter> Kind<A> {
             )
         };
         let started = supervisor::start(full_name.clone(), shutdown, run);
-        let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?;
+        let unit = started
+            .map_err(|source| StartError::Thread { unit: full_name.clone(), source })?
+            .handing_in_by(taken);
         let view = UnitView { name: full_name, unit: unit.watch(), board, desk, starts };
         self.0.insert(name.to_owned(), Running { unit, view, devices: tell });
         Ok(())

@@ -18,6 +18,7 @@ mod room;
 mod sessions;
 mod suspend;
 mod time;
+mod trouble;
 mod units;
 
 use super::{
@@ -105,6 +106,7 @@ pub(super) struct Thread {
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
+    lines: trouble::Lines,
     /// A transaction for reading is open.
     reading: bool,
     /// The database is damaged.
@@ -220,6 +222,7 @@ impl Thread {
             dropped: tell.dropped,
             inflow: Inflow::new(clock::now()),
             fault: None,
+            lines: trouble::Lines::default(),
             reading: false,
             damaged: false,
             stop: None,
@@ -353,14 +356,14 @@ impl Thread {
             Command::Reserve { session, count } => self.reserve(&session, count),
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
-                    tracing::error!(%error, owner, key, "a kept value could not be read");
+                    self.lines.unkept(&error, owner, key);
                     draw
                 });
                 reply(answer, kept);
             }
             Command::Put { owner, key, value } => {
                 if let Err(error) = self.put(owner, key, &value) {
-                    tracing::error!(%error, owner, key, "a value could not be kept");
+                    self.lines.unkept(&error, owner, key);
                 }
             }
             Command::Figures(answer) => reply(answer, self.figures()),
@@ -417,7 +420,7 @@ impl Thread {
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
-        let mut timeless = false;
+        let (mut timeless, mut failed) = (false, None);
         let mut reader = outbox::Reader::new(&self.db);
         while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
             let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
@@ -441,20 +444,24 @@ impl Thread {
                     rows.push(row);
                 }
                 Ok(Some(_)) => {
-                    tracing::warn!(row = id.0, "a row of a newer format is left alone");
+                    self.lines.newer(id.0);
                     self.lanes.keep(lane, id);
                 }
                 Ok(None) => {
-                    tracing::error!(row = id.0, "a row on the books is not in the table");
+                    self.lines.missing(id.0);
                     self.lanes.take(lane, &[id]);
                 }
                 Err(error) => {
-                    self.fault = Some(self.room.diagnose(&error));
+                    failed = Some(self.room.diagnose(&error));
                     self.damaged |= recover::is_damage(&error);
-                    tracing::error!(%error, row = id.0, "a row could not be read");
+                    tracing::debug!(%error, row = id.0, "a row could not be read");
                     unread.push(id);
                 }
             }
+        }
+        drop(reader);
+        if let Some(fault) = failed {
+            self.fails(fault);
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);

@@ -41,6 +41,7 @@ use crate::{
     endpoints::{Directory, Endpoint, EndpointKey},
     fault::{Code, Fault},
     store::{Closed, LaneId, Store},
+    supervisor::UnitWatch,
 };
 use adapter_api::{CancellationToken, clock};
 use budget::{Budget, Spent};
@@ -54,6 +55,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -104,7 +106,6 @@ pub struct SessionStatus {
     pub address: String,
     /// For so many seconds it has been connected, or not.
     pub for_s: u64,
-    /// Connections that came up since the process started.
     /// How often the uplink was started in the life of the process.
     pub starts: u64,
     /// Connections that came up since then.
@@ -157,23 +158,46 @@ pub struct Uplink(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    sessions: Mutex<Vec<mpsc::Sender<Question>>>,
+    ends: Mutex<Ends>,
     /// Whose samples it carries.
     directory: watch::Sender<Arc<Directory>>,
     starts: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Ends {
+    sessions: Vec<mpsc::Sender<Question>>,
+    unit: Option<UnitWatch>,
+}
+
+/// An uplink that says nothing for so long does not turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Uplink {
     /// Forgets the sessions of an earlier start.
     fn restart(&self) {
         self.0.starts.fetch_add(1, Relaxed);
-        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.with(|ends| ends.sessions.clear());
+    }
+
+    /// The unit it is run by.
+    pub(crate) fn run_by(&self, unit: UnitWatch) {
+        self.with(|ends| ends.unit = Some(unit));
+    }
+
+    /// What is wrong with the unit it is run by.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.with(|ends| ends.unit.clone())?.fault("uplink")
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Ends) -> T) -> T {
+        look(&mut self.0.ends.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An uplink that is to carry these endpoints.
     pub fn new(directory: Arc<Directory>) -> Self {
         let handle = Handle {
-            sessions: Mutex::default(),
+            ends: Mutex::default(),
             directory: watch::Sender::new(directory),
             starts: AtomicU64::new(0),
         };
@@ -189,14 +213,21 @@ impl Uplink {
     fn attach(&self) -> mpsc::Receiver<Question> {
         // A handful of people look at a time.
         let (tx, rx) = mpsc::channel(8);
-        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        self.with(|ends| ends.sessions.push(tx));
         rx
     }
 
     /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
-    /// being restarted.
+    /// being restarted, or does not turn.
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let sessions = self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten()?;
+        answer.0.fault = answer.0.fault.take().or_else(|| self.fault());
+        answer.0.starts = self.0.starts.load(Relaxed);
+        Some(answer)
+    }
+
+    async fn ask(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
+        let sessions = self.with(|ends| ends.sessions.clone());
         let mut all: Option<(SessionStatus, Vec<&'static str>)> = None;
         for session in sessions {
             let (answer, status) = oneshot::channel();
@@ -213,9 +244,6 @@ impl Uplink {
                     }
                 }
             }
-        }
-        if let Some((status, _)) = &mut all {
-            status.starts = self.0.starts.load(Relaxed);
         }
         all
     }
@@ -382,6 +410,5 @@ async fn open(
         up_since: None,
         since: clock::now(),
         cut_off: 0,
-        told: BTreeMap::new(),
     })
 }

@@ -8,7 +8,7 @@ use crate::{
     fault::{Code, Fault},
     store::quota::WhenFull,
 };
-use adapter_api::Instant;
+use adapter_api::{Instant, journal};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -53,10 +53,7 @@ impl Thread {
         }
         self.suspension.reason = full.then_some(level.reason);
         self.suspension.full.send_replace(full);
-        match self.suspension.reason {
-            Some(reason) => fault(reason).log_error("polling is suspended"),
-            None => tracing::info!("there is room again; polling goes on"),
-        }
+        journal::stir();
     }
 }
 

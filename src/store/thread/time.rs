@@ -18,8 +18,8 @@ impl Thread {
         match kept {
             Ok(()) => true,
             Err(error) => {
-                tracing::error!(%error, "the time of this boot could not be kept");
-                self.fault = Some(self.room.diagnose(&error));
+                tracing::debug!(%error, "the time of this boot could not be kept");
+                self.fails(self.room.diagnose(&error));
                 false
             }
         }
