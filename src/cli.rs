@@ -1,5 +1,9 @@
 //! What can be typed, and what it does.
 
+mod bundle;
+mod doctor;
+#[cfg(feature = "modbus")]
+mod init;
 #[cfg(feature = "modbus")]
 mod modbus;
 #[cfg(feature = "pages")]
@@ -58,6 +62,11 @@ enum Command {
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
     },
+    /// Look for what is wrong: configuration, clock, disk, serial ports, the way to the platform
+    Doctor(Ask),
+    /// Write a first configuration, and try the device and the platform it names
+    #[cfg(feature = "modbus")]
+    Init(Box<init::Options>),
     /// Tools for Modbus wires: read, scan, identify, find, trace
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
@@ -85,6 +94,8 @@ enum Command {
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
     Simulate(simulate::Simulated),
+    /// Pack what those need who are asked for help; without secrets
+    SupportBundle(bundle::Options),
     /// Show the last values of an endpoint
     Read {
         /// The endpoint
@@ -121,6 +132,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Run { file } => block_on(run_daemon(&file.config)),
+        Command::Doctor(ask) => block_on(doctor::run(ask)),
+        #[cfg(feature = "modbus")]
+        Command::Init(options) => block_on(init::run(*options)),
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
@@ -130,6 +144,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profiles(options) => profiles::run(&options),
         #[cfg(feature = "modbus")]
         Command::Simulate(simulated) => block_on(simulate::run(simulated)),
+        Command::SupportBundle(options) => block_on(bundle::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
         Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),

@@ -22,14 +22,17 @@
 
 mod agreed;
 mod arrivals;
+mod bundle;
 mod cli;
 mod clock;
 mod crash;
 mod cutter;
 mod disk;
+mod doctor;
 mod faults;
 mod gateway;
 mod hostile;
+mod init;
 mod links;
 mod loss;
 mod modbus;
