@@ -103,7 +103,10 @@ async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, S
         let journal = ["--unit", &unit, "--lines", LINES, "--no-pager", "--output", "short-iso"];
         files.push(("journal.txt", said("journalctl", &journal).await));
         files.push(("unit.txt", of_unit(&said("systemctl", &["cat", "--no-pager", &unit]).await)));
-        files.push(("service.txt", said("systemctl", &["show", "--no-pager", &unit, "--property", SHOWN]).await));
+        files.push((
+            "service.txt",
+            said("systemctl", &["show", "--no-pager", &unit, "--property", SHOWN]).await,
+        ));
     }
     // The second line of defence: nothing above should hold one.
     if let Some(config) = &config {
@@ -140,7 +143,9 @@ fn about(file: &Path) -> Value {
 
 fn check(loaded: &Result<(Config, Vec<config::Finding>), config::Findings>) -> String {
     match loaded {
-        Ok((_, warnings)) => warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>() + "taken\n",
+        Ok((_, warnings)) => {
+            warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>() + "taken\n"
+        }
         Err(findings) => format!("{findings}\nnot taken\n"),
     }
 }

@@ -354,9 +354,7 @@ mod tests {
     #[test]
     fn files_beside_the_configuration_are_named_alone() {
         let file = Path::new("/etc/tidegate/tidegate.toml");
-        for (path, written) in
-            [("/etc/tidegate/password", "password"), ("/root/ca.pem", "/root/ca.pem")]
-        {
+        for (path, written) in [("/etc/tidegate/password", "password"), ("/root/ca.pem", "/root/ca.pem")] {
             assert_eq!(beside(Path::new(path), file).unwrap(), Path::new(written));
         }
     }

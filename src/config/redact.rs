@@ -40,7 +40,8 @@ pub fn redacted(text: &str) -> Value {
 /// A text in which none of a configuration's secrets stands as it is. A token that is its endpoint's name is none.
 pub fn masked(config: &Config, text: &str) -> String {
     let mut text = text.to_owned();
-    for endpoint in config.endpoints.iter().filter(|endpoint| !endpoint.token.is(endpoint.key.name.as_str())) {
+    for endpoint in config.endpoints.iter().filter(|endpoint| !endpoint.token.is(endpoint.key.name.as_str()))
+    {
         text = endpoint.token.mask(&text);
     }
     if let Uplink::Mqtt(uplink) = &config.uplink
@@ -91,7 +92,9 @@ fn is_table(path: &[&str]) -> bool {
         ["uplink", "tls" | "replay" | "limits" | "kaa" | "plain"] => true,
         ["adapters", "modbus" | "test"] => true,
         ["adapters", "modbus" | "test", unit] | ["adapters", "modbus", unit, "rs485"] => name(unit),
-        ["endpoints", endpoint] | ["endpoints", endpoint, "modbus" | "test" | "quota" | "report"] => name(endpoint),
+        ["endpoints", endpoint] | ["endpoints", endpoint, "modbus" | "test" | "quota" | "report"] => {
+            name(endpoint)
+        }
         ["endpoints", endpoint, "name_on_wire"] => name(endpoint),
         ["endpoints", endpoint, "modbus" | "report", "resources" | "expressions"] => name(endpoint),
         ["endpoints", endpoint, "modbus" | "report", "resources", _] => name(endpoint),
@@ -112,7 +115,9 @@ fn shown(path: &[&str]) -> Shown {
         ["uplink", key] => yes(UPLINK.contains(key)),
         ["uplink", "tls", key] => yes(["server_name", "alpn"].contains(key)),
         ["uplink", "replay", key] => yes(["order", "live_age", "share", "max_rate"].contains(key)),
-        ["uplink", "limits", key] => yes(["max_messages_per_s", "max_bytes_per_s", "daily_bytes"].contains(key)),
+        ["uplink", "limits", key] => {
+            yes(["max_messages_per_s", "max_bytes_per_s", "daily_bytes"].contains(key))
+        }
         ["uplink", "kaa" | "plain", key] => yes(DIALECT.contains(key)),
         ["adapters", "modbus", _, key] => yes(LINE.contains(key)),
         ["adapters", "modbus", _, "rs485", key] => yes(RS485.contains(key)),
@@ -129,13 +134,16 @@ fn shown(path: &[&str]) -> Shown {
 
 fn of_report(path: &[&str]) -> Shown {
     match path {
-        ["endpoints", _, "name_on_wire" | "report", _] | ["endpoints", _, "report", "expressions", _] => Shown::Yes,
+        ["endpoints", _, "name_on_wire" | "report", _] | ["endpoints", _, "report", "expressions", _] => {
+            Shown::Yes
+        }
         ["endpoints", _, "report", "resources", _, _] => Shown::Yes,
         _ => Shown::No,
     }
 }
 
-const STORE: [&str; 6] = ["commit_within", "max_sample_bytes", "max_bytes", "max_age", "min_free", "when_full"];
+const STORE: [&str; 6] =
+    ["commit_within", "max_sample_bytes", "max_bytes", "max_age", "min_free", "when_full"];
 const QUOTA: [&str; 3] = ["samples_per_s", "bytes_per_s", "bytes_queued"];
 const UPLINK: [&str; 11] = [
     "kind",
@@ -254,7 +262,8 @@ mod tests {
             profile = "SECRET-o"
         "#;
         let shown = redacted(text);
-        let at = |pointer: &str| shown.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer}: {shown}"));
+        let at =
+            |pointer: &str| shown.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer}: {shown}"));
         for (pointer, value) in [
             ("/gateway/state_dir", "/var/lib/tidegate"),
             ("/uplink/urls/0", "mqtts://good:8883"),

@@ -108,7 +108,8 @@ fn speed(took: Duration, dir: &Path) -> Finding {
     if took < SLOW {
         return Finding::ok(DISK, what);
     }
-    let todo = "look for what else writes (`iotop`) and at `dmesg`; a card that becomes slow wears out: replace it";
+    let todo =
+        "look for what else writes (`iotop`) and at `dmesg`; a card that becomes slow wears out: replace it";
     Finding {
         place: dir.display().to_string(),
         cause: "something else keeps the disk busy, or the card is slow".to_owned(),
@@ -130,7 +131,8 @@ fn room(space: Space, config: &Config, dir: &Path) -> Finding {
     let used = fs::metadata(store::database(dir)).map_or(0, |file| file.len());
     let wanted = limits.max_bytes.saturating_sub(used);
     if space.free - kept_free < wanted {
-        let todo = "free some space, or lower store.max_bytes; `tidegate queue` tells for how long there is room";
+        let todo =
+            "free some space, or lower store.max_bytes; `tidegate queue` tells for how long there is room";
         let what = format!("{what}: the disk is full before the queue has store.max_bytes");
         return Finding { place, ..Finding::warning(DISK, what, todo) };
     }
@@ -151,8 +153,10 @@ fn database(dir: &Path, running: &Running) -> Finding {
         // Seen from another container it has no number, or another.
         Some(_) if running.answers() => Finding::ok(DATABASE, found),
         Some(runner) => {
-            let what = format!("the process {runner} runs on this directory, and another answers on the socket");
-            let alone = format!("the process {runner} runs on this directory and does not answer on the socket");
+            let what =
+                format!("the process {runner} runs on this directory, and another answers on the socket");
+            let alone =
+                format!("the process {runner} runs on this directory and does not answer on the socket");
             let what = if running.pid().is_some() { what } else { alone };
             let place = format!("gateway.state_dir: {}", dir.display());
             Finding::kind(DATABASE, Code::DatabaseLocked, what, &place, None).but(Verdict::Warning)

@@ -3,7 +3,9 @@
 use super::{Finding, Verdict, person::Person, running::Running};
 use crate::{config::Config, trust::watch::sign_now};
 use adapter_api::{clock, shown};
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Stdio, time::Duration,
+};
 
 const SERVICE: &str = "service";
 const CLOCK: &str = "clock";
@@ -47,13 +49,13 @@ fn judged(unit: &str, said: &BTreeMap<&str, &str>) -> Finding {
             let todo = "install the package; for a gateway of your own this is as it should be";
             Finding::warning(SERVICE, format!("systemd knows no {unit}.service"), todo)
         }
-        (_, "active") if of("UnitFileState") == "disabled" => {
-            Finding::warning(SERVICE, format!("{what}, and not at the next boot"), format!("systemctl enable {unit}"))
-        }
+        (_, "active") if of("UnitFileState") == "disabled" => Finding::warning(
+            SERVICE,
+            format!("{what}, and not at the next boot"),
+            format!("systemctl enable {unit}"),
+        ),
         (_, "active") => Finding::ok(SERVICE, what),
-        (_, "activating" | "reloading" | "deactivating") => {
-            Finding::of(SERVICE, Verdict::Warning, what)
-        }
+        (_, "activating" | "reloading" | "deactivating") => Finding::of(SERVICE, Verdict::Warning, what),
         _ => {
             let todo = format!("`journalctl -u {unit}` says why; then `systemctl start {unit}`");
             Finding::error(SERVICE, format!("{what}: {}", of("Result")), todo)
@@ -78,7 +80,8 @@ pub(super) async fn clock(config: &Config, running: &Running) -> Finding {
     let todo = "see with `timedatectl` whether an NTP server can be reached; where the clock is right by other means, as \
                 in a container: trust = \"always\" in [clock]";
     Finding {
-        cause: "no time service has set the clock since the boot: there is none, or no way to its server".to_owned(),
+        cause: "no time service has set the clock since the boot: there is none, or no way to its server"
+            .to_owned(),
         place: "clock.trust".to_owned(),
         ..Finding::warning(CLOCK, "nobody says that the clock of this machine is right", todo)
     }
@@ -161,7 +164,12 @@ mod tests {
             ("loaded", "failed", "enabled", Verdict::Error),
             ("not-found", "inactive", "", Verdict::Warning),
         ] {
-            let said = [("LoadState", load), ("ActiveState", active), ("UnitFileState", enabled), ("NRestarts", "3")];
+            let said = [
+                ("LoadState", load),
+                ("ActiveState", active),
+                ("UnitFileState", enabled),
+                ("NRestarts", "3"),
+            ];
             let finding = judged("tidegate", &said.into());
             assert_eq!(finding.verdict, verdict, "{finding}");
         }

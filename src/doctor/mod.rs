@@ -24,10 +24,10 @@ mod serial;
 
 use crate::config::{self, Config, Uplink};
 use adapter_api::{Fault, FaultKind, shown};
+pub use machine::unit;
 use person::Person;
 use running::Running;
 use serde::Serialize;
-pub use machine::unit;
 pub use serial::holders;
 use std::{
     fmt,
@@ -103,10 +103,13 @@ impl Finding {
         todo: Option<String>,
     ) -> Self {
         let fault = Fault::new(kind, what, place);
-        Self::fault(area, match todo {
-            Some(todo) => fault.with_remedy(todo),
-            None => fault,
-        })
+        Self::fault(
+            area,
+            match todo {
+                Some(todo) => fault.with_remedy(todo),
+                None => fault,
+            },
+        )
     }
 
     /// As bad as this.

@@ -113,7 +113,8 @@ fn name_of(file: &str, number: u32) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\ntidegate:x:998:997::/var/lib/tidegate:/usr/sbin/nologin\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\ntidegate:x:998:997::/var/lib/tidegate:/usr/sbin/nologin\n";
     const GROUP: &str = "root:x:0:\ntty:x:5:\ndialout:x:20:\nplugdev:x:46:alice,tidegate\ntidegate:x:997:\n";
 
     #[test]

@@ -49,7 +49,8 @@ impl Running {
         let path = socket.display();
         match &self.answer {
             Err(AskError::Silent { .. }) if self.pid.is_none() => {
-                let todo = "if it should: `systemctl start tidegate`, and `journalctl -u tidegate` says why not";
+                let todo =
+                    "if it should: `systemctl start tidegate`, and `journalctl -u tidegate` says why not";
                 vec![Finding {
                     place: path.to_string(),
                     ..Finding::warning(AREA, "no gateway answers on the control socket", todo)
@@ -78,7 +79,7 @@ impl Running {
     /// Of the store, of the units, of the uplink; each once.
     fn faults(&self) -> Vec<&Value> {
         let list = |pointer| self.status(pointer).as_array().into_iter().flatten();
-        let units = list("/units").flat_map(|unit| unit["faults"].as_array().into_iter().flatten());
+        let units = list("/units").filter_map(|unit| unit.get("faults")?.as_array()).flatten();
         let single = [self.status("/uplink/fault"), self.status("/store_full")];
         let mut faults: Vec<&Value> = Vec::new();
         for fault in list("/faults").chain(units).chain(list("/uplink/faults")).chain(single) {
@@ -92,7 +93,7 @@ impl Running {
 
 /// A fault as the gateway tells it.
 fn told(fault: &Value) -> Option<Finding> {
-    let part = |key: &str| fault[key].as_str().unwrap_or_default().to_owned();
+    let part = |key: &str| fault.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let what = part("what");
     (!what.is_empty()).then(|| Finding {
         code: Some(part("code")).filter(|code| !code.is_empty()),

@@ -19,17 +19,20 @@ pub(super) fn examine(ports: &[String], person: &Person, gateway: Option<u32>) -
 
 fn examine_one(port: &str, person: &Person, gateway: Option<u32>) -> Finding {
     let Ok(rights) = fs::metadata(port) else {
-        return Finding::kind(AREA, field::PORT_MISSING, "there is no such serial port".to_owned(), port, None);
+        return Finding::kind(
+            AREA,
+            field::PORT_MISSING,
+            "there is no such serial port".to_owned(),
+            port,
+            None,
+        );
     };
     if !rights.file_type().is_char_device() {
         return Finding::kind(AREA, field::PORT_FAILED, "it is no serial port".to_owned(), port, None);
     }
     if !person.may_write(&rights) {
-        let what = format!(
-            "the user {} may not open it: it belongs to {}",
-            person.name(),
-            person::rights(&rights)
-        );
+        let what =
+            format!("the user {} may not open it: it belongs to {}", person.name(), person::rights(&rights));
         return Finding::kind(AREA, field::PORT_FORBIDDEN, what, port, Some(remedy(person, &rights)));
     }
     let mut others = holders(Path::new(port));

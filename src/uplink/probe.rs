@@ -109,9 +109,10 @@ impl Probe<'_> {
         own_certificate: bool,
         place: &str,
     ) -> Result<(), Fault> {
-        let login = self.config.login.as_ref().map(|login| {
-            (login.username.clone(), login.password.clone().unwrap_or_else(|| Secret::new("")))
-        });
+        let login =
+            self.config.login.as_ref().map(|login| {
+                (login.username.clone(), login.password.clone().unwrap_or_else(|| Secret::new("")))
+            });
         let settings = Settings {
             client_id: client_id.to_owned(),
             login,

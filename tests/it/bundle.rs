@@ -39,7 +39,10 @@ fn bundle(site: &Site, name: &str) -> Files {
         let text = fs::read_to_string(&path).unwrap();
         files.insert(path.file_name().unwrap().to_str().unwrap().to_owned(), text);
     }
-    files.insert("what was printed".to_owned(), String::from_utf8([packed.stdout, packed.stderr].concat()).unwrap());
+    files.insert(
+        "what was printed".to_owned(),
+        String::from_utf8([packed.stdout, packed.stderr].concat()).unwrap(),
+    );
     files
 }
 

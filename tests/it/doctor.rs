@@ -39,7 +39,11 @@ impl Found {
         assert_eq!(code, same, "{text}");
         let findings = answer["findings"].as_array().unwrap().clone();
         let errors = findings.iter().filter(|finding| finding["verdict"] == "error").count();
-        assert_eq!((answer["errors"].as_u64(), code), (Some(errors as u64), Some((errors > 0).into())), "{json}");
+        assert_eq!(
+            (answer["errors"].as_u64(), code),
+            (Some(errors as u64), Some((errors > 0).into())),
+            "{json}"
+        );
         Self { findings, text, good: code == Some(0) }
     }
 
@@ -94,7 +98,9 @@ fn nothing_is_wrong_with_a_good_set_up_and_the_gateway_is_not_thrown_off() {
     gateway.until_drained();
     let found = Found::of(&site);
     assert!(found.findings.iter().all(|finding| finding["verdict"] == "ok"), "{}", found.text);
-    for area in ["configuration", "gateway", "clock", "directory", "disk", "database", "name", "port", "TLS", "login"] {
+    for area in
+        ["configuration", "gateway", "clock", "directory", "disk", "database", "name", "port", "TLS", "login"]
+    {
         assert_eq!(found.verdict(area), "ok", "{area}: {}", found.text);
     }
     assert!(found.text.ends_with("\nnothing is wrong\n"), "{}", found.text);
@@ -254,8 +260,7 @@ fn a_directory_that_is_full_or_cannot_be_written_is_named() {
     let state = state.to_str().unwrap();
     // In mounts of its own: nothing is left of them.
     let mounted = |how: &str, then: &str| {
-        let script =
-            format!("mount -t tmpfs -o {how} tmpfs {state} && {then}; exec \"$@\"");
+        let script = format!("mount -t tmpfs -o {how} tmpfs {state} && {then}; exec \"$@\"");
         ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned)
     };
     let can = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "tmpfs", state]).output();

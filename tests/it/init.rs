@@ -39,7 +39,8 @@ impl Running {
 /// What it says, and whether it wrote the file.
 fn init(file: &Path, arguments: &[&str]) -> (String, bool) {
     let mut command = Command::new(binary());
-    let output = command.arg("init").arg("-c").arg(file).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output =
+        command.arg("init").arg("-c").arg(file).args(arguments).stdin(Stdio::null()).output().unwrap();
     (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.success())
 }
 
@@ -104,7 +105,8 @@ fn what_is_there_is_not_replaced_and_what_does_not_work_is_not_written() {
     let (said, good) = init(&file, &["--uplink", "tcp://localhost", "--untested"]);
     assert!(!good && said.contains("unknown scheme"), "{said}");
     assert!(!file.exists());
-    let (said, good) = init(&file, &["--modbus-tcp", &nobody, "--uplink", &url, "--untested", "--profile", "sdm230"]);
+    let (said, good) =
+        init(&file, &["--modbus-tcp", &nobody, "--uplink", &url, "--untested", "--profile", "sdm230"]);
     assert!(good, "{said}");
     check(&file);
     let before = fs::read(&file).unwrap();
@@ -120,28 +122,47 @@ fn what_is_there_is_not_replaced_and_what_does_not_work_is_not_written() {
 #[test]
 fn a_device_on_a_serial_line_is_found_out() {
     let site = Site::new();
-    for (model, endpoint, found) in [
-        ("sdm230", "meter-1", "sdm120"),
-        ("sunspec", "inverter-1", "sunspec"),
-        ("ai8", "device-1", ""),
-    ] {
+    for (model, endpoint, found) in
+        [("sdm230", "meter-1", "sdm120"), ("sunspec", "inverter-1", "sunspec"), ("ai8", "device-1", "")]
+    {
         let port = site.path(model);
         let port = port.to_str().unwrap();
         let _device = Running::device(&["--profile", model, "--pty", port, "--unit", "7"]);
         let file = site.path(&format!("{model}.toml"));
-        let (said, good) = init(&file, &["--modbus-rtu", port, "--baud", "19200", "--parity", "even", "--unit", "7"]);
+        let (said, good) =
+            init(&file, &["--modbus-rtu", port, "--baud", "19200", "--parity", "even", "--unit", "7"]);
         assert!(good, "{said}");
         check(&file);
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(&format!("[endpoints.{endpoint}.modbus]\nunit = 7\n")), "{text}");
         let profile = format!("profile = {found:?}");
-        assert!(if found.is_empty() { text.contains("value = { register = ") } else { text.contains(&profile) }, "{text}");
+        assert!(
+            if found.is_empty() { text.contains("value = { register = ") } else { text.contains(&profile) },
+            "{text}"
+        );
         // What was said is so, or is not taken.
-        let (said, good) = init(&file, &["--modbus-rtu", port, "--baud", "19200", "--parity", "even", "--unit", "7",
-            "--profile", model, "--force"]);
+        let (said, good) = init(
+            &file,
+            &[
+                "--modbus-rtu",
+                port,
+                "--baud",
+                "19200",
+                "--parity",
+                "even",
+                "--unit",
+                "7",
+                "--profile",
+                model,
+                "--force",
+            ],
+        );
         assert!(good, "{said}");
         let other = if model == "sunspec" { "sdm630" } else { "sunspec" };
-        let (said, good) = init(&file, &["--modbus-rtu", port, "--baud", "19200", "--unit", "7", "--profile", other, "--force"]);
+        let (said, good) = init(
+            &file,
+            &["--modbus-rtu", port, "--baud", "19200", "--unit", "7", "--profile", other, "--force"],
+        );
         assert!(!good && said.contains("nothing was written"), "{said}");
     }
 }

@@ -39,9 +39,11 @@ impl<R: BufRead, W: Write> Person<R, W> {
     }
 
     fn device(&mut self, options: &mut Options) -> io::Result<()> {
-        match self.choice("Is there a Modbus device: on the network (tcp), on a serial line (rtu), or none?", "none", &[
-            "tcp", "rtu", "none",
-        ])? {
+        match self.choice(
+            "Is there a Modbus device: on the network (tcp), on a serial line (rtu), or none?",
+            "none",
+            &["tcp", "rtu", "none"],
+        )? {
             "tcp" => options.modbus_tcp = self.text("Its address, as HOST or HOST:PORT")?,
             "rtu" => {
                 let port = serial_ports().into_iter().next().unwrap_or_else(|| "/dev/ttyUSB0".to_owned());
@@ -73,7 +75,8 @@ impl<R: BufRead, W: Write> Person<R, W> {
         if options.username.is_some() {
             options.password_file = self.text("The file with its password")?.map(PathBuf::from);
         }
-        let ca = self.text("File of the authority that signed the platform's certificate; nothing for the system's")?;
+        let ca = self
+            .text("File of the authority that signed the platform's certificate; nothing for the system's")?;
         options.ca_file = ca.map(PathBuf::from);
         if options.kaa.is_some() && (options.modbus_tcp.is_some() || options.modbus_rtu.is_some()) {
             options.token_file = self.text("The file with the device's token")?.map(PathBuf::from);
@@ -145,7 +148,8 @@ mod tests {
     fn what_is_answered_is_as_if_it_was_typed() {
         let (options, _) = asked("\n\n");
         assert_eq!((options.modbus_tcp, options.modbus_rtu, options.uplink), (None, None, None));
-        let (options, said) = asked("udp\ntcp\n192.0.2.1\n7\nsdm230\nmqtts://h\ndemo_v1\ngw\n/etc/p\n\n/etc/t\n");
+        let (options, said) =
+            asked("udp\ntcp\n192.0.2.1\n7\nsdm230\nmqtts://h\ndemo_v1\ngw\n/etc/p\n\n/etc/t\n");
         assert!(said.contains("one of: tcp, rtu, none"), "{said}");
         assert_eq!(options.modbus_tcp.as_deref(), Some("192.0.2.1"));
         assert_eq!((options.unit, options.profile.as_deref()), (Some(7), Some("sdm230")));

@@ -92,8 +92,12 @@ impl Draft {
              # Then:            tidegate status, and tidegate doctor if something is wrong\n"
         );
         if self.device.is_none() {
-            text.push_str("# Anew:            tidegate init --force, which asks, and tries device and platform\n");
-            text.push_str("# To play with:    tidegate simulate modbus --profile sdm230    (on 127.0.0.1:5020)\n");
+            text.push_str(
+                "# Anew:            tidegate init --force, which asks, and tries device and platform\n",
+            );
+            text.push_str(
+                "# To play with:    tidegate simulate modbus --profile sdm230    (on 127.0.0.1:5020)\n",
+            );
         }
         text
     }
@@ -103,7 +107,10 @@ impl Draft {
         put(text, &format!("state_dir = {}", quoted(&self.state_dir.to_string_lossy())));
         put(text, &format!("control_socket = {}\n", quoted(&self.control_socket.to_string_lossy())));
         if self.in_container {
-            put(text, "[clock]\n# In a container nobody says whether the clock is right: its host's is believed.");
+            put(
+                text,
+                "[clock]\n# In a container nobody says whether the clock is right: its host's is believed.",
+            );
             put(text, "trust = \"always\"\n");
         }
     }
@@ -143,7 +150,10 @@ impl Platform {
         let kind = if self.kaa.is_some() { "kaa" } else { "plain" };
         put(text, &format!("kind = \"{kind}\"\nurls = [{}]", quoted(&self.url)));
         if self.url.starts_with("mqtt://") {
-            put(text, "insecure = true                         # without TLS: tokens too can be read on the way");
+            put(
+                text,
+                "insecure = true                         # without TLS: tokens too can be read on the way",
+            );
         }
         match (&self.username, &self.password_file) {
             (Some(name), file) => {

@@ -160,7 +160,9 @@ async fn of_profile(
     speaks_sunspec: bool,
 ) -> anyhow::Result<String> {
     let profile = library.find(name).map_err(|error| match &error {
-        NoProfile::Unknown { names } => anyhow!("--profile {}: {error}; there are {}", shown(name), names.join(", ")),
+        NoProfile::Unknown { names } => {
+            anyhow!("--profile {}: {error}; there are {}", shown(name), names.join(", "))
+        }
         _ => anyhow!(error),
     })?;
     let is_number = |kind: &Option<String>| !matches!(kind.as_deref(), Some("string" | "raw"));
@@ -192,7 +194,9 @@ async fn one(road: &Road, register: &str, form: Form) -> anyhow::Result<Result<S
     let mut found = Err("no answer".to_owned());
     while let Some(line) = answer.next().await? {
         let Some(value) = line.get("value") else { continue };
-        let word = |key: &str| value.get(key).map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned));
+        let word = |key: &str| {
+            value.get(key).map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned))
+        };
         found = match value.get("exception") {
             Some(_) => Err(shown(&word("why").unwrap_or_default()).to_string()),
             None => Ok(shown(&word("value").unwrap_or_default()).to_string()),
@@ -210,7 +214,10 @@ mod tests {
     fn a_profile_is_known_by_what_the_device_says() {
         let library = Library::new("/nowhere".into());
         for (lines, profile) in [
-            (json!([{ "object": { "name": "product code", "value": "Eastron SDM630-Modbus V2" } }]), Some("sdm630")),
+            (
+                json!([{ "object": { "name": "product code", "value": "Eastron SDM630-Modbus V2" } }]),
+                Some("sdm630"),
+            ),
             (json!([{ "object": { "name": "model", "value": "sdm72d" } }]), Some("sdm72")),
             (json!([{ "known": { "as": "SunSpec", "vendor": "SMA", "model": "STP" } }]), Some("sunspec")),
             (json!([{ "object": { "name": "vendor", "value": "Eastron" } }]), None),
