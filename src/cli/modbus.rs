@@ -14,7 +14,7 @@ use adapter_api::{Span, inquiry::Lines};
 use adapter_modbus::tools::{Form, Identify, Question, Read, Scan, Setting};
 use anyhow::bail;
 use clap::{Args, Subcommand};
-pub(super) use look::{Sight, Wire, look};
+pub(super) use look::{Wire, look};
 use road::{Road, Settings};
 use serde_json::Value;
 use std::{
