@@ -173,7 +173,8 @@ fn disk(dir: &Path) -> String {
     }
     match store::version(dir) {
         Ok(version) => {
-            let _infallible = writeln!(text, "database: version {version:?}");
+            let version = version.map_or_else(|| "none in the file itself".to_owned(), |v| v.to_string());
+            let _infallible = writeln!(text, "database: version {version}");
         }
         Err(error) => {
             let _infallible = writeln!(text, "database: {error}");

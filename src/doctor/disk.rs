@@ -39,7 +39,12 @@ pub(super) fn examine(config: &Config, person: &Person, running: &Running) -> Ve
             findings.push(Finding::ok(DIRECTORY, format!("the gateway may write to {}", dir.display())));
             findings.push(speed(took, dir));
         }
-        Err(finding) => findings.push(*finding),
+        Err(finding) => {
+            findings.push(*finding);
+            if !dir.is_dir() {
+                return findings;
+            }
+        }
     }
     findings.extend(store::space(dir).map(|space| room(space, config, dir)));
     findings.push(database(dir, running));
@@ -146,7 +151,9 @@ fn database(dir: &Path, running: &Running) -> Finding {
             return Finding::warning(DATABASE, what, "run `tidegate doctor` as root");
         }
         Err(error) => return Finding::fault(DATABASE, error.fault()),
-        Ok(found) => found.map_or_else(|| "there is none yet".to_owned(), |found| format!("version {found}")),
+        Ok(Some(found)) => format!("version {found}"),
+        Ok(None) if store::database(dir).exists() => "there; its version is still in its journal".to_owned(),
+        Ok(None) => "there is none yet".to_owned(),
     };
     match store::runner(dir) {
         Some(runner) if running.pid() == Some(runner) => Finding::ok(DATABASE, found),

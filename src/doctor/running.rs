@@ -48,13 +48,10 @@ impl Running {
     pub(super) fn findings(&self, socket: &Path) -> Vec<Finding> {
         let path = socket.display();
         match &self.answer {
-            Err(AskError::Silent { .. }) if self.pid.is_none() => {
+            Err(error @ AskError::Silent { .. }) if self.pid.is_none() => {
                 let todo =
                     "if it should: `systemctl start tidegate`, and `journalctl -u tidegate` says why not";
-                vec![Finding {
-                    place: path.to_string(),
-                    ..Finding::warning(AREA, "no gateway answers on the control socket", todo)
-                }]
+                vec![Finding::warning(AREA, error.to_string(), todo)]
             }
             Err(error) => {
                 let todo = "`journalctl -u tidegate` may say why; `systemctl restart tidegate` loses nothing";

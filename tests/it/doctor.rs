@@ -137,7 +137,8 @@ fn what_is_wrong_on_the_way_to_the_platform_is_named() {
     site.identity_for("broker", "platform.example", |_| {});
     broker.restart_for(crate::peers::WITH_CERTIFICATE);
     Found::of(&site).assert_names("certificate for another name", "TLS", "TG-123");
-    let stranger = Site::new().identity("broker");
+    let other = Site::new();
+    let stranger = other.identity("broker");
     fs::copy(&stranger.cert, site.path("broker.pem")).unwrap();
     fs::copy(&stranger.key, site.path("broker.key")).unwrap();
     broker.restart_for(crate::peers::WITH_CERTIFICATE);

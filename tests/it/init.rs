@@ -3,7 +3,7 @@
 
 use crate::{
     gateway::binary,
-    peers::{Broker, end},
+    peers::{Broker, Python, end},
     site::{PATIENCE, Site, free_port, until},
 };
 use std::{
@@ -122,49 +122,46 @@ fn what_is_there_is_not_replaced_and_what_does_not_work_is_not_written() {
 #[test]
 fn a_device_on_a_serial_line_is_found_out() {
     let site = Site::new();
-    for (model, endpoint, found) in
-        [("sdm230", "meter-1", "sdm120"), ("sunspec", "inverter-1", "sunspec"), ("ai8", "device-1", "")]
-    {
+    for (model, endpoint) in [("sdm230", "meter-1"), ("sunspec", "inverter-1"), ("ai8", "device-1")] {
         let port = site.path(model);
         let port = port.to_str().unwrap();
         let _device = Running::device(&["--profile", model, "--pty", port, "--unit", "7"]);
         let file = site.path(&format!("{model}.toml"));
-        let (said, good) =
-            init(&file, &["--modbus-rtu", port, "--baud", "19200", "--parity", "even", "--unit", "7"]);
+        let place = ["--modbus-rtu", port, "--baud", "19200", "--parity", "even", "--unit", "7", "--force"];
+        let (said, good) = init(&file, &place);
         assert!(good, "{said}");
         check(&file);
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(&format!("[endpoints.{endpoint}.modbus]\nunit = 7\n")), "{text}");
-        let profile = format!("profile = {found:?}");
-        assert!(
-            if found.is_empty() { text.contains("value = { register = ") } else { text.contains(&profile) },
-            "{text}"
-        );
-        // What was said is so, or is not taken.
-        let (said, good) = init(
-            &file,
-            &[
-                "--modbus-rtu",
-                port,
-                "--baud",
-                "19200",
-                "--parity",
-                "even",
-                "--unit",
-                "7",
-                "--profile",
-                model,
-                "--force",
-            ],
-        );
-        assert!(good, "{said}");
+        let table = format!("[endpoints.{endpoint}.modbus]\nunit = 7\nprofile = {model:?}\n");
+        assert!(text.contains(&table), "{text}");
+        // What is said is tried as well.
         let other = if model == "sunspec" { "sdm630" } else { "sunspec" };
-        let (said, good) = init(
-            &file,
-            &["--modbus-rtu", port, "--baud", "19200", "--unit", "7", "--profile", other, "--force"],
-        );
+        let before = fs::read(&file).unwrap();
+        let (said, good) = init(&file, &[&place[..], &["--profile", other]].concat());
         assert!(!good && said.contains("nothing was written"), "{said}");
+        assert_eq!(fs::read(&file).unwrap(), before);
     }
+}
+
+#[test]
+fn a_device_that_does_not_say_what_it_is_is_known_by_its_registers_or_read_all_the_same() {
+    let site = Site::new();
+    let devices = Python::start(&site, "modbus_devices.py", &["--wire", "tcp"]);
+    let host = format!("127.0.0.1:{}", devices.ready);
+    for (unit, lines, said) in [
+        ("5", "profile = \"sdm120\"", "sdm120: voltage is 231.4 V"),
+        ("17", "profile = \"sunspec\"", "sunspec: the device is asked itself what it has"),
+        ("99", "value = { register = \"holding:0\", type = \"u16\" }", "has neither holding:0 nor input:0"),
+    ] {
+        let file = site.path(unit);
+        let (words, good) = init(&file, &["--modbus-tcp", &host, "--unit", unit]);
+        assert!(good && words.contains(said), "{words}");
+        check(&file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(lines), "{text}");
+    }
+    let (words, good) = init(&site.path("x"), &["--modbus-tcp", &host, "--unit", "5", "--profile", "ai8"]);
+    assert!(!good && words.contains("which the profile ai8 reads"), "{words}");
 }
 
 #[test]

@@ -87,7 +87,6 @@ impl Draft {
         let mut text = format!(
             "# The configuration of tidegate: {what}\n\
              # Every key is explained in /usr/share/doc/tidegate/config.example.toml.gz.\n\
-             #\n\
              # After a change:  tidegate check && systemctl reload tidegate\n\
              # Then:            tidegate status, and tidegate doctor if something is wrong\n"
         );
@@ -109,9 +108,8 @@ impl Draft {
         if self.in_container {
             put(
                 text,
-                "[clock]\n# In a container nobody says whether the clock is right: its host's is believed.",
+                "[clock]\ntrust = \"always\"          # in a container nobody says whether the clock is right\n",
             );
-            put(text, "trust = \"always\"\n");
         }
     }
 }
@@ -165,8 +163,11 @@ impl Platform {
             (None, _) => put(text, "# username = \"gateway-1\"\n# password_file = \"password\""),
         }
         if let Some(file) = &self.ca_file {
-            put(text, "\n[uplink.tls]\n# Whom to trust in place of the system's authorities.");
-            put(text, &format!("ca_file = {}", quoted(&file.to_string_lossy())));
+            let file = quoted(&file.to_string_lossy());
+            put(
+                text,
+                &format!("\n[uplink.tls]\nca_file = {file}        # in place of the system's authorities"),
+            );
         }
         match &self.kaa {
             Some(version) => put(text, &format!("\n[uplink.kaa]\napp_version = {}", quoted(version))),
@@ -177,8 +178,7 @@ impl Platform {
 
 impl Device {
     fn write(&self, text: &mut String) {
-        put(text, "\n# A line of devices: by network (host), or on a serial port (port, baud, parity).");
-        put(text, "[adapters.modbus.site]");
+        put(text, "\n[adapters.modbus.site]");
         match &self.wire {
             Wire::Tcp(host) => put(text, &format!("host = {}", quoted(host))),
             Wire::Rtu { port, baud, parity, stop_bits } => {
@@ -191,8 +191,7 @@ impl Device {
         }
         // A name of letters, digits, '.', '_' and '-'; a dot would begin another table.
         let name = if self.endpoint.contains('.') { quoted(&self.endpoint) } else { self.endpoint.clone() };
-        put(text, "\n# A device on it. `tidegate profiles` lists the models that are known.");
-        put(text, &format!("[endpoints.{name}]"));
+        put(text, &format!("\n[endpoints.{name}]"));
         match &self.token_file {
             Some(file) => put(text, &format!("token_file = {}", quoted(&file.to_string_lossy()))),
             None => put(text, &format!("token = {}", quoted(&self.endpoint))),
@@ -202,8 +201,11 @@ impl Device {
             Some(profile) => put(text, &format!("profile = {}", quoted(profile))),
             None => {
                 put(text, &format!("[endpoints.{name}.modbus.resources]"));
-                put(text, "# Find the right one by what the display shows: tidegate modbus find 231.4 ...");
-                put(text, &format!("value = {{ register = \"{}\", type = \"u16\" }}", self.register));
+                let found = "by what the display shows: tidegate modbus find 231.4 ...";
+                put(
+                    text,
+                    &format!("value = {{ register = \"{}\", type = \"u16\" }}  # {found}", self.register),
+                );
             }
         }
     }
