@@ -65,7 +65,9 @@ fn redacted_value(path: &[&str], value: &DeValue<'_>) -> Value {
     match value {
         DeValue::Table(inner) if is_table(path) => table(path, inner),
         DeValue::Table(_) => json!(HIDDEN),
-        DeValue::Array(items) => items.iter().map(|item| redacted_value(path, item.get_ref())).collect(),
+        DeValue::Array(items) if path.last().is_some_and(|key| LISTS.contains(key)) => {
+            items.iter().map(|item| redacted_value(path, item.get_ref())).collect()
+        }
         DeValue::String(text) if may_show(shown(path), text) => json!(text),
         DeValue::Boolean(value) if shown(path) == Shown::Yes => json!(value),
         DeValue::Integer(number) if shown(path) == Shown::Yes => json!(number.to_string()),
@@ -142,6 +144,8 @@ fn of_report(path: &[&str]) -> Shown {
     }
 }
 
+/// Keys whose value is a list; another key's is a mistake.
+const LISTS: [&str; 4] = ["urls", "alpn", "only", "sentinels"];
 const STORE: [&str; 6] =
     ["commit_within", "max_sample_bytes", "max_bytes", "max_age", "min_free", "when_full"];
 const QUOTA: [&str; 3] = ["samples_per_s", "bytes_per_s", "bytes_queued"];

@@ -160,8 +160,9 @@ fn a_device_that_does_not_say_what_it_is_is_known_by_its_registers_or_read_all_t
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(lines), "{text}");
     }
-    let (words, good) = init(&site.path("x"), &["--modbus-tcp", &host, "--unit", "5", "--profile", "ai8"]);
-    assert!(!good && words.contains("which the profile ai8 reads"), "{words}");
+    let (words, good) =
+        init(&site.path("x"), &["--modbus-tcp", &host, "--unit", "99", "--profile", "sdm230"]);
+    assert!(!good && words.contains("which the profile sdm230 reads"), "{words}");
 }
 
 #[test]

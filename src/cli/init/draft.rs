@@ -90,7 +90,7 @@ impl Draft {
              # After a change:  tidegate check && systemctl reload tidegate\n\
              # Then:            tidegate status, and tidegate doctor if something is wrong\n"
         );
-        if self.device.is_none() {
+        if self.device.is_none() && self.platform.is_none() {
             text.push_str(
                 "# Anew:            tidegate init --force, which asks, and tries device and platform\n",
             );
