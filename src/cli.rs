@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, Severity},
     control::client,
     daemon::Daemon,
-    log,
+    log, memory,
     notify::Notifier,
 };
 use adapter_api::{clock, shown};
@@ -215,6 +215,7 @@ async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     drop(config);
+    memory::give_back();
     let (systemd, view) = (Notifier::from_env(), daemon.view().clone());
     systemd.ready().await;
     tokio::select! {

@@ -44,7 +44,7 @@
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
 //! | [`notify`] | what systemd is told: ready, alive, a line for `systemctl status` |
-//! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
+//! | [`backoff`], [`failpoint`], [`log`], [`memory`] | waits between tries; places to die in tests; the journal; memory given back |
 //!
 //! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
 //! endpoints, dialects know tokens, the store knows endpoints only.
@@ -114,6 +114,7 @@ pub mod failpoint;
 pub mod fault;
 pub mod log;
 pub(crate) mod losses;
+pub mod memory;
 pub(crate) mod mutant;
 pub mod notify;
 pub mod shape;
