@@ -117,6 +117,7 @@ pub(crate) mod losses;
 pub mod memory;
 pub(crate) mod mutant;
 pub mod notify;
+pub mod reload;
 pub mod shape;
 pub mod store;
 pub mod supervisor;

@@ -58,6 +58,11 @@ impl Notifier {
         self.send("READY=1").await;
     }
 
+    /// The configuration is read anew; [`Notifier::ready`] ends it.
+    pub async fn reloading(&self) {
+        self.send("RELOADING=1").await;
+    }
+
     /// The orderly stop has begun.
     pub async fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping").await;
@@ -156,6 +161,7 @@ fn faults(status: &Value) -> Vec<&Value> {
     let at = |pointer: &str| status.pointer(pointer).into_iter();
     let each = |pointer: &str| at(pointer).flat_map(Value::as_array).flatten();
     at("/store_full")
+        .chain(at("/configuration/fault"))
         .chain(each("/faults"))
         .chain(at("/uplink/fault"))
         .chain(each("/uplink/faults"))

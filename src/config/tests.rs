@@ -101,8 +101,9 @@ fn the_example_is_taken_as_it_is() {
 }
 
 /// Tables of the example whose keys serde is asked for.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "gateway",
+    "log",
     "clock",
     "store",
     "quota",

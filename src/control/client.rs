@@ -106,9 +106,26 @@ pub fn json_text(answer: &Value) -> String {
     out
 }
 
+/// What there is to say of the configuration: nothing, where all of it is in force.
+fn configuration_lines(out: &mut String, configuration: &Value) {
+    if !at(configuration, "fault").is_null() {
+        fault_lines(out, at(configuration, "fault"));
+    }
+    for (key, what) in
+        [("needs_process_restart", "with a restart of the process only"), ("disabled", "disabled by command")]
+    {
+        let names: Vec<String> =
+            list(configuration, key).filter_map(Value::as_str).map(|name| shown(name).to_string()).collect();
+        if !names.is_empty() {
+            line(out, "config", &format!("{what}: {}", names.join(", ")));
+        }
+    }
+}
+
 /// `tidegate status` for people.
 pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
+    configuration_lines(&mut out, at(answer, "configuration"));
     line(&mut out, "clock", &clock_text(at(answer, "clock")));
     let uplink = at(answer, "uplink");
     let fault = at(uplink, "fault");

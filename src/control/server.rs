@@ -1,6 +1,7 @@
-//! Answers on the control socket. Nothing is changed by them; an inquiry to an adapter may read from devices.
+//! Answers on the control socket. Most change nothing; what does is in `errand`. An inquiry to an adapter may read
+//! from devices.
 
-use super::view::View;
+use super::{errand, live::Live, peer, view::View};
 use adapter_api::inquiry::Lines;
 use axum::{
     Json, Router,
@@ -66,14 +67,20 @@ pub fn bind(path: &std::path::Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Answers on the socket for ever.
-pub async fn serve(listener: UnixListener, view: Arc<View>) {
+pub async fn serve(listener: UnixListener, live: Live) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/queue", get(queue))
         .route("/v1/dead", get(dead))
         .route("/v1/latest/{endpoint}", get(latest))
         .route("/v1/inquiry/{unit}", post(inquiry))
-        .with_state(view);
+        .route("/v1/reload", post(errand::reload))
+        .route("/v1/endpoint/{endpoint}/enable", post(errand::enable))
+        .route("/v1/endpoint/{endpoint}/disable", post(errand::disable))
+        .route("/v1/log", post(errand::change_log))
+        .layer(axum::middleware::from_fn(peer::write_down))
+        .with_state(live);
+    let app = app.into_make_service_with_connect_info::<peer::Peer>();
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the control socket has ended");
     }

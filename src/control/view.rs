@@ -16,7 +16,14 @@ use adapter_api::{
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// The longest autonomy that is told.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -33,10 +40,29 @@ pub struct View {
     pub units: Vec<UnitView>,
     /// Which endpoints there are.
     pub directory: Arc<Directory>,
+    /// Where the configuration is from, and how it was taken.
+    pub configuration: Configuration,
+}
+
+/// What is known of the configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The file; `None` where there is none.
+    pub file: Option<PathBuf>,
+    /// When the one in force was taken.
+    pub loaded: Instant,
+    /// How many were taken in the life of the process.
+    pub loads: u64,
+    /// Why a later one was not.
+    pub fault: Option<Fault>,
+    /// Keys that differ in the file and stay as they were until the process is restarted.
+    pub needs_process_restart: Vec<&'static str>,
+    /// Endpoints that were disabled on the command line.
+    pub disabled: Vec<EndpointName>,
 }
 
 /// An adapter's unit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UnitView {
     /// `modbus.boiler-room`
     pub name: String,
@@ -46,6 +72,8 @@ pub struct UnitView {
     pub board: Board,
     /// Where the adapter is asked.
     pub desk: Desk,
+    /// How often it was started.
+    pub starts: Arc<AtomicU64>,
 }
 
 /// Why a question has no answer.
@@ -68,6 +96,7 @@ impl View {
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": endpoints,
+            "configuration": self.configuration.json(),
             "clock": clock_json(self.trust.state(), figures.totals.queued),
             "uplink": uplink,
             "ledger": figures.totals,
@@ -197,6 +226,31 @@ impl View {
     }
 }
 
+impl Configuration {
+    /// One that was just taken.
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            loaded: clock::now(),
+            loads: 1,
+            fault: None,
+            needs_process_restart: Vec::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "file": self.file.as_ref().map(|file| file.to_string_lossy()),
+            "age_ms": u64::try_from(clock::now().since(self.loaded).as_millis()).unwrap_or(u64::MAX),
+            "loads": self.loads,
+            "fault": self.fault,
+            "needs_process_restart": self.needs_process_restart,
+            "disabled": self.disabled.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
+        })
+    }
+}
+
 impl UnitView {
     fn json(&self) -> Json {
         let (health, presence) = self.board.read();
@@ -237,6 +291,7 @@ impl UnitView {
         json!({
             "name": self.name,
             "state": state,
+            "starts": self.starts.load(Relaxed),
             "why": why,
             "health": health,
             "faults": faults,

@@ -82,6 +82,23 @@ impl Latest {
             .collect()
     }
 
+    /// Whether anything is known of an endpoint.
+    pub(super) fn knows(&self, endpoint: &EndpointKey) -> bool {
+        self.values.contains_key(endpoint)
+    }
+
+    /// After COMMIT: an endpoint is called otherwise. What is known by that name already stays.
+    pub(super) fn rename(&mut self, from: &EndpointKey, to: &EndpointKey) {
+        let Some(values) = self.values.remove(from) else { return };
+        let known = self.values.entry(to.clone()).or_default();
+        for noted in values {
+            let resource = &noted.last.reading.resource;
+            if known.binary_search_by(|known| known.last.reading.resource.cmp(resource)).is_err() {
+                put(known, noted);
+            }
+        }
+    }
+
     /// Whether there is something to write.
     pub(super) fn is_changed(&self) -> bool {
         self.changed

@@ -25,7 +25,7 @@ use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::{self, Fault},
-    shape::{Shape, quota::Exceeded},
+    shape::{DeviceTime, Shape, quota::Exceeded},
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
@@ -116,6 +116,21 @@ pub enum Event {
     Taken(FlightId),
     /// Counters reserved on disk: never handed out before, whatever happens.
     Ids(Range<u64>),
+}
+
+/// What may change while the store is open.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The endpoints, with what they were called before.
+    pub directory: Arc<Directory>,
+    /// Whether there is an uplink.
+    pub uplink: bool,
+    /// What becomes of a device's implausible stamp.
+    pub device_time: DeviceTime,
+    /// See [`Options`].
+    pub commit_within: Duration,
+    /// See [`Options`].
+    pub limits: Limits,
 }
 
 /// What `store` is told at start.
@@ -225,6 +240,8 @@ pub struct Store {
 pub(crate) enum Command {
     Unit(mpsc::Receiver<adapter_api::Submission>),
     Uplink { session: SessionKey, endpoints: Vec<EndpointKey>, events: mpsc::UnboundedSender<Event> },
+    Carry { session: SessionKey, endpoints: Vec<EndpointKey> },
+    Change { change: Change, answer: oneshot::Sender<Result<(), Fault>> },
     Next { lane: LaneId, max_rows: usize, max_bytes: usize, live_age: Option<Duration> },
     Landed(Landed),
     Bury(Buried),
@@ -397,6 +414,11 @@ impl Store {
         let (events, rx) = mpsc::unbounded_channel();
         self.ask(Command::Uplink { session, endpoints, events }).await?;
         Ok(rx)
+    }
+
+    /// Changes what may be changed, all at once: or nothing, and why.
+    pub async fn change(&self, change: Change) -> Result<Result<(), Fault>, Closed> {
+        self.query(|answer| Command::Change { change, answer }).await
     }
 
     /// The clock that stamps this gateway's samples: it knows the present boot by its number here.

@@ -9,6 +9,7 @@ mod admission;
 mod answers;
 mod behind;
 mod books;
+mod change;
 mod drops;
 mod group;
 mod report;
@@ -95,6 +96,8 @@ pub(super) struct Thread {
     boots: Boots,
     /// Questions for lanes that are being written down as fallen behind.
     behind: Vec<Behind>,
+    /// Report rules that end: what they withhold is reported with the next transaction.
+    ending: Vec<usize>,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
@@ -182,21 +185,12 @@ impl Thread {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let orphans = lanes
-            .iter()
-            .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
-            .count();
-        if orphans > 0 {
-            tracing::warn!(
-                lanes = orphans,
-                "queued rows belong to endpoints that left the configuration; they are kept"
-            );
-        }
         let boots = Boots::open(&db, &options.boot_id)?;
-        Ok(Self {
+        let mut thread = Self {
             clock: Clock::untrusted(boots.present()),
             boots,
             behind: Vec::new(),
+            ending: Vec::new(),
             timeless: BTreeSet::new(),
             latest,
             latest_due: clock::now() + LATEST_EVERY,
@@ -224,7 +218,10 @@ impl Thread {
             reading: false,
             damaged: false,
             stop: None,
-        })
+        };
+        thread.rename(directory)?;
+        thread.warn_of_orphans(directory);
+        Ok(thread)
     }
 
     /// Turns until told to stop.
@@ -275,6 +272,7 @@ impl Thread {
             && let Some(submission) = self.units.next(now, stopping)
         {
             taken += 1;
+            let submission = self.by_present_name(submission);
             if let Some(submission) = self.within_quota(submission) {
                 self.admit(submission);
             }
@@ -320,18 +318,12 @@ impl Thread {
             Command::Uplink { session, endpoints, events } => {
                 let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
                 self.sessions.attach(&session, endpoints, events);
-                let all = self.lanes.iter().map(|(lane, _)| lane);
-                let mut lanes: Vec<(i64, LaneId)> =
-                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| (l.seq, l.id)).collect();
-                // An endpoint's lanes in their order: the uplink must know of the earlier ones first.
-                lanes.sort_unstable();
-                self.behind.retain(|asked| lanes.iter().all(|(_, lane)| asked.lane != *lane));
-                for (_, lane) in lanes {
-                    // Nothing of an earlier life of this session is in the air any more.
-                    self.lanes.reset(lane);
-                    self.timeless.remove(&lane);
-                    self.announce(lane);
-                }
+                self.begin_to_carry(&carried);
+            }
+            Command::Carry { session, endpoints } => self.carry(&session, endpoints),
+            Command::Change { change, answer } => {
+                let changed = self.change(change);
+                reply(answer, changed);
             }
             Command::Next { lane, max_rows, max_bytes, live_age } => {
                 let asked = Behind { lane, max_rows, max_bytes };

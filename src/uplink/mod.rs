@@ -52,10 +52,13 @@ use serde::{Deserialize, Serialize};
 use session::Session;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -101,7 +104,9 @@ pub struct SessionStatus {
     pub state: State,
     /// The broker in use or tried last.
     pub address: String,
-    /// Connections that came up since the process started.
+    /// How often the uplink was started in the life of the process.
+    pub starts: u64,
+    /// Connections that came up since then.
     pub connections: u64,
     /// Why the last connection ended or did not come up.
     pub last_error: Option<String>,
@@ -146,27 +151,51 @@ pub(crate) enum RunError {
 }
 
 /// A handle on the uplink, which outlives its restarts.
-#[derive(Debug, Clone, Default)]
-pub struct Uplink(Arc<Mutex<Vec<mpsc::Sender<Question>>>>);
+#[derive(Debug, Clone)]
+pub struct Uplink(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    sessions: Mutex<Vec<mpsc::Sender<Question>>>,
+    /// Whose samples it carries.
+    directory: watch::Sender<Arc<Directory>>,
+    starts: AtomicU64,
+}
 
 impl Uplink {
     /// Forgets the sessions of an earlier start.
-    pub(crate) fn restart(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn restart(&self) {
+        self.0.starts.fetch_add(1, Relaxed);
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// An uplink that is to carry these endpoints.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        let handle = Handle {
+            sessions: Mutex::default(),
+            directory: watch::Sender::new(directory),
+            starts: AtomicU64::new(0),
+        };
+        Self(Arc::new(handle))
+    }
+
+    /// It carries these from now on; those that stay as they were notice nothing.
+    pub fn carry(&self, directory: Arc<Directory>) {
+        self.0.directory.send_replace(directory);
     }
 
     /// The end that a session answers from.
     fn attach(&self) -> mpsc::Receiver<Question> {
         // A handful of people look at a time.
         let (tx, rx) = mpsc::channel(8);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         rx
     }
 
     /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
     /// being restarted.
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sessions = self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut all: Option<(SessionStatus, Vec<&'static str>)> = None;
         for session in sessions {
             let (answer, status) = oneshot::channel();
@@ -183,6 +212,9 @@ impl Uplink {
                     }
                 }
             }
+        }
+        if let Some((status, _)) = &mut all {
+            status.starts = self.0.starts.load(Relaxed);
         }
         all
     }
@@ -246,7 +278,6 @@ impl From<(EndpointKey, String)> for Parked {
 /// Carries all endpoints until the daemon stops: a session for each key of the dialect.
 pub(crate) async fn run(
     config: UplinkConfig,
-    directory: Arc<Directory>,
     store: Store,
     handle: Uplink,
     shutdown: CancellationToken,
@@ -260,6 +291,37 @@ pub(crate) async fn run(
                 .into_owned()
         }
     };
+    handle.restart();
+    let mut directories = handle.0.directory.subscribe();
+    let mut sessions = JoinSet::new();
+    let mut open_sessions: BTreeMap<SessionKey, watch::Sender<Arc<Directory>>> = BTreeMap::new();
+    loop {
+        let directory = directories.borrow_and_update().clone();
+        let mut carried = divided(&directory, &config);
+        for (key, session) in &open_sessions {
+            // One that has nothing to carry any more stays: the platform still sees the gateway.
+            session.send_replace(Arc::new(Directory::new(carried.remove(key).unwrap_or_default())));
+        }
+        for (key, endpoints) in carried {
+            let (tell, directories) = watch::channel(Arc::new(Directory::new(endpoints)));
+            let session =
+                open(key.clone(), directories, &config, &client_id, &store, &handle, &shutdown).await?;
+            open_sessions.insert(key, tell);
+            sessions.spawn_local(session.run());
+        }
+        tokio::select! {
+            ended = sessions.join_next() => match ended {
+                // One that panicked takes the others along: the unit is started again as a whole.
+                Some(ended) => ended.map_err(|_| RunError::Panicked)??,
+                None => return Ok(()),
+            },
+            Ok(()) = directories.changed(), if !shutdown.is_cancelled() => {}
+        }
+    }
+}
+
+/// The endpoints of each session.
+fn divided(directory: &Directory, config: &UplinkConfig) -> BTreeMap<SessionKey, Vec<Endpoint>> {
     let mut carried: BTreeMap<SessionKey, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in directory.iter() {
         carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.as_ref().clone());
@@ -268,22 +330,12 @@ pub(crate) async fn run(
     if carried.is_empty() {
         carried.insert(SessionKey(None), Vec::new());
     }
-    handle.restart();
-    let mut sessions = JoinSet::new();
-    for (key, endpoints) in carried {
-        let session = open(key, endpoints, &config, &client_id, &store, &handle, &shutdown).await?;
-        sessions.spawn_local(session.run());
-    }
-    while let Some(ended) = sessions.join_next().await {
-        // One that panicked takes the others along: the unit is started again as a whole.
-        ended.map_err(|_| RunError::Panicked)??;
-    }
-    Ok(())
+    carried
 }
 
 async fn open(
     key: SessionKey,
-    endpoints: Vec<Endpoint>,
+    mut directories: watch::Receiver<Arc<Directory>>,
     config: &UplinkConfig,
     client_id: &str,
     store: &Store,
@@ -303,8 +355,8 @@ async fn open(
         None => client_id.to_owned(),
         Some(endpoint) => format!("{client_id}-{}", endpoint.name),
     };
-    let events = store.uplink(key.clone(), endpoints.iter().map(|e| e.key.clone()).collect()).await?;
-    let directory = Arc::new(Directory::new(endpoints));
+    let directory = directories.borrow_and_update().clone();
+    let events = store.uplink(key.clone(), directory.iter().map(|e| e.key.clone()).collect()).await?;
     let dialect = config.dialect.clone();
     let mut engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
     if let Some(limit) = config.limits.daily_bytes {
@@ -318,6 +370,7 @@ async fn open(
         store: store.clone(),
         events,
         questions: handle.attach(),
+        directories,
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     backoff::{Backoff, Rng},
     config::{Address, UplinkConfig, secret::Secret},
+    endpoints::Directory,
     failpoint::{self, Point},
     fault::{Code, Fault},
     store::{Closed, Event, Store},
@@ -19,10 +20,10 @@ use crate::{
 };
 use adapter_api::{CancellationToken, Instant, clock};
 use bytes::BytesMut;
-use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 /// The first wait after a lost connection, and the longest.
@@ -50,6 +51,8 @@ pub(super) struct Session {
     pub(super) store: Store,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) questions: mpsc::Receiver<Question>,
+    /// The endpoints it carries, as they change.
+    pub(super) directories: watch::Receiver<Arc<Directory>>,
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
@@ -223,6 +226,7 @@ impl Session {
                 }
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled(), if leaving.is_none() => {
                     self.engine.drain(clock::now());
@@ -265,6 +269,10 @@ impl Session {
                     tracing::trace!(?filters, "subscribed");
                     connection.subscribe(now, key, &filters);
                 }
+                Output::Unsubscribe(key, filters) => {
+                    tracing::trace!(?filters, "unsubscribed");
+                    connection.unsubscribe(now, key, &filters);
+                }
                 Output::Renew(code, why) => return Err(Trouble::Renew(code, why)),
             }
         }
@@ -293,6 +301,7 @@ impl Session {
                 out = &mut future => return Ok(Some(out)),
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled() => return Ok(None),
             }
@@ -309,6 +318,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn adopt(&mut self) {
+        let directory = self.directories.borrow_and_update().clone();
+        self.engine.handle_directory(clock::now(), directory);
     }
 
     fn answer(&mut self, question: Question) {

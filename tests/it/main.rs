@@ -46,6 +46,7 @@ mod peers_alone;
 mod profiles;
 mod pusher;
 mod quota;
+mod reload;
 mod replay;
 mod report;
 mod road;

@@ -126,6 +126,12 @@ impl Room {
         Ok((Ledger::load(db)?, rows))
     }
 
+    /// Other limits from now on.
+    pub(super) fn keep_to(&mut self, limits: Limits, now: Instant) {
+        self.age_due = limits.max_age.map(|_| now);
+        self.limits = limits;
+    }
+
     /// When there is something to tidy up.
     pub(super) fn due(&self) -> Option<Instant> {
         [self.vacuum_due, self.age_due].into_iter().flatten().min()
