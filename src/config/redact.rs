@@ -90,7 +90,8 @@ fn is_table(path: &[&str]) -> bool {
     // A name that is none may be a token in the wrong place.
     let name = |name: &str| EndpointName::new(name).is_ok();
     match path {
-        ["gateway" | "clock" | "store" | "quota" | "uplink" | "adapters" | "endpoints"] => true,
+        ["gateway" | "log" | "clock" | "store" | "quota" | "uplink" | "adapters" | "endpoints"] => true,
+        ["log", "targets"] => true,
         ["uplink", "tls" | "replay" | "limits" | "kaa" | "plain"] => true,
         ["adapters", "modbus" | "test"] => true,
         ["adapters", "modbus" | "test", unit] | ["adapters", "modbus", unit, "rs485"] => name(unit),
@@ -109,6 +110,7 @@ fn shown(path: &[&str]) -> Shown {
     let yes = |known: bool| if known { Shown::Yes } else { Shown::No };
     match path {
         ["gateway", key] => yes(["state_dir", "control_socket", "endpoint"].contains(key)),
+        ["log", "level"] | ["log", "targets", _] => Shown::Yes,
         ["clock", key] => yes(["trust", "hold", "device_time"].contains(key)),
         ["store", key] => yes(STORE.contains(key)),
         ["quota", key] | ["endpoints", _, "quota", key] => yes(QUOTA.contains(key)),
@@ -125,7 +127,7 @@ fn shown(path: &[&str]) -> Shown {
         ["adapters", "modbus", _, "rs485", key] => yes(RS485.contains(key)),
         ["adapters", "test", _, key] => yes(*key == "listen"),
         ["endpoints", _, "token_file"] => Shown::Path,
-        ["endpoints", _, key] => yes(["tenant", "enabled", "adapter"].contains(key)),
+        ["endpoints", _, key] => yes(["tenant", "enabled", "adapter", "formerly"].contains(key)),
         ["endpoints", _, "name_on_wire" | "report", ..] => of_report(path),
         ["endpoints", _, "modbus", key] => yes(DEVICE.contains(key)),
         ["endpoints", _, "modbus", "resources", _, key] => yes(REGISTER.contains(key)),
@@ -145,7 +147,7 @@ fn of_report(path: &[&str]) -> Shown {
 }
 
 /// Keys whose value is a list; another key's is a mistake.
-const LISTS: [&str; 4] = ["urls", "alpn", "only", "sentinels"];
+const LISTS: [&str; 5] = ["urls", "alpn", "formerly", "only", "sentinels"];
 const STORE: [&str; 6] =
     ["commit_within", "max_sample_bytes", "max_bytes", "max_age", "min_free", "when_full"];
 const QUOTA: [&str; 3] = ["samples_per_s", "bytes_per_s", "bytes_queued"];
