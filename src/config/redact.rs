@@ -90,7 +90,9 @@ fn is_table(path: &[&str]) -> bool {
     // A name that is none may be a token in the wrong place.
     let name = |name: &str| EndpointName::new(name).is_ok();
     match path {
-        ["gateway" | "log" | "clock" | "store" | "quota" | "uplink" | "adapters" | "endpoints"] => true,
+        ["gateway" | "log" | "http" | "clock" | "store" | "quota" | "uplink" | "adapters" | "endpoints"] => {
+            true
+        }
         ["log", "targets"] => true,
         ["uplink", "tls" | "replay" | "limits" | "kaa" | "plain"] => true,
         ["adapters", "modbus" | "test"] => true,
@@ -111,6 +113,8 @@ fn shown(path: &[&str]) -> Shown {
     match path {
         ["gateway", key] => yes(["state_dir", "control_socket", "endpoint"].contains(key)),
         ["log", "level"] | ["log", "targets", _] => Shown::Yes,
+        ["http", "token_file"] => Shown::Path,
+        ["http", key] => yes(["listen", "hosts", "metrics_per_endpoint"].contains(key)),
         ["clock", key] => yes(["trust", "hold", "device_time"].contains(key)),
         ["store", key] => yes(STORE.contains(key)),
         ["quota", key] | ["endpoints", _, "quota", key] => yes(QUOTA.contains(key)),
@@ -147,7 +151,7 @@ fn of_report(path: &[&str]) -> Shown {
 }
 
 /// Keys whose value is a list; another key's is a mistake.
-const LISTS: [&str; 5] = ["urls", "alpn", "formerly", "only", "sentinels"];
+const LISTS: [&str; 6] = ["urls", "alpn", "hosts", "formerly", "only", "sentinels"];
 const STORE: [&str; 6] =
     ["commit_within", "max_sample_bytes", "max_bytes", "max_age", "min_free", "when_full"];
 const QUOTA: [&str; 3] = ["samples_per_s", "bytes_per_s", "bytes_queued"];
