@@ -37,6 +37,7 @@
 //! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |
 //! | [`supervisor`] | units, each on its own thread, restarted with backoff |
 //! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
+//! | [`reload`] | what a change of the configuration means for what runs, and how it is noticed |
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
 //! | [`doctor`] | what is right and what is wrong with a gateway and around it |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
