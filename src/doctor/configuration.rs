@@ -14,8 +14,8 @@ pub(super) fn examine(file: &Path, findings: &mut Vec<Finding>) -> Option<Config
         Ok((config, notes)) => {
             if !notes.iter().any(|note| note.severity == Severity::Unusable) {
                 let (endpoints, all) = (config.endpoints.iter().filter(|e| e.enabled).count(), notes.len());
-                let warnings = if all == 0 { String::new() } else { format!(", {all} warnings") };
-                findings.push(Finding::ok(AREA, format!("{name}: good, {endpoints} endpoints{warnings}")));
+                let warnings = if all == 0 { String::new() } else { format!("; warnings: {all}") };
+                findings.push(Finding::ok(AREA, format!("{name}: good; endpoints: {endpoints}{warnings}")));
             }
             findings.extend(notes.iter().map(finding));
             Some(config)
