@@ -1,6 +1,10 @@
 //! What can be typed, and what it does.
 
+mod bundle;
 mod diff;
+mod doctor;
+#[cfg(feature = "modbus")]
+mod init;
 mod manage;
 #[cfg(feature = "modbus")]
 mod modbus;
@@ -60,6 +64,11 @@ enum Command {
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
     },
+    /// Look for what is wrong: configuration, clock, disk, serial ports, the way to the platform
+    Doctor(Ask),
+    /// Write a first configuration, and try the device and the platform it names
+    #[cfg(feature = "modbus")]
+    Init(Box<init::Options>),
     /// Have the running gateway read its configuration anew
     Reload(Ask),
     /// Show what a file would change of the running gateway
@@ -104,6 +113,8 @@ enum Command {
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
     Simulate(simulate::Simulated),
+    /// Pack what those need who are asked for help; without secrets
+    SupportBundle(bundle::Options),
     /// Show the last values of an endpoint
     Read {
         /// The endpoint
@@ -139,6 +150,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     log::panics_are_plain();
     match cli.command {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
+        Command::Doctor(ask) => block_on(doctor::run(ask)),
+        #[cfg(feature = "modbus")]
+        Command::Init(options) => block_on(init::run(*options)),
         Command::Run { file } => block_on(run::run(&file.config)),
         Command::Reload(ask) => block_on(manage::reload(ask)),
         Command::Diff { file, ask } => block_on(diff::diff(&file, ask)),
@@ -153,6 +167,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profiles(options) => profiles::run(&options),
         #[cfg(feature = "modbus")]
         Command::Simulate(simulated) => block_on(simulate::run(simulated)),
+        Command::SupportBundle(options) => block_on(bundle::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
         Command::Endpoints { endpoint, ask } => {
             let query = endpoint.map(|e| format!("?filter={}", client::segment(&e))).unwrap_or_default();

@@ -38,7 +38,9 @@
 //! | [`supervisor`] | units, each on its own thread, restarted with backoff |
 //! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
 //! | [`http`] | the optional page for a browser, `/metrics`, `/healthz`: who is answered, and what |
+//! | [`reload`] | what a change of the configuration means for what runs, and how it is noticed |
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
+//! | [`doctor`] | what is right and what is wrong with a gateway and around it |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | `journal` | what stands wrong, told once, when it changes, and hourly |
@@ -109,6 +111,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod dialect;
+pub mod doctor;
 pub mod endpoints;
 pub mod failpoint;
 pub mod fault;

@@ -362,6 +362,10 @@ mod tests {
             "connecting to h port 8883; 3 queued; the time is not known yet; \
              TG-201 dead\\u{a}WATCHDOG=trigger (here); 4 more faults: see `tidegate status`",
         );
+        check(
+            json!({ "configuration": { "fault": fault("TG-309", "not taken") } }),
+            "connecting; 0 queued; TG-309 not taken (here)",
+        );
         let long = line(&json!({ "faults": [fault("TG-201", &"\u{e4}".repeat(9_000))] }));
         assert!(long.chars().count() < 200 && long.ends_with("..."), "{long}");
     }

@@ -92,7 +92,9 @@ fn check_own(notes: &mut Notes<'_>, own: &EndpointName, endpoints: &DeTable<'_>,
     let key = KeyPath::new(&["gateway", "endpoint"]);
     if !endpoints.keys().any(|name| name.get_ref() == own.as_str()) {
         let near = suggest::did_you_mean(own.as_str(), endpoints.keys().map(|name| name.get_ref().as_ref()));
-        let hint = near.unwrap_or_else(|| format!("add a table [endpoints.{own}] with its token"));
+        // Not the name itself: it may be a token in the wrong place (I11).
+        let hint =
+            near.unwrap_or_else(|| "add a table [endpoints.NAME] with this name and its token".to_owned());
         notes.error_with(&key, "there is no such endpoint", hint);
     } else if drafts.iter().any(|draft| draft.name == *own && !draft.enabled) {
         notes.error_with(&key, "this endpoint is disabled", "remove its `enabled = false`, or this line");

@@ -15,6 +15,7 @@ mod low;
 pub(crate) mod pem;
 mod quota;
 mod read;
+pub mod redact;
 mod report;
 pub mod secret;
 #[cfg(test)]

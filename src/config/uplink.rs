@@ -317,6 +317,11 @@ fn addresses(notes: &mut Notes<'_>, at: &KeyPath, urls: &[String], insecure: boo
     addresses
 }
 
+/// Whether this is an address, which holds no login then.
+pub(super) fn is_address(url: &str) -> bool {
+    address(url).is_ok()
+}
+
 /// Takes an address apart. What is wrong is said without quoting it: it may hold a password.
 fn address(url: &str) -> Result<Address, (&'static str, &'static str)> {
     const FORM: &str = "write mqtts://HOST or mqtts://HOST:PORT";

@@ -7,6 +7,7 @@
 mod autonomy;
 mod boots;
 mod diagnosis;
+mod inspect;
 pub mod item;
 pub mod lanes;
 mod latest;
@@ -33,11 +34,13 @@ use crate::{
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
 pub use autonomy::Autonomy;
+pub use inspect::{runner, version};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
 pub use overview::Overview;
 pub use quota::{Drops, Limits, WhenFull};
+pub use reserve::{Space, space};
 use std::{
     collections::BTreeMap,
     ops::Range,

@@ -157,6 +157,8 @@ impl Engine {
     /// The store said something.
     pub(crate) fn handle_store(&mut self, now: Instant, event: store::Event) {
         match event {
+            // Of one that left meanwhile it was said too late; it is said again when it comes back.
+            store::Event::Ready(lane) if self.directory.by_key(&lane.endpoint).is_none() => {}
             store::Event::Ready(lane) => self.outflow.handle_ready(lane),
             store::Event::Rows { lane, rows, more } => {
                 let (rows, unreadable) = decode(rows);
@@ -316,16 +318,16 @@ impl Engine {
                 None => self.outflow.handle_left(now, &key),
             }
         }
+        // What is said of those that left comes before it, and what is asked of those that joined after it.
+        self.pump(now);
+        let endpoints = after.iter().map(|endpoint| endpoint.key.clone()).collect();
+        self.outputs.push_back(Output::Store(Command::Carry { session: self.session.clone(), endpoints }));
         let common = !self.dialect.common_subscriptions().is_empty();
         for (filters, key) in asked {
             if self.connected && self.subscriptions.join(key.clone(), filters, common) {
                 self.outflow.handle_open(&key);
             }
         }
-        // Everything that is said of those that left comes before it.
-        self.pump(now);
-        let endpoints = after.iter().map(|endpoint| endpoint.key.clone()).collect();
-        self.outputs.push_back(Output::Store(Command::Carry { session: self.session.clone(), endpoints }));
     }
 
     fn handle_connected(&mut self, now: Instant) {

@@ -12,6 +12,7 @@
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
+//! | `probe` | one try on the way to a broker, step by step, for tools |
 //! | `fuzz` | what `tests/fuzz` drives; in its builds only |
 //!
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
@@ -27,6 +28,7 @@ pub(crate) mod mqtt;
 pub mod outflow;
 pub mod pacing;
 mod parking;
+pub mod probe;
 mod session;
 #[cfg(test)]
 mod sim;

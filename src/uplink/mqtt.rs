@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) login: Option<(String, Secret)>,
     /// Keep-alive, at most 65,535 s.
     pub(crate) keep_alive: Duration,
+    /// Whether the broker keeps subscriptions, and what was published to them meanwhile.
+    pub(crate) keeps_session: bool,
     /// Something due is missing for this long without any progress: the link is condemned.
     pub(crate) confirm_timeout: Duration,
 }
@@ -137,8 +139,7 @@ impl<T: Copy> Connection<T> {
     pub(crate) fn open(now: Instant, settings: Settings) -> Self {
         let mut connect = Connect::new(settings.client_id.clone());
         connect.keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
-        // The broker keeps subscriptions and what was published to them meanwhile.
-        connect.clean_session = false;
+        connect.clean_session = !settings.keeps_session;
         connect.login = settings
             .login
             .clone()
@@ -501,6 +502,7 @@ mod tests {
             client_id: "gw".into(),
             login: None,
             keep_alive: Duration::from_secs(60),
+            keeps_session: true,
             confirm_timeout: TIMEOUT,
         };
         let mut connection = Connection::open(at(0), settings);

@@ -150,6 +150,7 @@ impl Session {
                 (login.username.clone(), password)
             }),
             keep_alive: self.config.keep_alive,
+            keeps_session: true,
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);

@@ -4,7 +4,7 @@
 //! acknowledged: a reply published to nobody is a lost confirmation.
 
 use crate::{dialect::Path, endpoints::EndpointKey};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// Bytes of filters in one packet.
 const PACKET: usize = 8 << 10;
@@ -38,7 +38,7 @@ pub(super) struct Subscriptions {
 #[derive(Debug, Default)]
 pub(super) struct Unwanted {
     waiting: Vec<Path>,
-    asked: HashMap<u64, Vec<Path>>,
+    asked: BTreeMap<u64, Vec<Path>>,
     next_key: u64,
 }
 
