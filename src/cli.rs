@@ -1,5 +1,6 @@
 //! What can be typed, and what it does.
 
+mod check;
 #[cfg(feature = "modbus")]
 mod modbus;
 #[cfg(feature = "pages")]
@@ -18,7 +19,7 @@ use crate::{
     log,
     notify::Notifier,
 };
-use adapter_api::{clock, shown};
+use adapter_api::clock;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -59,6 +60,9 @@ enum Command {
         /// The same, as the other commands take it
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
+        /// JSON for scripts
+        #[arg(long)]
+        json: bool,
     },
     /// Tools for Modbus wires: read, scan, identify, find, trace
     #[cfg(feature = "modbus")]
@@ -124,7 +128,9 @@ struct Ask {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     log::panics_are_plain();
     match cli.command {
-        Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
+        Command::Check { file, config, json } => {
+            check::run(&file.or(config).unwrap_or_else(|| CONFIG.into()), json)
+        }
         Command::Run { file } => block_on(run_daemon(&file.config)),
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
@@ -156,25 +162,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     // One thread: units and the store have their own.
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?.block_on(future)
-}
-
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    match Config::load(file) {
-        Ok((_, warnings)) => {
-            for warning in &warnings {
-                writeln!(io::stderr(), "{warning}")?;
-            }
-            if warnings.iter().any(|finding| finding.severity == Severity::Unusable) {
-                return Ok(ExitCode::from(EX_CONFIG));
-            }
-            writeln!(io::stdout(), "{}: good, {} warnings", shown(&file.to_string_lossy()), warnings.len())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(findings) => {
-            writeln!(io::stderr(), "{findings}")?;
-            Ok(ExitCode::from(EX_CONFIG))
-        }
-    }
 }
 
 async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {

@@ -97,11 +97,11 @@ pub async fn serve(listener: UnixListener, view: Arc<View>) {
 type Answer<T = Value> = Result<Json<T>, (StatusCode, Json<Value>)>;
 
 fn answer<T>(result: Result<T, ViewError>) -> Answer<T> {
-    result.map(Json).map_err(refusal)
+    result.map(Json).map_err(|error| refusal(&error))
 }
 
 /// A question without an answer.
-fn refusal(error: ViewError) -> (StatusCode, Json<Value>) {
+fn refusal(error: &ViewError) -> (StatusCode, Json<Value>) {
     let status = match error {
         ViewError::Unknown(_) => StatusCode::NOT_FOUND,
         ViewError::Refused(_) => StatusCode::CONFLICT,
@@ -154,7 +154,7 @@ async fn tail(
     State(view): State<Arc<View>>,
     Query(whose): Query<Whose>,
 ) -> Result<Body, (StatusCode, Json<Value>)> {
-    view.tail(whose.endpoint.as_deref()).await.map(Body::new).map_err(refusal)
+    view.tail(whose.endpoint.as_deref()).await.map(Body::new).map_err(|error| refusal(&error))
 }
 
 async fn requeue(

@@ -91,7 +91,7 @@ impl View {
             // Most are not parked: their names need not be written out.
             let parked =
                 (!parked.is_empty()).then(|| parked.get(&endpoint.key.to_string()).cloned()).flatten();
-            shown(endpoint, overview, presence, parked, (clock, now))
+            shown(endpoint, &overview, presence, parked, (clock, now))
         });
         Ok(Endpoints { endpoints: shown.collect(), total })
     }
@@ -104,7 +104,7 @@ impl View {
 
 fn shown(
     endpoint: &Endpoint,
-    overview: Overview,
+    overview: &Overview,
     presence: Option<Presence>,
     parked: Option<Parked>,
     (clock, now): (&Clock, Instant),
