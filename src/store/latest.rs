@@ -92,12 +92,9 @@ impl Latest {
     }
 
     /// An endpoint's last readings.
-    pub(super) fn of(&self, endpoint: &EndpointName) -> Vec<Last> {
-        self.of
-            .iter()
-            .filter(|(key, _)| key.name == *endpoint)
-            .flat_map(|(_, known)| known.values.iter().map(|noted| noted.last.clone()))
-            .collect()
+    pub(super) fn of(&self, endpoint: &EndpointKey) -> Vec<Last> {
+        let values = self.of.get(endpoint).map(|known| known.values.as_slice()).unwrap_or_default();
+        values.iter().map(|noted| noted.last.clone()).collect()
     }
 
     /// An endpoint's youngest reading, and how many samples a second it hands in, over about the last minute.
