@@ -33,10 +33,7 @@ const VARYING: &[&str] = &[
     "stamp_us",
     "version",
     // Of the tools for wires.
-    "elapsed_ms",
-    "left_s",
-    "ms",
-    "took_ms",
+    "took_s",
 ];
 
 /// Asked of a gateway with a parked endpoint, a dead letter and a silent endpoint.

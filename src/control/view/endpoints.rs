@@ -54,7 +54,7 @@ pub struct Shown {
     pub over_quota: bool,
     /// Samples its device hands in, over about the last minute.
     pub samples_per_s: Option<f64>,
-    /// Its youngest reading, as `read` shows it.
+    /// Its youngest reading; of a long value only the beginning, as a text. `read` has all of it.
     pub last: Option<Json>,
 }
 
