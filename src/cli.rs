@@ -1,6 +1,7 @@
 //! What can be typed, and what it does.
 
 mod bundle;
+mod check;
 mod diff;
 mod doctor;
 #[cfg(feature = "modbus")]
@@ -18,12 +19,8 @@ mod run;
 mod simulate;
 mod tail;
 
-use crate::{
-    config::{self, Config, Severity},
-    control::client,
-    log,
-};
-use adapter_api::{clock, shown};
+use crate::{config, control::client, log};
+use adapter_api::clock;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -63,6 +60,9 @@ enum Command {
         /// The same, as the other commands take it
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
+        /// JSON for scripts
+        #[arg(long)]
+        json: bool,
     },
     /// Look for what is wrong: configuration, clock, disk, serial ports, the way to the platform
     Doctor(Ask),
@@ -149,7 +149,6 @@ struct Ask {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     log::panics_are_plain();
     match cli.command {
-        Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
         Command::Doctor(ask) => block_on(doctor::run(ask)),
         #[cfg(feature = "modbus")]
         Command::Init(options) => block_on(init::run(*options)),
@@ -158,6 +157,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Diff { file, ask } => block_on(diff::diff(&file, ask)),
         Command::Endpoint(switch) => block_on(manage::switch(switch)),
         Command::Log(telling) => block_on(manage::log(telling)),
+        Command::Check { file, config, json } => {
+            check::run(&file.or(config).unwrap_or_else(|| CONFIG.into()), json)
+        }
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
@@ -189,25 +191,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     // One thread: units and the store have their own.
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?.block_on(future)
-}
-
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    match Config::load(file) {
-        Ok((_, warnings)) => {
-            for warning in &warnings {
-                writeln!(io::stderr(), "{warning}")?;
-            }
-            if warnings.iter().any(|finding| finding.severity == Severity::Unusable) {
-                return Ok(ExitCode::from(EX_CONFIG));
-            }
-            writeln!(io::stdout(), "{}: good, {} warnings", shown(&file.to_string_lossy()), warnings.len())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(findings) => {
-            writeln!(io::stderr(), "{findings}")?;
-            Ok(ExitCode::from(EX_CONFIG))
-        }
-    }
 }
 
 async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {

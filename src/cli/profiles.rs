@@ -1,5 +1,6 @@
 //! `tidegate profiles`: what models of devices are known, and what is read from one.
 
+use crate::control::client::json_text;
 use adapter_api::shown;
 use adapter_modbus::profile::{Defaults, Library, Limits, Listed, Profile};
 use clap::Args;
@@ -47,10 +48,12 @@ fn list(library: &Library, as_json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     if as_json {
-        writeln!(io::stdout(), "{}", json!({ "profiles": good, "directory": library.directory() }))?;
+        let answer = json!({ "profiles": good, "directory": library.directory().to_string_lossy() });
+        writeln!(io::stdout(), "{}", json_text(&answer))?;
     } else {
         write!(io::stdout(), "{}", table(["NAME", "MODEL", "", "FROM"], &rows))?;
-        writeln!(io::stdout(), "More can be put into {}.", library.directory().display())?;
+        let directory = library.directory().to_string_lossy();
+        writeln!(io::stdout(), "More can be put into {}.", shown(&directory))?;
     }
     Ok(if faulty { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -76,7 +79,7 @@ fn show(library: &Library, name: &str, as_json: bool) -> anyhow::Result<ExitCode
         if let Some(answer) = answer.as_object_mut() {
             answer.insert("resources".into(), listed.iter().map(resource).collect());
         }
-        writeln!(io::stdout(), "{answer}")?;
+        writeln!(io::stdout(), "{}", json_text(&answer))?;
     } else {
         write!(io::stdout(), "{}", text(&profile, &listed))?;
     }

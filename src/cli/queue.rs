@@ -105,7 +105,8 @@ async fn order(
     let answer = reach(ask, async |socket| client::order(socket, path, what).await).await?;
     print(ask, &answer, people)?;
     let whole = |key: &str| answer.get(key).and_then(Value::as_array).is_none_or(Vec::is_empty);
-    Ok(if whole("orphaned") && whole("missing") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all = ["orphaned", "too_old", "missing"].into_iter().all(whole);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What is deleted does not come back: somebody has to say yes.

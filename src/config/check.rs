@@ -47,7 +47,7 @@ pub struct Finding {
 }
 
 /// So many are shown: one mistake in a template is made for each endpoint.
-const SHOWN: usize = 50;
+pub const SHOWN: usize = 50;
 
 /// Everything that was found in a configuration that is not taken: at least one error.
 #[derive(Debug, Clone, PartialEq, Eq)]

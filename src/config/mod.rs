@@ -31,7 +31,7 @@ use crate::{
 };
 use adapter_api::{EndpointName, Span, suggest};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
-pub use check::{Finding, Findings, Severity};
+pub use check::{Finding, Findings, SHOWN, Severity};
 use check::{KeyPath, Notes};
 use files::Base;
 pub use http::HttpConfig;

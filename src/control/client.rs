@@ -364,6 +364,10 @@ pub fn dead_text(answer: &Value) -> String {
             &join(&[text(letter, "endpoint"), text(letter, "reason"), text(letter, "sample")]),
         );
     }
+    let (told, total) = (list(answer, "dead").count(), at(answer, "total").as_u64().unwrap_or_default());
+    if u64::try_from(told).is_ok_and(|told| told < total) {
+        let _infallible = writeln!(out, "the youngest {told} of {total}");
+    }
     if out.is_empty() { "no dead letters\n".into() } else { out }
 }
 

@@ -9,6 +9,7 @@ use super::{
         View, ViewError,
         endpoints::{Endpoints, Wanted},
         letters::{Decided, Discarded, Orphaned},
+        quoted,
     },
 };
 use crate::store::letters::{Deed, Letters};
@@ -104,11 +105,11 @@ pub async fn serve(listener: UnixListener, live: Live) {
 type Answer<T = Value> = Result<Json<T>, (StatusCode, Json<Value>)>;
 
 fn answer<T>(result: Result<T, ViewError>) -> Answer<T> {
-    result.map(Json).map_err(refusal)
+    result.map(Json).map_err(|error| refusal(&error))
 }
 
 /// A question without an answer.
-fn refusal(error: ViewError) -> (StatusCode, Json<Value>) {
+fn refusal(error: &ViewError) -> (StatusCode, Json<Value>) {
     let status = match error {
         ViewError::Unknown(_) => StatusCode::NOT_FOUND,
         ViewError::Refused(_) => StatusCode::CONFLICT,
@@ -161,7 +162,7 @@ async fn tail(
     State(view): State<Arc<View>>,
     Query(whose): Query<Whose>,
 ) -> Result<Body, (StatusCode, Json<Value>)> {
-    view.tail(whose.endpoint.as_deref()).await.map(Body::new).map_err(refusal)
+    view.tail(whose.endpoint.as_deref()).await.map(Body::new).map_err(|error| refusal(&error))
 }
 
 async fn requeue(
@@ -181,14 +182,25 @@ async fn discard(
 }
 
 async fn decide(view: &View, peer: Peer, deed: Deed, which: &Letters) -> Answer<Decided> {
+    // Said before: if whoever asked goes away, it ends after the step under way.
+    tracing::info!(%peer, ?deed, letters = %said(which), "dead letters are decided over, by hand");
     let decided = view.decide(deed, which).await;
     match &decided {
         Ok(decided) => {
-            tracing::info!(%peer, letters = decided.letters, done = decided.done, "dead letters, by hand");
+            tracing::info!(%peer, letters = decided.letters, done = decided.done, "dead letters are decided over");
         }
-        Err(error) => tracing::warn!(%peer, %error, ?deed, "dead letters, by hand"),
+        Err(error) => tracing::warn!(%peer, %error, ?deed, "dead letters are not decided over"),
     }
     answer(decided)
+}
+
+/// Which letters, in words.
+fn said(which: &Letters) -> String {
+    match which {
+        Letters::Ids(ids) => format!("{} by number", ids.len()),
+        Letters::Endpoint(name) => format!("of {}", quoted(name)),
+        Letters::All => "all".to_owned(),
+    }
 }
 
 async fn discard_orphaned(
@@ -196,12 +208,11 @@ async fn discard_orphaned(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Json(which): Json<Orphaned>,
 ) -> Answer<Discarded> {
+    let endpoint = which.endpoint.as_deref().map_or_else(|| "all".to_owned(), quoted);
+    tracing::info!(%peer, endpoint, "orphaned rows are discarded, by hand");
     let discarded = view.discard_orphaned(&which).await;
     match &discarded {
-        Ok(done) => {
-            let endpoint = which.endpoint.as_deref().unwrap_or("all");
-            tracing::info!(%peer, rows = done.discarded, endpoint, "orphaned rows discarded, by hand");
-        }
+        Ok(done) => tracing::info!(%peer, rows = done.discarded, "orphaned rows are discarded"),
         Err(error) => tracing::warn!(%peer, %error, "orphaned rows not discarded"),
     }
     answer(discarded)

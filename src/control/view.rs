@@ -182,12 +182,13 @@ impl View {
                 "sample": sample.as_ref().map(sample_json),
             })
         };
-        Ok(json!({ "dead": letters.into_iter().map(letter).collect::<Vec<_>>() }))
+        let total = self.store.figures().await?.dead_letters;
+        Ok(json!({ "dead": letters.into_iter().map(letter).collect::<Vec<_>>(), "total": total }))
     }
 
     /// Last readings of an endpoint.
     pub async fn latest(&self, endpoint: &str, resource: Option<&str>) -> Result<Json, ViewError> {
-        let unknown = || ViewError::Unknown(format!("no endpoint {endpoint:?} in the configuration"));
+        let unknown = || no_endpoint(endpoint);
         let name = EndpointName::new(endpoint).map_err(|_| unknown())?;
         self.directory.by_name(&name).ok_or_else(unknown)?;
         let wanted = match resource {
@@ -202,7 +203,7 @@ impl View {
 
     /// Asks an adapter by its unit's name.
     pub async fn inquire(&self, unit: &str, question: Json) -> Result<Lines, ViewError> {
-        let unknown = |why: &str| ViewError::Unknown(format!("adapter {unit:?}: {why}"));
+        let unknown = |why: &str| ViewError::Unknown(format!("adapter {}: {why}", quoted(unit)));
         let asked = self.units.iter().find(|known| known.name == unit);
         let asked = asked.ok_or_else(|| unknown("there is none of this name"))?;
         asked.desk.ask(question).await.map_err(|error| unknown(&error.to_string()))
@@ -297,6 +298,22 @@ impl UnitView {
         })
     }
 }
+
+/// Not one of ours.
+fn no_endpoint(name: &str) -> ViewError {
+    ViewError::Unknown(format!("no endpoint {} in the configuration", quoted(name)))
+}
+
+/// A name that somebody asked for, and not all of it if it cannot be one.
+pub(super) fn quoted(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{:?}...", name.get(..end).unwrap_or_default()),
+        None => format!("{name:?}"),
+    }
+}
+
+/// In characters; no endpoint's name is longer.
+const LONGEST_NAME: usize = 64;
 
 /// What is wrong with what is kept.
 fn faults(figures: &Figures) -> Vec<Fault> {

@@ -2,7 +2,7 @@
 
 use super::{item, rate::Rate};
 use crate::endpoints::{EndpointKey, Tenant};
-use adapter_api::{EndpointName, Instant, Reading, Sample, Stamp};
+use adapter_api::{EndpointName, Instant, Quality, Reading, Sample, Stamp, Value};
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
 
@@ -92,15 +92,12 @@ impl Latest {
     }
 
     /// An endpoint's last readings.
-    pub(super) fn of(&self, endpoint: &EndpointName) -> Vec<Last> {
-        self.of
-            .iter()
-            .filter(|(key, _)| key.name == *endpoint)
-            .flat_map(|(_, known)| known.values.iter().map(|noted| noted.last.clone()))
-            .collect()
+    pub(super) fn of(&self, endpoint: &EndpointKey) -> Vec<Last> {
+        let values = self.of.get(endpoint).map(|known| known.values.as_slice()).unwrap_or_default();
+        values.iter().map(|noted| noted.last.clone()).collect()
     }
 
-    /// An endpoint's youngest reading, and how many samples a second it hands in, over about the last minute.
+    /// An endpoint's youngest reading in short, and how many samples a second it hands in, over about the last minute.
     pub(super) fn glance(&self, endpoint: &EndpointKey, now: Instant) -> (Option<Last>, Option<f64>) {
         let Some(known) = self.of.get(endpoint) else { return (None, None) };
         let age = |last: &Last| {
@@ -109,7 +106,7 @@ impl Latest {
         };
         // Of those of one sample the first by name, always the same.
         let youngest = known.values.iter().rev().max_by_key(|noted| age(&noted.last));
-        (youngest.map(|noted| noted.last.clone()), known.rate.per_second(self.since, now))
+        (youngest.map(|noted| brief(&noted.last)), known.rate.per_second(self.since, now))
     }
 
     /// Whether anything is known of an endpoint.
@@ -165,6 +162,43 @@ impl Latest {
     }
 }
 
+/// A glance is short: of a long value the beginning or what it is, not all of it.
+fn brief(last: &Last) -> Last {
+    let Last { at, seen, reading } = last;
+    if reading.weight() <= BRIEF_BYTES {
+        return last.clone();
+    }
+    let kind = match &reading.value {
+        Value::Text(text) => cut(text),
+        Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Value::List(items) => format!("a list of {}", items.len()),
+        Value::Map(members) => format!("a map of {}", members.len()),
+        scalar => return Last { at: *at, seen: *seen, reading: shorn(reading, scalar.clone()) },
+    };
+    Last { at: *at, seen: *seen, reading: shorn(reading, Value::Text(kind)) }
+}
+
+/// The reading with another value, and with a quality of bounded length.
+fn shorn(reading: &Reading, value: Value) -> Reading {
+    let quality = match &reading.quality {
+        Quality::Good => Quality::Good,
+        Quality::Uncertain(why) => Quality::Uncertain(cut(why)),
+        Quality::Bad(why) => Quality::Bad(cut(why)),
+    };
+    Reading { resource: reading.resource.clone(), value, quality }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(BRIEF_CHARACTERS) {
+        Some((end, _)) => format!("{}... ({} bytes)", text.get(..end).unwrap_or_default(), text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// A longer reading is cut at a glance, and its texts to so many characters.
+const BRIEF_BYTES: usize = 1_024;
+const BRIEF_CHARACTERS: usize = 256;
+
 /// In the place of its resource's last one.
 fn put(values: &mut Vec<Noted>, noted: Noted) {
     let resource = &noted.last.reading.resource;
@@ -177,6 +211,38 @@ fn put(values: &mut Vec<Noted>, noted: Noted) {
         Err(at) => {
             values.reserve_exact(1);
             values.insert(at, noted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use adapter_api::{Resource, Source};
+
+    #[test]
+    fn of_a_long_value_the_beginning_is_shown_at_a_glance() {
+        let text = |length: usize| Value::Text("\u{fc}".repeat(length));
+        let cut = format!("{}... (2000 bytes)", "\u{fc}".repeat(256));
+        for (value, why, shown, shown_why) in [
+            (text(400), "", text(400), String::new()),
+            (text(1_000), "", Value::Text(cut.clone()), String::new()),
+            (Value::Bytes(vec![0; 5_000]), "", Value::from("5000 bytes"), String::new()),
+            (Value::List(vec![Value::Int(1); 500]), "", Value::from("a list of 500"), String::new()),
+            (Value::Int(7), "\u{fc}", Value::Int(7), cut),
+        ] {
+            let why = why.repeat(1_000);
+            let resource = Resource::new("r").unwrap();
+            let last = |value, why: &str| Last {
+                at: Stamp::Wall { us: 1, source: Source::Gateway },
+                seen: None,
+                reading: Reading {
+                    resource: resource.clone(),
+                    value,
+                    quality: Quality::Uncertain(why.into()),
+                },
+            };
+            assert_eq!(brief(&last(value, &why)), last(shown, &shown_why));
         }
     }
 }

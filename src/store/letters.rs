@@ -9,8 +9,10 @@ use crate::fault::Fault;
 use adapter_api::EndpointName;
 use serde::Deserialize;
 
-/// Letters looked at, or rows discarded, in one transaction.
+/// Letters looked at, or rows discarded, in one transaction,
 pub(super) const AT_ONCE: usize = 1_024;
+/// and about the bytes of letters: each is written twice on its way.
+pub(super) const BYTES_AT_ONCE: u64 = 1 << 20;
 
 /// Which dead letters are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +50,8 @@ pub struct Done {
     pub letters: u64,
     /// Which stay, for their endpoint left the configuration and nobody would carry them.
     pub orphaned: Vec<i64>,
+    /// Which stay, for they are older than `store.max_age`: queued, they would be dropped.
+    pub too_old: Vec<i64>,
     /// Asked for and not there.
     pub missing: Vec<i64>,
 }
@@ -84,31 +88,23 @@ impl Store {
     /// Queues or deletes dead letters.
     pub async fn letters(&self, deed: Deed, which: &Letters) -> Result<Done, DeedError> {
         let mut done = Done::default();
-        let mut ask = async |which: Letters, span: Span| {
-            let (some, next) = self
+        let mut which = which.clone();
+        if let Letters::Ids(ids) = &mut which {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        let mut next = Some(Span::default());
+        while let Some(span) = next {
+            let which = which.clone();
+            let (some, rest) = self
                 .query(|answer| Command::Letters { deed, which, span, answer })
                 .await?
                 .map_err(|fault| DeedError::Failed { fault: Box::new(fault), done: done.letters })?;
             done.letters = done.letters.saturating_add(some.letters);
             done.orphaned.extend(some.orphaned);
+            done.too_old.extend(some.too_old);
             done.missing.extend(some.missing);
-            Ok::<_, DeedError>(next)
-        };
-        match which {
-            Letters::Ids(ids) => {
-                let mut ids = ids.clone();
-                ids.sort_unstable();
-                ids.dedup();
-                for some in ids.chunks(AT_ONCE) {
-                    ask(Letters::Ids(some.to_vec()), Span::default()).await?;
-                }
-            }
-            Letters::Endpoint(_) | Letters::All => {
-                let mut span = Some(Span::default());
-                while let Some(next) = span {
-                    span = ask(which.clone(), next).await?;
-                }
-            }
+            next = rest;
         }
         Ok(done)
     }

@@ -80,6 +80,8 @@ pub struct StoredRow {
     pub boot: Option<i64>,
     /// `[format][CBOR]`.
     pub item: Vec<u8>,
+    /// The platform has refused it before, and somebody queued it again since this process began.
+    pub again: bool,
 }
 
 /// A dead letter.

@@ -88,8 +88,9 @@ impl<'a> Reader<'a> {
 
     /// Reads one row.
     pub(super) fn read(&mut self, row: RowId) -> rusqlite::Result<Option<StoredRow>> {
-        let stored =
-            |r: &Row<'_>| Ok(StoredRow { id: row, stamp: r.get(0)?, boot: r.get(1)?, item: r.get(2)? });
+        let stored = |r: &Row<'_>| {
+            Ok(StoredRow { id: row, stamp: r.get(0)?, boot: r.get(1)?, item: r.get(2)?, again: false })
+        };
         self.0.query_row([row.0], stored).optional()
     }
 }
@@ -107,8 +108,15 @@ pub(super) fn delete(db: &Connection, rows: &[RowId]) -> rusqlite::Result<usize>
     Ok(deleted)
 }
 
-/// Moves a row to the dead letters. Returns whether it was there.
-pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -> rusqlite::Result<bool> {
+/// Moves a row to the dead letters. Returns the bytes it takes there, if it was in the outbox.
+pub(super) fn bury(
+    db: &Connection,
+    lane: &LaneInfo,
+    row: RowId,
+    reason: &str,
+) -> rusqlite::Result<Option<u64>> {
+    let mut select = db.prepare_cached("SELECT length(item) FROM outbox WHERE id = ?1")?;
+    let item: Option<i64> = select.query_row([row.0], |r| r.get(0)).optional()?;
     let mut copy = db.prepare_cached(
         // A number is not given to another letter: whoever decides over it by hand has looked at it before.
         "INSERT INTO dead(id, tenant, endpoint, class, stamp, boot, item, reason)
@@ -117,15 +125,11 @@ pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -
                 ?2, ?3, ?4, stamp, boot, item, ?5 FROM outbox WHERE id = ?1",
     )?;
     let tenant = lane.endpoint.tenant.as_str();
-    let copied = copy.execute(params![
-        row.0,
-        tenant,
-        lane.endpoint.name.as_str(),
-        lane.class.account().number(),
-        reason
-    ])?;
+    let name = lane.endpoint.name.as_str();
+    copy.execute(params![row.0, tenant, name, lane.class.account().number(), reason])?;
     delete(db, &[row])?;
-    Ok(copied > 0)
+    let text = u64::try_from(name.len() + reason.len()).unwrap_or_default();
+    Ok(item.map(|item| u64::try_from(item).unwrap_or_default().saturating_add(text)))
 }
 
 /// A dead letter, without what it says.
@@ -137,10 +141,11 @@ pub(super) struct Letter {
     /// Of the letter, and of the row it was.
     pub(super) bytes: u64,
     pub(super) row_bytes: u64,
+    /// Its two columns.
+    pub(super) stamp: (i64, Option<i64>),
 }
 
-const LETTER: &str =
-    "SELECT id, tenant, endpoint, class, length(item), length(endpoint) + length(reason) FROM dead";
+const LETTER: &str = "SELECT id, tenant, endpoint, class, length(item), length(endpoint) + length(CAST(reason AS BLOB)), stamp, boot FROM dead";
 
 impl Letter {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -154,6 +159,7 @@ impl Letter {
             class: Class::stored(row.get(3)?).unwrap_or(Class::Control),
             bytes: count(item).saturating_add(count(text)),
             row_bytes: row_bytes(usize::try_from(item).unwrap_or_default()),
+            stamp: (row.get(6)?, row.get(7)?),
         })
     }
 }
@@ -200,7 +206,7 @@ pub(super) fn pass_over_letters(db: &Connection, last: i64) -> rusqlite::Result<
 /// The dead letters, and their bytes.
 pub(super) fn dead(db: &Connection) -> rusqlite::Result<(i64, i64)> {
     db.query_row(
-        "SELECT count(*), coalesce(sum(length(item) + length(endpoint) + length(reason)), 0) FROM dead",
+        "SELECT count(*), coalesce(sum(length(item) + length(endpoint) + length(CAST(reason AS BLOB))), 0) FROM dead",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )
@@ -209,7 +215,7 @@ pub(super) fn dead(db: &Connection) -> rusqlite::Result<(i64, i64)> {
 /// Deletes the oldest dead letters until so many bytes of them are gone. Returns how many, and their bytes.
 pub(super) fn forget(db: &Connection, bytes: u64) -> rusqlite::Result<(u64, u64)> {
     let mut select = db.prepare_cached(
-        "SELECT id, length(item) + length(endpoint) + length(reason) FROM dead ORDER BY id LIMIT 4096",
+        "SELECT id, length(item) + length(endpoint) + length(CAST(reason AS BLOB)) FROM dead ORDER BY id LIMIT 4096",
     )?;
     let mut letters = select.query([])?;
     let (mut last, mut count, mut freed) = (i64::MIN, 0, 0);

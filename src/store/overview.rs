@@ -16,7 +16,7 @@ pub struct Overview {
     /// Samples its device hands in, stored or suppressed, over about the last minute; `None` in the first seconds,
     /// and where none came.
     pub samples_per_s: Option<f64>,
-    /// Its youngest reading.
+    /// Its youngest reading; of a long one the beginning.
     pub last: Option<Last>,
 }
 

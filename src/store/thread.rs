@@ -58,6 +58,8 @@ use units::Units;
 
 /// Requests in one transaction.
 const GROUP: usize = 512;
+/// Commands obeyed before submissions are looked at: as many as can wait.
+const COMMANDS: usize = 256;
 /// Landed rows are gathered for so long before they are deleted.
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
 /// Landed rows deleted in one transaction: bounds the time a device may wait behind them. Many at a time
@@ -85,6 +87,8 @@ pub(super) struct Thread {
     group_due: Option<Instant>,
     commit_within: Duration,
     gone: Vec<Gone>,
+    /// Rows that were dead letters, queued again in this life and still on the books.
+    requeued: HashSet<RowId>,
     gone_due: Option<Instant>,
     /// Some of `gone` are to be dropped.
     dropping: bool,
@@ -212,6 +216,7 @@ impl Thread {
             group_due: None,
             commit_within: options.commit_within,
             gone: Vec::new(),
+            requeued: HashSet::new(),
             // The quota may be a smaller one than that of the last run.
             gone_due: Some(clock::now()),
             dropping: false,
@@ -262,7 +267,12 @@ impl Thread {
 
     /// Takes commands and submissions, the units in turn. Returns whether a full group left some waiting.
     fn gather(&mut self) -> bool {
-        while let Ok(command) = self.commands.try_recv() {
+        let mut asked = 0;
+        // Whoever asks faster than is answered must not hold up those who hand in (I8).
+        while asked < COMMANDS
+            && let Ok(command) = self.commands.try_recv()
+        {
+            asked += 1;
             // All reads of a turn under one lock of the file: it costs more than the reading.
             match command {
                 Command::Next { .. } => self.begin_reading(),
@@ -285,7 +295,7 @@ impl Thread {
                 self.admit(submission);
             }
         }
-        self.group.len() >= GROUP || taken >= GROUP
+        self.group.len() >= GROUP || taken >= GROUP || asked >= COMMANDS
     }
 
     fn admit(&mut self, mut submission: Submission) {
@@ -441,6 +451,7 @@ impl Thread {
                         }
                     }
                     bytes = bytes.saturating_add(row.item.len());
+                    row.again = self.requeued.contains(&id);
                     rows.push(row);
                 }
                 Ok(Some(_)) => {
@@ -489,6 +500,7 @@ impl Thread {
         self.dropping |= matches!(end, End::Dropped(_));
         for Leaving { lane, row, bytes } in rows {
             self.room.leaving = self.room.leaving.saturating_add(bytes);
+            self.requeued.remove(&row);
             self.gone.push(Gone { lane, row, bytes, end: end.clone() });
         }
     }

@@ -547,7 +547,7 @@ fn decode(rows: Vec<StoredRow>) -> (Vec<Row>, Vec<(store::RowId, String)>) {
     let (mut good, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
         match item::decode(row.stamp, row.boot, &row.item) {
-            Ok(sample) => good.push(Row { id: row.id, sample }),
+            Ok(sample) => good.push(Row { id: row.id, sample, again: row.again }),
             Err(error) => bad.push((row.id, error.to_string())),
         }
     }

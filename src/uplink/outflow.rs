@@ -78,6 +78,8 @@ pub struct Row {
     pub id: RowId,
     /// What it says.
     pub sample: Sample,
+    /// The platform has refused it before: it goes back to the dead letters if it does again.
+    pub again: bool,
 }
 
 /// What outflow wants of the store, in order.
@@ -231,6 +233,8 @@ struct Flight {
 struct Part {
     id: PartId,
     rows: Vec<RowId>,
+    /// It is one row that was refused before.
+    again: bool,
     /// Frames not confirmed yet.
     frames: usize,
     size: Size,

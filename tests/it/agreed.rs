@@ -1,5 +1,5 @@
 //! What faults are to say: `tests/data/faults.txt`, a paragraph for each that can be provoked; and what
-//! tools print: `tests/data/modbus-tools.txt`.
+//! tools print: `tests/data/modbus-tools.txt`; and what commands answer to scripts: `tests/data/cli-json.txt`.
 //!
 //! With `TIDEGATE_BLESS=1` a paragraph that differs is written anew, to be read before it is committed.
 
@@ -17,6 +17,11 @@ const FAULTS: Agreement = Agreement(
 );
 const TOOLS: Agreement =
     Agreement("tests/data/modbus-tools.txt", "What the tools for Modbus print (tests/it/tools.rs).\n");
+
+const JSON: Agreement = Agreement(
+    "tests/data/cli-json.txt",
+    "What commands answer with --json, with what differs from run to run replaced (tests/it/cli_json.rs).\n",
+);
 
 impl Agreement {
     fn file(&self) -> PathBuf {
@@ -44,6 +49,11 @@ pub(crate) fn assert_agreed(provoked_by: &str, said: &str) {
 /// Compares what a tool prints with what was agreed on.
 pub(crate) fn assert_output_agreed(tool: &str, said: &str) {
     agree(&TOOLS, tool, &format!("{}\n", said.trim_end()));
+}
+
+/// Compares what a command answers to scripts with what was agreed on.
+pub(crate) fn assert_json_agreed(command: &str, said: &str) {
+    agree(&JSON, command, &format!("{}\n", said.trim_end()));
 }
 
 fn agree(agreement: &Agreement, provoked_by: &str, said: &str) {

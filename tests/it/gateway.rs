@@ -227,6 +227,13 @@ impl Gateway {
         (String::from_utf8(text).unwrap(), output.status.success())
     }
 
+    /// Begins a command that goes on, with its output to be read.
+    pub(crate) fn begin(&self, command: &[&str]) -> Child {
+        let mut call = Command::new(binary());
+        call.args(command).arg("-c").arg(&self.config).envs(self.environment.iter().cloned());
+        call.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// What `check` prints, and whether the configuration is good.
     pub(crate) fn check(&self) -> (String, bool) {
         let output = Command::new(binary()).arg("check").arg(&self.config).output().unwrap();
@@ -427,9 +434,11 @@ impl Gateway {
             queued: term("queued"),
             dropped: term("dropped"),
             dead: term("dead"),
+            discarded: term("discarded"),
         };
         assert_eq!(ledger.offered, ledger.refused + ledger.suppressed + ledger.stored, "{ledger:?}");
-        assert_eq!(ledger.stored, ledger.landed + ledger.queued + ledger.dropped + ledger.dead, "{ledger:?}");
+        let gone = ledger.landed + ledger.dropped + ledger.dead + ledger.discarded;
+        assert_eq!(ledger.stored, gone + ledger.queued, "{ledger:?}");
         ledger
     }
 
@@ -479,6 +488,7 @@ pub(crate) struct Ledger {
     pub(crate) queued: u64,
     pub(crate) dropped: u64,
     pub(crate) dead: u64,
+    pub(crate) discarded: u64,
 }
 
 /// The daemon.

@@ -6,7 +6,7 @@
 //!
 //! Environment: `TIDEGATE_TEST_PYTHON` (interpreter of the peers), `TIDEGATE_TEST_BIN` (another
 //! build of the daemon), `TIDEGATE_TEST_ROUNDS`, `TIDEGATE_TEST_SECONDS`, `TIDEGATE_TEST_SEED`,
-//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt` and `modbus-tools.txt` anew),
+//! `TIDEGATE_TEST_LONG` (slow tests too), `TIDEGATE_BLESS` (writes `tests/data/faults.txt`, `modbus-tools.txt` and `cli-json.txt` anew),
 //! `TIDEGATE_TEST_DISK` (a small file system), `TIDEGATE_TEST_NET` (a network of its own).
 #![cfg(feature = "test-hooks")]
 #![expect(
@@ -23,7 +23,9 @@
 mod agreed;
 mod arrivals;
 mod bundle;
+mod by_hand;
 mod cli;
+mod cli_json;
 mod clock;
 mod crash;
 mod cutter;
@@ -33,6 +35,7 @@ mod doctor;
 mod faults;
 mod gateway;
 mod hostile;
+mod hostile_devices;
 mod http;
 mod init;
 mod isolation;

@@ -71,6 +71,13 @@ impl Pusher {
         assert_eq!(answer, format!("ok {number}"), "of {endpoint}");
     }
 
+    /// Pushes a sample with these bytes as a text of this name. Returns whether it was taken.
+    pub(crate) fn push_text(&mut self, endpoint: &str, number: u64, name: &str, text: &[u8]) -> bool {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let line = format!("{endpoint} {number} name={} text={}", hex(name.as_bytes()), hex(text));
+        self.ask(&line).unwrap() == format!("ok {number}")
+    }
+
     fn ask(&mut self, line: &str) -> io::Result<String> {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes())?;
         let mut answer = String::new();

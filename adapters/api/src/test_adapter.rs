@@ -2,11 +2,12 @@
 //! of crash tests: whatever it said `ok` to has to arrive.
 //!
 //! ```text
-//! -> [poison] ENDPOINT NUMBER|FIRST-LAST [urgent|relaxed] [bytes=N]
+//! -> [poison] ENDPOINT NUMBER|FIRST-LAST [urgent|relaxed] [bytes=N] [name=HEX] [text=HEX]
 //! <- ok NUMBER|FIRST-LAST  |  refused NUMBER|FIRST-LAST REASON  |  error WHY
 //! ```
 //! A range is one submission of several samples. Each sample has the resource `n`, with `bytes=N`
-//! also the text `pad` of N bytes, with `poison` also `poison = true`.
+//! also the text `pad` of N bytes, with `poison` also `poison = true`. With `text=HEX` it has these bytes as a text
+//! besides, as a careless adapter would take them, by the name `text` or by another one.
 //!
 //! A line `panic` makes the adapter panic, and `block SECONDS` keeps its thread from turning for so long: what
 //! no adapter should do, to see what that does to others.
@@ -283,6 +284,8 @@ struct Push {
     urgency: Urgency,
     pad: usize,
     poison: bool,
+    name: Option<String>,
+    text: Option<String>,
 }
 
 impl Push {
@@ -300,8 +303,17 @@ impl Push {
         if numbers.is_empty() || numbers.end().saturating_sub(*numbers.start()) >= BATCH {
             return Err("a range has 1 to 10000 numbers");
         }
-        let mut push = Self { endpoint, numbers, urgency: Urgency::Urgent, pad: 0, poison };
+        let mut push =
+            Self { endpoint, numbers, urgency: Urgency::Urgent, pad: 0, poison, name: None, text: None };
         for word in words {
+            if let Some(hex) = word.strip_prefix("name=") {
+                push.name = Some(words_of(hex)?);
+                continue;
+            }
+            if let Some(hex) = word.strip_prefix("text=") {
+                push.text = Some(words_of(hex)?);
+                continue;
+            }
             match (word, word.strip_prefix("bytes=")) {
                 ("urgent", _) => push.urgency = Urgency::Urgent,
                 ("relaxed", _) => push.urgency = Urgency::Relaxed,
@@ -327,12 +339,23 @@ impl Push {
         let sample = |n: i64| {
             let pad = (self.pad > 0).then(|| Value::Text("x".repeat(self.pad)));
             let poison = self.poison.then_some(Value::Bool(true));
-            let values = [("n", Some(Value::Int(n))), ("pad", pad), ("poison", poison)];
+            let text = self.text.clone().map(Value::Text);
+            let name = self.name.as_deref().unwrap_or("text");
+            let values = [("n", Some(Value::Int(n))), ("pad", pad), ("poison", poison), (name, text)];
             let readings = values.into_iter().filter_map(|(name, value)| reading(name, value?)).collect();
             Sample { at: clock.stamp(), readings }
         };
         self.numbers.clone().map(sample).collect()
     }
+}
+
+/// Bytes in hexadecimal, as text; what is not UTF-8 is replaced.
+fn words_of(hex: &str) -> Result<String, &'static str> {
+    let digits: Option<Vec<u8>> =
+        hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or("not hexadecimal")?;
+    let pairs = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit));
+    Ok(String::from_utf8_lossy(&pairs.collect::<Vec<u8>>()).into_owned())
 }
 
 #[cfg(test)]

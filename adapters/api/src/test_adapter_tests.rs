@@ -17,6 +17,8 @@ fn lines_are_read_as_written() {
         urgency,
         pad,
         poison,
+        name: None,
+        text: None,
     };
     for (line, expected) in [
         ("m-1 7", push(7..=7, Urgency::Urgent, 0, false)),
@@ -28,9 +30,18 @@ fn lines_are_read_as_written() {
     ] {
         assert_eq!(Push::parse(line), Ok(expected), "{line}");
     }
-    for line in
-        ["", "m-1", "m/1 7", "m-1 x", "m-1 3-", "m-1 5-4", "m-1 1-10001", "m-1 7 now", "m-1 7 bytes=9999999"]
-    {
+    for line in [
+        "",
+        "m-1",
+        "m/1 7",
+        "m-1 x",
+        "m-1 3-",
+        "m-1 5-4",
+        "m-1 1-10001",
+        "m-1 7 now",
+        "m-1 7 bytes=9999999",
+        "m-1 7 text=0",
+    ] {
         assert!(Push::parse(line).is_err(), "{line}");
     }
 }
@@ -44,6 +55,9 @@ fn samples_hold_what_the_line_says() {
         .collect();
     let expected = |n| vec![("n", Value::Int(n)), ("pad", Value::from("xx")), ("poison", Value::Bool(true))];
     assert_eq!(seen, [expected(3), expected(4)]);
+    let samples = parsed("m-1 1 name=c3a9 text=78ff").samples(&Clock::trusting());
+    let text = &samples[0].readings[1];
+    assert_eq!((text.resource.as_str(), &text.value), ("\u{e9}", &Value::from("x\u{fffd}")));
 }
 
 /// A device that pushes without end, and counts its answers.

@@ -12,6 +12,7 @@ pub fn decided_text(answer: &Value) -> String {
     let mut out = format!("{} dead letters {}\n", text(answer, "letters"), text(answer, "done"));
     for (key, why) in [
         ("orphaned", "stay: their endpoints are not in the configuration"),
+        ("too_old", "stay: they are older than store.max_age, and would be dropped"),
         ("missing", "are not there (see tidegate queue --dead)"),
     ] {
         let ids: Vec<String> = list(answer, key).map(Value::to_string).collect();
@@ -43,9 +44,11 @@ mod tests {
     #[test]
     fn what_was_not_done_is_said_with_its_reason() {
         let many: Vec<i64> = (1..=23).collect();
-        let answer = json!({ "done": "requeued", "letters": 2, "orphaned": [7], "missing": many });
+        let answer =
+            json!({ "done": "requeued", "letters": 2, "orphaned": [7], "too_old": [8, 9], "missing": many });
         let said = decided_text(&answer);
         let wanted = "2 dead letters requeued\n7 stay: their endpoints are not in the configuration\n\
+            8, 9 stay: they are older than store.max_age, and would be dropped\n\
             1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 and 3 more are not there (see tidegate queue --dead)\n";
         assert_eq!(said, wanted);
         assert_eq!(discarded_text(&json!({ "discarded": 5, "left": 0 })), "5 queued samples discarded\n");

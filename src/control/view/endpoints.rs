@@ -1,11 +1,14 @@
 //! `endpoints`: each with its value, age, presence, rate and queue. One question to the store for all of them.
 
-use super::{View, ViewError, reading};
+use super::{View, ViewError, no_endpoint, reading};
 use crate::{control::glob, endpoints::Endpoint, fault::Code, store::Overview};
 use adapter_api::{Clock, EndpointName, Fault, Instant, Presence, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::{collections::HashMap, sync::Arc};
+
+/// In bytes: of a pattern for names, which are shorter.
+const LONGEST_FILTER: usize = 128;
 
 /// Which endpoints are asked for.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -51,7 +54,7 @@ pub struct Shown {
     pub over_quota: bool,
     /// Samples its device hands in, over about the last minute.
     pub samples_per_s: Option<f64>,
-    /// Its youngest reading, as `read` shows it.
+    /// Its youngest reading; of a long value only the beginning, as a text. `read` has all of it.
     pub last: Option<Json>,
 }
 
@@ -66,12 +69,15 @@ impl View {
     /// Endpoints at a glance, sorted by name.
     pub async fn endpoints(&self, wanted: &Wanted) -> Result<Endpoints, ViewError> {
         let filter = wanted.filter.as_deref();
+        if let Some(filter) = filter.filter(|filter| filter.len() > LONGEST_FILTER) {
+            return Err(no_endpoint(filter));
+        }
         let fits = |name: &str| filter.is_none_or(|filter| glob::fits(name, filter));
         let mut endpoints: Vec<&Arc<Endpoint>> =
             self.directory.iter().filter(|endpoint| fits(endpoint.key.name.as_str())).collect();
         let total = endpoints.len();
         if let Some(name) = filter.filter(|filter| total == 0 && !glob::is_pattern(filter)) {
-            return Err(ViewError::Unknown(format!("no endpoint {name:?} in the configuration")));
+            return Err(no_endpoint(name));
         }
         let after = wanted.after.as_deref();
         endpoints.retain(|endpoint| after.is_none_or(|after| endpoint.key.name.as_str() > after));
@@ -87,24 +93,25 @@ impl View {
             .collect();
         let (clock, now) = (self.store.clock(), clock::now());
         let shown = endpoints.into_iter().zip(overviews).map(|(endpoint, overview)| {
-            let presence = self.presence(&endpoint.key.name);
+            let presence = self.presence(endpoint);
             // Most are not parked: their names need not be written out.
             let parked =
                 (!parked.is_empty()).then(|| parked.get(&endpoint.key.to_string()).cloned()).flatten();
-            shown(endpoint, overview, presence, parked, (clock, now))
+            shown(endpoint, &overview, presence, parked, (clock, now))
         });
         Ok(Endpoints { endpoints: shown.collect(), total })
     }
 
     /// What the adapter of a device says of it.
-    fn presence(&self, endpoint: &EndpointName) -> Option<Presence> {
-        self.units.iter().find_map(|unit| unit.board.presence(endpoint))
+    fn presence(&self, endpoint: &Endpoint) -> Option<Presence> {
+        let unit = endpoint.unit.as_deref()?;
+        self.units.iter().find(|known| known.name == unit)?.board.presence(&endpoint.key.name)
     }
 }
 
 fn shown(
     endpoint: &Endpoint,
-    overview: Overview,
+    overview: &Overview,
     presence: Option<Presence>,
     parked: Option<Parked>,
     (clock, now): (&Clock, Instant),

@@ -2,9 +2,9 @@
 //!
 //! Not here: who may (the socket's permissions), and who did (the journal, `server`).
 
-use super::{View, ViewError};
-use crate::store::letters::{Deed, DeedError, Letters};
-use adapter_api::EndpointName;
+use super::{View, ViewError, quoted};
+use crate::store::letters::{Deed, DeedError, Done, Letters};
+use adapter_api::{EndpointName, NameError};
 use serde::{Deserialize, Serialize};
 
 /// What was done with dead letters.
@@ -16,6 +16,8 @@ pub struct Decided {
     pub letters: u64,
     /// These stay, for their endpoint is not in the configuration.
     pub orphaned: Vec<i64>,
+    /// These stay, for they are older than `store.max_age`: queued, they would be dropped.
+    pub too_old: Vec<i64>,
     /// These were asked for and are not there.
     pub missing: Vec<i64>,
 }
@@ -41,9 +43,14 @@ impl View {
     /// Queues dead letters again, or deletes them.
     pub async fn decide(&self, deed: Deed, which: &Letters) -> Result<Decided, ViewError> {
         if let Letters::Endpoint(name) = which {
-            EndpointName::new(name).map_err(|error| ViewError::Unknown(format!("{name:?}: {error}")))?;
+            EndpointName::new(name).map_err(|error| no_name(name, &error))?;
         }
         let done = self.store.letters(deed, which).await?;
+        if let Letters::Endpoint(name) = which
+            && done == Done::default()
+        {
+            return Err(ViewError::Unknown(format!("there is no dead letter of {name}")));
+        }
         Ok(Decided {
             done: match deed {
                 Deed::Requeue => "requeued",
@@ -51,6 +58,7 @@ impl View {
             },
             letters: done.letters,
             orphaned: done.orphaned,
+            too_old: done.too_old,
             missing: done.missing,
         })
     }
@@ -59,9 +67,7 @@ impl View {
     pub async fn discard_orphaned(&self, which: &Orphaned) -> Result<Discarded, ViewError> {
         let name = match &which.endpoint {
             None => None,
-            Some(name) => Some(
-                EndpointName::new(name).map_err(|error| ViewError::Unknown(format!("{name:?}: {error}")))?,
-            ),
+            Some(name) => Some(EndpointName::new(name).map_err(|error| no_name(name, &error))?),
         };
         // The store looks once more, as it does it.
         if let Some(known) = name.as_ref().filter(|name| self.directory.by_name(name).is_some()) {
@@ -77,4 +83,8 @@ impl View {
         }
         Ok(Discarded { discarded: done.rows, left: done.left })
     }
+}
+
+fn no_name(name: &str, error: &NameError) -> ViewError {
+    ViewError::Unknown(format!("{}: {error}", quoted(name)))
 }

@@ -1,6 +1,6 @@
 //! `tail`: a line of JSON for each reading as it is committed, and for what is refused.
 
-use super::{View, ViewError, quality, value_json};
+use super::{View, ViewError, no_endpoint, quality, value_json};
 use crate::store::tail::{Happened, Tail, TailError, Told};
 use adapter_api::{EndpointName, Sample, Stamp};
 use hyper::body::{Bytes, Frame};
@@ -28,9 +28,8 @@ impl View {
         let of = match endpoint {
             None => None,
             Some(text) => {
-                let unknown = || ViewError::Unknown(format!("no endpoint {text:?} in the configuration"));
-                let name = EndpointName::new(text).map_err(|_| unknown())?;
-                self.directory.by_name(&name).ok_or_else(unknown)?;
+                let name = EndpointName::new(text).map_err(|_| no_endpoint(text))?;
+                self.directory.by_name(&name).ok_or_else(|| no_endpoint(text))?;
                 Some(name)
             }
         };

@@ -6,7 +6,8 @@ use crate::{
     store::{Class, LaneId, LaneInfo, RowId},
 };
 use std::{
-    collections::{BinaryHeap, HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap, HashMap, VecDeque},
     ops::ControlFlow,
 };
 
@@ -62,12 +63,31 @@ impl Lanes {
         leaving
     }
 
-    /// The oldest rows of a lane that are not in flight, at most `max`.
-    pub(in crate::store) fn drop_leading(&mut self, lane: LaneId, max: usize) -> Vec<Leaving> {
-        let bytes = self.row_bytes(lane);
-        let Some(info) = self.info(lane).cloned() else { return Vec::new() };
-        let rows = self.drop_oldest(lane, max);
-        rows.into_iter().map(|row| Leaving { lane: info.clone(), row, bytes }).collect()
+    /// The rows with the lowest numbers of all in these lanes that are not in flight, at most `max`: those beside each
+    /// other on the disk are cheap to delete.
+    pub(in crate::store) fn drop_lowest(&mut self, lanes: &BTreeSet<LaneId>, max: usize) -> Vec<Leaving> {
+        let mut heads: BinaryHeap<Reverse<(RowId, LaneId)>> =
+            lanes.iter().filter_map(|lane| Some(Reverse((self.head(*lane)?, *lane)))).collect();
+        let mut leaving = Vec::new();
+        while leaving.len() < max
+            && let Some(Reverse((_, id))) = heads.pop()
+        {
+            let bytes = self.row_bytes(id);
+            let Some(info) = self.info(id).cloned() else { continue };
+            let rows = self.drop_oldest(id, 1);
+            leaving.extend(rows.into_iter().map(|row| Leaving { lane: info.clone(), row, bytes }));
+            heads.extend(self.head(id).map(|row| Reverse((row, id))));
+        }
+        leaving
+    }
+
+    /// The row of a lane that would fly next.
+    fn head(&mut self, lane: LaneId) -> Option<RowId> {
+        let lane = self.lanes.get_mut(&lane)?;
+        let row = lane.returned.pop_front().or_else(|| lane.queue.pop())?;
+        // It is the oldest again, wherever it came from.
+        lane.returned.push_front(row);
+        Some(row)
     }
 
     /// The leading rows of every lane for which `old` says so; it breaks off with the first that is not.

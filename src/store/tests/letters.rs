@@ -223,7 +223,7 @@ struct Model {
 
 #[tokio::test]
 async fn at_random_every_number_is_in_one_place_and_each_lane_in_order() {
-    for seed in 0..40 {
+    for seed in 0..12 {
         random(seed).await;
     }
 }
@@ -233,7 +233,6 @@ async fn random(seed: u64) {
     let mut site = site();
     let (mut model, mut next, mut discarded, mut landed) = (Model::default(), 0, 0, 0);
     let mut events = site.uplink().await;
-    let mut lanes: BTreeMap<&str, LaneInfo> = BTreeMap::new();
     for _ in 0..60 {
         let name = if rng.bool() { "a" } else { "b" };
         let queued = model.queued.entry(name).or_default();
@@ -245,17 +244,9 @@ async fn random(seed: u64) {
                 next += count;
             }
             3..=6 if !queued.is_empty() => {
-                let lane = match lanes.get(name) {
-                    Some(lane) => lane.clone(),
-                    None => loop {
-                        let lane = ready(&mut events).await;
-                        let of = if lane.endpoint.name.as_str() == "a" { "a" } else { "b" };
-                        lanes.insert(of, lane.clone());
-                        if of == name {
-                            break lane;
-                        }
-                    },
-                };
+                let known = site.store.queue().await.unwrap();
+                let lane = known.into_iter().find(|(lane, _)| lane.endpoint.name.as_str() == name);
+                let lane = lane.unwrap().0;
                 let (flying, _) = rows(&site.store, &mut events, lane.id, 1).await;
                 assert_eq!(numbers(&flying), [queued.remove(0)], "seed {seed}: in order");
                 if rng.bool() {
@@ -302,7 +293,6 @@ async fn random(seed: u64) {
             _ => {
                 site = site.restart(true).await;
                 events = site.uplink().await;
-                lanes.clear();
             }
         }
         site.totals().await;

@@ -31,7 +31,7 @@ async fn the_youngest_reading_is_shown_also_if_it_is_of_an_earlier_life() {
     let intake = site.store.intake().await.unwrap();
     let other = Reading::measured(Resource::new("other").unwrap(), 7_i64);
     // Older by its stamp, and seen later.
-    let at = Stamp::Wall { us: -5, source: Source::Device };
+    let at = Stamp::Wall { us: -5, source: Source::Gateway };
     let name = endpoint("a").key.name;
     let sample = Sample { at, readings: vec![other.clone()] };
     intake.submit(&name, vec![sample], Urgency::Urgent).await.unwrap().committed().await.unwrap();

@@ -148,7 +148,8 @@ impl Thread {
     }
 
     pub(super) fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<Last> {
-        let mut values = self.latest.of(endpoint);
+        let Some(key) = self.shape.key(endpoint) else { return Vec::new() };
+        let mut values = self.latest.of(key);
         values.retain(|last| resource.is_none_or(|wanted| last.reading.resource == *wanted));
         values.iter_mut().for_each(|last| last.at = self.resolved(last.at));
         values

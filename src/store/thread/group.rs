@@ -343,11 +343,10 @@ impl Thread {
                 leaving.push(gone);
                 continue;
             };
-            if outbox::bury(&self.db, &gone.lane, gone.row, reason)? {
+            if let Some(bytes) = outbox::bury(&self.db, &gone.lane, gone.row, reason)? {
                 self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class.account(), Term::Dead, "", 1);
                 written.dead.rows += 1;
-                let text = reason.len() + gone.lane.endpoint.name.as_str().len();
-                written.dead.bytes += gone.bytes + u64::try_from(text).unwrap_or_default();
+                written.dead.bytes += bytes;
             }
         }
         leaving.sort_by(|a, b| (a.account(), a.row).cmp(&(b.account(), b.row)));

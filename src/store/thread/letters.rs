@@ -1,7 +1,7 @@
 //! Dead letters and orphaned rows, by hand: each step a transaction of its own, never together with a group, so that
 //! a deed that fails takes nothing else along.
 //!
-//! A letter that is queued again is a new row at the end of its endpoint's lane: it has flown before, so that first
+//! A letter that is queued again is a new row at the end of its endpoint's lane: it has had its turn, so that first
 //! deliveries stay in order (I3). Rows in the air are not touched (I2).
 
 use super::{Sum, Thread, Written};
@@ -9,10 +9,11 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     fault::Fault,
     store::{
-        Class, LaneId, RowId,
+        Class, Event, LaneId, RowId,
+        boots::Moment,
         lanes::share::Leaving,
         ledger::Term,
-        letters::{AT_ONCE, Deed, Done, Letters, Orphans, Span},
+        letters::{AT_ONCE, BYTES_AT_ONCE, Deed, Done, Letters, Orphans, Span},
         outbox::{self, Letter},
         recover,
     },
@@ -35,6 +36,7 @@ impl Thread {
         written.lanes.into_iter().for_each(|lane| self.lanes.add(lane));
         for (lane, row, bytes) in written.rows {
             self.lanes.push(lane, row, bytes);
+            self.requeued.insert(row);
             self.announce(lane);
         }
         self.after_deed();
@@ -45,23 +47,12 @@ impl Thread {
     pub(super) fn discard_orphans(&mut self, endpoint: Option<&EndpointName>) -> Result<Orphans, Fault> {
         let meant = |name: &EndpointName| endpoint.is_none_or(|wanted| wanted == name);
         let orphaned = |key: &EndpointKey| meant(&key.name) && self.shape.key(&key.name) != Some(key);
-        let lanes: Vec<LaneId> = self
-            .lanes
-            .iter()
-            .filter(|(lane, rows)| *rows > 0 && orphaned(&lane.endpoint))
-            .map(|(lane, _)| lane.id)
-            .collect();
-        let mut leaving = Vec::new();
-        for lane in &lanes {
-            leaving.extend(self.lanes.drop_leading(*lane, AT_ONCE.saturating_sub(leaving.len())));
-        }
-        let drained: Vec<LaneId> = lanes
-            .iter()
-            .filter(|lane| {
-                self.lanes.is_drained(**lane) && self.gone.iter().all(|gone| gone.lane.id != **lane)
-            })
-            .copied()
-            .collect();
+        let all = self.lanes.iter().filter(|(lane, rows)| *rows > 0 && orphaned(&lane.endpoint));
+        let lanes: BTreeSet<LaneId> = all.map(|(lane, _)| lane.id).collect();
+        let leaving = self.lanes.drop_lowest(&lanes, AT_ONCE);
+        let waiting: BTreeSet<LaneId> = self.gone.iter().map(|gone| gone.lane.id).collect();
+        let empty = |lane: &&LaneId| self.lanes.is_drained(**lane) && !waiting.contains(lane);
+        let drained: Vec<LaneId> = lanes.iter().filter(empty).copied().collect();
         match self.by_hand(|thread, _| thread.write_orphans(&leaving, &drained)) {
             Err(fault) => {
                 // In their places, as they are on disk (I3).
@@ -73,7 +64,9 @@ impl Thread {
             }
             Ok((_, rows)) => {
                 for lane in drained {
-                    self.lanes.remove(lane);
+                    if let Some(info) = self.lanes.remove(lane) {
+                        self.sessions.tell(&info.endpoint, Event::Drained(lane));
+                    }
                 }
                 self.after_deed();
                 let rest = self.lanes.iter().filter(|(lane, _)| lanes.contains(&lane.id));
@@ -130,16 +123,7 @@ impl Thread {
     ) -> rusqlite::Result<Step> {
         let mut done = Done::default();
         let (letters, next) = match which {
-            Letters::Ids(ids) => {
-                let mut letters = Vec::new();
-                for id in ids {
-                    match outbox::letter(&self.db, *id)? {
-                        Some(letter) => letters.push(letter),
-                        None => done.missing.push(*id),
-                    }
-                }
-                (letters, None)
-            }
+            Letters::Ids(ids) => self.these_letters(ids, span, &mut done)?,
             Letters::Endpoint(_) | Letters::All => self.some_letters(span)?,
         };
         let meant = |letter: &&Letter| match which {
@@ -148,9 +132,15 @@ impl Thread {
         };
         let mut last = None;
         for letter in letters.iter().filter(meant) {
-            if deed == Deed::Requeue && !self.requeue(letter, written)? {
-                done.orphaned.push(letter.id);
-                continue;
+            if deed == Deed::Requeue {
+                if self.is_too_old(letter) {
+                    done.too_old.push(letter.id);
+                    continue;
+                }
+                if !self.requeue(letter, written)? {
+                    done.orphaned.push(letter.id);
+                    continue;
+                }
             }
             outbox::forget_letter(&self.db, letter.id)?;
             let (tenant, class) = (Tenant::stored(&letter.tenant), letter.class);
@@ -177,10 +167,53 @@ impl Thread {
             Some(upto) => upto,
             None => outbox::last_letter(&self.db)?,
         };
-        let letters = outbox::letters(&self.db, span.after, upto, AT_ONCE)?;
-        let more = letters.len() >= AT_ONCE;
+        let mut letters = outbox::letters(&self.db, span.after, upto, AT_ONCE)?;
+        let mut more = letters.len() >= AT_ONCE;
+        let mut bytes = 0_u64;
+        // At least one.
+        let light = letters.iter().take_while(|letter| {
+            let fits = bytes < BYTES_AT_ONCE;
+            bytes = bytes.saturating_add(letter.bytes);
+            fits
+        });
+        let light = light.count();
+        more |= light < letters.len();
+        letters.truncate(light);
         let after = letters.last().map_or(upto, |letter| letter.id);
         Ok((letters, more.then_some(Span { after, upto: Some(upto) })))
+    }
+
+    /// The next of some letters, in order, and what of them is left.
+    fn these_letters(
+        &self,
+        ids: &[i64],
+        span: Span,
+        done: &mut Done,
+    ) -> rusqlite::Result<(Vec<Letter>, Option<Span>)> {
+        let (mut letters, mut bytes) = (Vec::new(), 0_u64);
+        for (n, id) in ids.iter().filter(|id| **id > span.after).enumerate() {
+            if n >= AT_ONCE || bytes >= BYTES_AT_ONCE {
+                return Ok((letters, Some(Span { after: id.saturating_sub(1), upto: None })));
+            }
+            match outbox::letter(&self.db, *id)? {
+                Some(letter) => {
+                    bytes = bytes.saturating_add(letter.bytes);
+                    letters.push(letter);
+                }
+                None => done.missing.push(*id),
+            }
+        }
+        Ok((letters, None))
+    }
+
+    /// Queued, it would be dropped for its age.
+    fn is_too_old(&self, letter: &Letter) -> bool {
+        let Some(age) = self.room.limits.max_age.filter(|_| self.clock.is_trusted()) else { return false };
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        match self.boots.moment(letter.stamp.0, letter.stamp.1) {
+            Moment::At(us) => self.clock.wall_us().saturating_sub(us) > age,
+            Moment::Unknown | Moment::NotYet => false,
+        }
     }
 
     /// Makes a letter a row of its endpoint again. `false` where nobody would carry it.

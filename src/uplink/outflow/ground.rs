@@ -53,6 +53,9 @@ impl Outflow {
 
     /// A single row was refused for itself.
     pub(super) fn refuse_single(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
+        if self.is_again(part) {
+            return self.refuse_again(now, part, lane, reason);
+        }
         let Some(found) = self.lanes.get_mut(&lane) else { return };
         found.singles = found.singles.saturating_add(1);
         let (singles, endpoint) = (found.singles, found.info.endpoint.clone());
@@ -74,6 +77,25 @@ impl Outflow {
             self.welcome(now, &endpoint);
             self.bury(part, reason);
         }
+    }
+
+    fn is_again(&self, part: PartId) -> bool {
+        let flight = self.flights.get(&part.flight);
+        flight.and_then(|flight| flight.parts.iter().find(|p| p.id == part)).is_some_and(|part| part.again)
+    }
+
+    /// A dead letter that was queued again by hand is refused once more, and goes back to where it was. That says
+    /// nothing new of its endpoint: a thousand of them must not mute it (I4).
+    fn refuse_again(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
+        let Some(endpoint) = self.lanes.get(&lane).map(|lane| lane.info.endpoint.clone()) else { return };
+        if self.parking.is_parked(&endpoint) {
+            if self.is_degraded(now) {
+                self.park(now, &endpoint, reason);
+            } else {
+                self.welcome(now, &endpoint);
+            }
+        }
+        self.bury(part, reason);
     }
 
     /// A reply did not come in time.

@@ -8,6 +8,8 @@ use adapter_api::{EndpointName, Source, Stamp};
 
 const ONE: Size = Size { publishes: 1, bytes: 100 };
 const MINUTE: u64 = 60_000;
+/// Rows from this one on were dead letters before.
+const AGAIN: i64 = 10_000;
 
 /// An outflow with a store that answers at once.
 struct Bench {
@@ -85,9 +87,11 @@ impl Bench {
                     let waiting = self.waiting.get_mut(&lane).unwrap();
                     let sample =
                         Sample { at: Stamp::Wall { us: 0, source: Source::Gateway }, readings: Vec::new() };
-                    let rows = waiting
-                        .drain(..max_rows.min(waiting.len()))
-                        .map(|id| Row { id: RowId(id), sample: sample.clone() });
+                    let rows = waiting.drain(..max_rows.min(waiting.len())).map(|id| Row {
+                        id: RowId(id),
+                        sample: sample.clone(),
+                        again: id >= AGAIN,
+                    });
                     let rows: Vec<Row> = rows.collect();
                     let more = !waiting.is_empty();
                     self.outflow.handle_rows(self.now, lane, rows, Vec::new(), more);
@@ -273,7 +277,13 @@ fn rows_that_come_for_a_parked_endpoint_go_back() {
     assert!(matches!(asked, Some(Wish::Next { lane: LaneId(2), .. })));
     bench.outflow.handle_refused(bench.now, part, &Refusal::Endpoint, "404 no");
     let sample = Sample { at: Stamp::Wall { us: 0, source: Source::Gateway }, readings: Vec::new() };
-    bench.outflow.handle_rows(bench.now, LaneId(2), vec![Row { id: RowId(5), sample }], Vec::new(), true);
+    bench.outflow.handle_rows(
+        bench.now,
+        LaneId(2),
+        vec![Row { id: RowId(5), sample, again: false }],
+        Vec::new(),
+        true,
+    );
     assert!(bench.launch().is_empty());
 }
 
@@ -368,4 +378,44 @@ fn while_more_than_half_are_parked_nothing_is_buried() {
     assert!(bench.buried.is_empty() && bench.outflow.parked().count() == 3);
     bench.wait(59 * MINUTE);
     assert!(bench.outflow.is_degraded(bench.now), "it stays so while nobody flies");
+}
+
+#[test]
+fn i4_dead_letters_that_are_refused_again_go_back_and_mute_nobody() {
+    let mut bench = bench(true, &[(1, "a")]);
+    bench.commit(1, "a", (AGAIN..AGAIN + 20).chain(0..3));
+    let again: Vec<i64> = (AGAIN..AGAIN + 20).collect();
+    bench.refuse(&again);
+    assert_eq!(bench.buried, again);
+    assert_eq!(bench.landed, [0, 1, 2]);
+    assert_eq!(bench.outflow.parked().count(), 0);
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_again_as_a_probe_frees_its_endpoint_and_where_all_are_refused_it_does_not() {
+    for others in [0, 2] {
+        let mut bench = bench(true, &[(1, "a"), (2, "b"), (3, "c")]);
+        let names = ["a", "b", "c"];
+        (1..=3).for_each(|lane| {
+            let row = if lane == 1 { AGAIN } else { lane };
+            bench.commit(lane, names[usize::try_from(lane).unwrap() - 1], [row]);
+        });
+        let parts = bench.launch();
+        for (part, rows) in &parts {
+            if rows[0] == AGAIN || usize::try_from(rows[0]).unwrap() - 2 < others {
+                bench.outflow.handle_refused(bench.now, *part, &Refusal::Endpoint, "404 no");
+            } else {
+                bench.outflow.handle_delivered(bench.now, *part);
+            }
+        }
+        bench.store();
+        assert_eq!(bench.outflow.parked().count(), 1 + others);
+        bench.wait(61 * MINUTE);
+        let parts = bench.launch();
+        let (part, _) = parts.iter().find(|(_, rows)| rows == &[AGAIN]).unwrap();
+        bench.outflow.handle_refused(bench.now, *part, &Refusal::Item, "400 no");
+        bench.store();
+        assert_eq!(bench.buried, [AGAIN]);
+        assert_eq!(bench.outflow.parked().count(), if others == 0 { 0 } else { 3 });
+    }
 }

@@ -56,10 +56,12 @@ impl Outflow {
         let flying = self.flights.get_mut(&flight)?;
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
+        let again = taken == 1 && flying.unsent.front().is_some_and(|row| row.again);
         let rows = flying.unsent.drain(..taken.min(flying.unsent.len())).map(|row| row.id).collect();
         flying.parts.push(Part {
             id,
             rows,
+            again,
             frames: size.publishes,
             size,
             sent: now,
@@ -87,6 +89,7 @@ impl Outflow {
         flying.parts.push(Part {
             id,
             rows: vec![row.id],
+            again: row.again,
             frames: 1,
             size,
             sent: now,

@@ -343,7 +343,13 @@ impl Shelf {
             let (index, number) = self.rows[&id.0];
             let item = plan.row(index, number);
             bytes += item.len();
-            rows.push(StoredRow { id, stamp: i64::try_from(number).unwrap(), boot: None, item });
+            rows.push(StoredRow {
+                id,
+                stamp: i64::try_from(number).unwrap(),
+                boot: None,
+                item,
+                again: false,
+            });
         }
         self.lanes.release(lane, &unread);
         self.claimed.entry(lane).or_default().extend(rows.iter().map(|row| row.id));
