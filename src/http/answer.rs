@@ -3,14 +3,16 @@
 //! The page's figures under `/api` are the control socket's, from the same view.
 
 use super::{
+    change,
     guard::{self, Guard, Refusal},
     health, metrics,
 };
 use crate::{
     config::HttpConfig,
-    control::view::{View, ViewError},
+    control::view::{View, ViewError, endpoints::Wanted},
 };
 use adapter_api::clock;
+use axum::extract::Query;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -18,7 +20,8 @@ use hyper::{
     header::{self, HeaderValue},
     http::request::Parts,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 /// What is served, and to whom.
@@ -30,6 +33,10 @@ pub(super) struct Site {
 
 type Reply = Response<Full<Bytes>>;
 
+/// Endpoints at a time: nobody reads more, and they are all asked for every two seconds.
+const PAGE: usize = 1_000;
+/// Dead letters, the youngest.
+const LETTERS: usize = 50;
 /// Whoever is asked for figures answers within it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -52,22 +59,26 @@ impl Site {
     }
 }
 
-/// Answers one request that came in on this address.
+/// Answers one request: where it came in, and from where.
 pub(super) async fn answer(
     site: &Site,
-    local: IpAddr,
+    (local, peer): (IpAddr, IpAddr),
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    // No question has a body.
-    let request = request.into_parts().0;
+    let (request, body) = request.into_parts();
     let mut reply = match site.guard.admit(&request, local) {
         Err(refusal) => refuse(&request, refusal),
-        Ok(()) => match clock::timeout(PATIENCE, route(site, &request)).await {
-            Ok(reply) => reply,
-            Err(clock::Elapsed) => {
-                failure(&request, StatusCode::SERVICE_UNAVAILABLE, "the gateway does not answer in time")
+        // No question has a body.
+        Ok(()) if request.method == Method::GET || request.method == Method::HEAD => {
+            match clock::timeout(PATIENCE, route(site, &request)).await {
+                Ok(reply) => reply,
+                Err(clock::Elapsed) => {
+                    failure(&request, StatusCode::SERVICE_UNAVAILABLE, "the gateway does not answer in time")
+                }
             }
-        },
+        }
+        // Not cut off in the middle: what is done is told.
+        Ok(()) => done(site, &request, body, peer).await,
     };
     guard::protect(reply.headers_mut());
     Ok(reply)
@@ -75,9 +86,6 @@ pub(super) async fn answer(
 
 async fn route(site: &Site, request: &Parts) -> Reply {
     let path = request.uri.path();
-    if request.method != Method::GET && request.method != Method::HEAD {
-        return refuse(request, Refusal::NoWrites);
-    }
     if let Some((_, kind, text)) = FILES.iter().find(|(known, ..)| *known == path) {
         return reply(StatusCode::OK, kind, *text);
     }
@@ -92,6 +100,15 @@ async fn route(site: &Site, request: &Parts) -> Reply {
             Err(error) => failure(request, StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
         },
         "/api/status" => told(request, view.status().await),
+        "/api/endpoints" => match Query::<Wanted>::try_from_uri(&request.uri) {
+            Ok(Query(mut wanted)) => {
+                wanted.limit = Some(wanted.limit.unwrap_or(PAGE).min(PAGE));
+                told(request, view.endpoints(&wanted).await)
+            }
+            Err(_) => failure(request, StatusCode::BAD_REQUEST, "known here: filter, after, limit"),
+        },
+        "/api/dead" => told(request, view.dead(LETTERS).await),
+        "/api/changes" => told(request, Ok(json!({ "possible": site.guard.has_token() }))),
         _ => match path.strip_prefix("/api/latest/") {
             Some(endpoint) => told(request, view.latest(endpoint, None).await),
             None => failure(request, StatusCode::NOT_FOUND, "there is nothing under this path"),
@@ -99,18 +116,36 @@ async fn route(site: &Site, request: &Parts) -> Reply {
     }
 }
 
-async fn figures(site: &Site) -> Result<String, ViewError> {
-    let status = site.view.status().await?;
-    Ok(metrics::text(&status, None, &metrics::Process::now()))
+/// Changes something, for whoever has been let in.
+async fn done(site: &Site, request: &Parts, body: Incoming, peer: IpAddr) -> Reply {
+    let deed = change::deed(request.uri.path()).filter(|_| request.method == Method::POST);
+    let Some(deed) = deed else { return refuse(request, Refusal::NoWrites) };
+    let Some(letters) = change::letters(body).await else {
+        let what = "say which: {\"ids\":[7]}, {\"endpoint\":\"NAME\"} or \"all\"";
+        return failure(request, StatusCode::BAD_REQUEST, what);
+    };
+    told(request, change::decide(&site.view, peer, deed, &letters).await)
 }
 
-fn told(request: &Parts, answer: Result<Value, ViewError>) -> Reply {
-    match answer {
-        Ok(value) => reply(StatusCode::OK, JSON, value.to_string()),
+async fn figures(site: &Site) -> Result<String, ViewError> {
+    let status = site.view.status().await?;
+    let endpoints = match site.metrics_per_endpoint {
+        true => site.view.endpoints(&Wanted::default()).await?.endpoints,
+        false => Vec::new(),
+    };
+    Ok(metrics::text(&status, &endpoints, &metrics::Process::now()))
+}
+
+fn told<T: Serialize>(request: &Parts, answer: Result<T, ViewError>) -> Reply {
+    match answer.map(|value| serde_json::to_string(&value)) {
+        Ok(Ok(text)) => reply(StatusCode::OK, JSON, text),
+        Ok(Err(_)) => failure(request, StatusCode::INTERNAL_SERVER_ERROR, "this cannot be said in JSON"),
         Err(error) => {
             let status = match error {
-                ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
                 ViewError::Unknown(_) => StatusCode::NOT_FOUND,
+                ViewError::Refused(_) => StatusCode::CONFLICT,
+                ViewError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
             failure(request, status, &error.to_string())
         }

@@ -95,6 +95,11 @@ impl Guard {
         self.may_change(&request.headers, local)
     }
 
+    /// Whether anything can be changed here at all.
+    pub(super) const fn has_token(&self) -> bool {
+        self.0.token.is_some()
+    }
+
     /// Whether something may be changed on it.
     fn may_change(&self, headers: &HeaderMap, local: IpAddr) -> Result<(), Refusal> {
         let token = self.0.token.as_ref().ok_or(Refusal::NoWrites)?;

@@ -93,8 +93,8 @@ async fn bind(address: SocketAddr, notice: &Notice) -> TcpListener {
 }
 
 async fn connection(stream: TcpStream, site: Arc<Site>) {
-    let Ok(local) = stream.local_addr() else { return };
-    let service = service_fn(|request| answer::answer(&site, local.ip(), request));
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let service = service_fn(|request| answer::answer(&site, (local.ip(), peer.ip()), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

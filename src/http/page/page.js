@@ -369,6 +369,77 @@ function showLook(name, answer) {
   looked.rows.replaceChildren(...(made.length ? made : [el("tr", "", el("td", "quiet", "nothing read yet"))]));
 }
 
+// --- dead letters
+
+let possible = false; // whether anything can be changed here
+let token = ""; // what was typed; kept by this page only, until it is closed
+let deadShown = "";
+
+async function change(path, which) {
+  const answer = await fetch(path, {
+    method: "POST", cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS), body: JSON.stringify(which),
+    headers: { "Authorization": "Bearer " + token, "Content-Type": "application/json" },
+  });
+  const told = await answer.json();
+  if (answer.status === 401) token = "";
+  if (!answer.ok) throw new Error(told.error || "HTTP " + answer.status);
+  const left = (told.orphaned || []).length;
+  return some(told.letters, "letter ", "letters ") + told.done + (left ? "; " + left + " stay: their endpoint is not in the configuration" : "");
+}
+
+function deed(word, path, which, question) {
+  const button = el("button", "", word);
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    if (question && !confirm(question)) return;
+    button.disabled = true;
+    try {
+      $("told").textContent = await change(path, which);
+    } catch (error) {
+      $("told").textContent = shown(String(error.message || error));
+    }
+    deadShown = "";
+    soon();
+  });
+  return button;
+}
+
+function unlock() {
+  const input = el("input", "");
+  input.type = "password";
+  input.placeholder = "Token, to change something";
+  input.setAttribute("aria-label", "Token");
+  input.autocomplete = "off";
+  const form = el("form", "tools", input, el("button", "", "Use it"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    token = input.value.trim();
+    deadShown = "";
+    soon();
+  });
+  return form;
+}
+
+function showDead(answer) {
+  const letters = (answer && answer.dead) || [];
+  const now = JSON.stringify([letters, possible, Boolean(token)]);
+  $("dead").hidden = letters.length === 0 && !$("told");
+  // Whoever is about to press a button finds it where it was.
+  if (now === deadShown) return;
+  deadShown = now;
+  const words = $("told") ? $("told").textContent : "";
+  const told = el("p", "quiet", words);
+  told.id = "told";
+  const lines = letters.map((letter) => el("li", "letter",
+    el("span", "", el("strong", "", shown(letter.endpoint)), " " + shown(letter.reason), " ",
+      el("span", "quiet", letter.sample ? shown(letter.sample) : "")),
+    token ? el("span", "pager", deed("Send again", "/api/dead/requeue", { ids: [letter.id] }),
+      deed("Discard", "/api/dead/discard", { ids: [letter.id] }, "Discard this letter for good?")) : null));
+  const all = !letters.length ? null : token ? el("p", "tools", deed("Send all again", "/api/dead/requeue", "all"),
+    deed("Discard all", "/api/dead/discard", "all", "Discard all dead letters for good?")) : possible ? unlock() : null;
+  body("dead").replaceChildren(...[told, el("ul", "", lines), all].filter((part) => part));
+}
+
 // --- asking
 
 let answered = null; // when the last answer came
@@ -399,7 +470,10 @@ async function turn() {
   hurried = false;
   clearTimeout(timer);
   try {
-    showStatus(await ask("/api/status"));
+    const status = await ask("/api/status");
+    showStatus(status);
+    if (status.dead_letters) possible = (await ask("/api/changes")).possible;
+    showDead(status.dead_letters ? await ask("/api/dead") : null);
     const question = endpointsQuestion();
     const endpoints = await ask(question);
     if (endpoints && question === endpointsQuestion()) showEndpoints(endpoints);
