@@ -11,7 +11,7 @@ use crate::{
     },
     endpoints::Directory,
     fault::{self, Code, Fault},
-    http::{Http, Notice},
+    http::{self, Http, Notice},
     losses,
     shape::Shape,
     store::{self, Closed, Store},
@@ -129,7 +129,9 @@ impl Daemon {
             directory,
             http: notice,
         });
-        http.apply(config.http.as_ref(), &view, clock::now()).await;
+        let shown = view.clone();
+        let look: http::Look = Arc::new(move || shown.clone());
+        http.apply(config.http.as_ref(), &look, clock::now()).await;
         let mut control = JoinSet::new();
         control.spawn(control::server::serve(socket, view.clone()));
         tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");

@@ -34,6 +34,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Default)]
 pub struct Notice(Arc<Mutex<Option<Fault>>>);
 
+/// The view as it is at this moment.
+pub type Look = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
+
 /// The listener, on or off.
 #[derive(Debug, Default)]
 pub struct Http {
@@ -64,14 +67,14 @@ impl Http {
 
     /// Does as the configuration says: starts, stops, or starts anew if it is another one. Never fails: what
     /// cannot be is a fault of `status`, and tried again.
-    pub async fn apply(&mut self, config: Option<&HttpConfig>, view: &Arc<View>, deadline: Instant) {
+    pub async fn apply(&mut self, config: Option<&HttpConfig>, look: &Look, deadline: Instant) {
         if self.running.as_ref().map(|(running, _)| running) == config {
             return;
         }
         self.stop(deadline).await;
         let Some(config) = config else { return };
         let shutdown = CancellationToken::new();
-        let site = Arc::new(answer::Site::new(config.clone(), view.clone()));
+        let site = Arc::new(answer::Site::new(config.clone(), look.clone()));
         let (listen, notice, stop) = (config.listen, self.notice.clone(), shutdown.clone());
         let run = move || listen::run(listen, site.clone(), notice.clone(), stop.clone());
         match supervisor::start("http".into(), shutdown, run) {

@@ -3,13 +3,13 @@
 //! The page's figures under `/api` are the control socket's, from the same view.
 
 use super::{
-    change,
+    Look, change,
     guard::{self, Guard, Refusal},
     health, metrics,
 };
 use crate::{
     config::HttpConfig,
-    control::view::{View, ViewError, endpoints::Wanted},
+    control::view::{ViewError, endpoints::Wanted},
 };
 use adapter_api::clock;
 use axum::extract::Query;
@@ -22,12 +22,12 @@ use hyper::{
 };
 use serde::Serialize;
 use serde_json::json;
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 /// What is served, and to whom.
 pub(super) struct Site {
     guard: Guard,
-    view: Arc<View>,
+    look: Look,
     metrics_per_endpoint: bool,
 }
 
@@ -53,9 +53,9 @@ const FILES: [(&str, &str, &str); 4] = [
 ];
 
 impl Site {
-    pub(super) fn new(config: HttpConfig, view: Arc<View>) -> Self {
+    pub(super) fn new(config: HttpConfig, look: Look) -> Self {
         let metrics_per_endpoint = config.metrics_per_endpoint;
-        Self { guard: Guard::new(config), view, metrics_per_endpoint }
+        Self { guard: Guard::new(config), look, metrics_per_endpoint }
     }
 }
 
@@ -89,10 +89,10 @@ async fn route(site: &Site, request: &Parts) -> Reply {
     if let Some((_, kind, text)) = FILES.iter().find(|(known, ..)| *known == path) {
         return reply(StatusCode::OK, kind, *text);
     }
-    let view = &site.view;
+    let view = (site.look)();
     match path {
         "/healthz" => {
-            let (status, health) = health::look(view).await;
+            let (status, health) = health::look(&view).await;
             reply(status, JSON, health.to_string())
         }
         "/metrics" => match figures(site).await {
@@ -124,13 +124,14 @@ async fn done(site: &Site, request: &Parts, body: Incoming, peer: IpAddr) -> Rep
         let what = "say which: {\"ids\":[7]}, {\"endpoint\":\"NAME\"} or \"all\"";
         return failure(request, StatusCode::BAD_REQUEST, what);
     };
-    told(request, change::decide(&site.view, peer, deed, &letters).await)
+    told(request, change::decide(&(site.look)(), peer, deed, &letters).await)
 }
 
 async fn figures(site: &Site) -> Result<String, ViewError> {
-    let status = site.view.status().await?;
+    let view = (site.look)();
+    let status = view.status().await?;
     let endpoints = match site.metrics_per_endpoint {
-        true => site.view.endpoints(&Wanted::default()).await?.endpoints,
+        true => view.endpoints(&Wanted::default()).await?.endpoints,
         false => Vec::new(),
     };
     Ok(metrics::text(&status, &endpoints, &metrics::Process::now()))

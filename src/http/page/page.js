@@ -263,7 +263,7 @@ function makeRow(name) {
   button.addEventListener("click", () => look(name));
   const labels = ["", "", "age", "", "", "samples/s", "queued", ""];
   const cells = labels.map((label, n) => {
-    const cell = el("td", n === 5 || n === 6 ? "number" : n === 1 || n === 7 ? "whole" : "");
+    const cell = el("td", n === 5 || n === 6 ? "number brief" : n === 2 ? "brief" : n === 1 || n === 7 ? "whole" : "");
     if (label) cell.dataset.label = label;
     return cell;
   });
@@ -280,7 +280,7 @@ function fillRow(cells, endpoint) {
   setText(cells[3], quality + (last && last.why ? " (" + shown(last.why) + ")" : ""));
   cells[3].className = quality === "bad" ? "bad" : quality === "uncertain" ? "warn" : "quiet";
   setText(cells[4], endpoint.presence || "");
-  cells[4].className = endpoint.presence === "offline" ? "bad" : "quiet";
+  cells[4].className = endpoint.presence === "offline" ? "brief bad" : "brief quiet";
   setText(cells[5], typeof rate === "number" ? rate.toFixed(rate < 10 ? 2 : 0) : "");
   setText(cells[6], count(endpoint.queued));
   setText(cells[7], remarks(endpoint));
@@ -423,11 +423,11 @@ function unlock() {
 function showDead(answer) {
   const letters = (answer && answer.dead) || [];
   const now = JSON.stringify([letters, possible, Boolean(token)]);
-  $("dead").hidden = letters.length === 0 && !$("told");
+  const words = $("told") ? $("told").textContent : "";
+  $("dead").hidden = letters.length === 0 && words === "";
   // Whoever is about to press a button finds it where it was.
   if (now === deadShown) return;
   deadShown = now;
-  const words = $("told") ? $("told").textContent : "";
   const told = el("p", "quiet", words);
   told.id = "told";
   const lines = letters.map((letter) => el("li", "letter",
