@@ -65,6 +65,8 @@ pub enum Code {
     NoThread,
     UnitEnded,
     HttpListener,
+    UnitStalled,
+    UnitLeftBehind,
     EndpointOverQuota,
     StoreFull,
     FileUnreadable,
@@ -75,6 +77,7 @@ pub enum Code {
     NamedFile,
     UnusableFile,
     CertificateAge,
+    FileRefused,
 }
 
 /// Code, likely cause, what to do.
@@ -92,6 +95,44 @@ impl Code {
     pub fn all() -> impl Iterator<Item = Self> {
         TABLES.into_iter().flatten().map(|row| row.0)
     }
+}
+
+/// Whether a fault means that data is lost or that nothing goes on without a person. All others are tried
+/// again and may mend themselves.
+pub fn is_grave(code: &str) -> bool {
+    use Code as C;
+    const GRAVE: [Code; 28] = [
+        C::NotMqtt,
+        C::PayloadTooLarge,
+        C::Expired,
+        C::WrongName,
+        C::UnknownAuthority,
+        C::ClientCertificateMissing,
+        C::ClientCertificateRefused,
+        C::TlsTooOld,
+        C::NotTls,
+        C::CertificateUnusable,
+        C::NoCommonAlpn,
+        C::TlsFiles,
+        C::NoAuthorities,
+        C::LoginWrong,
+        C::NotAuthorized,
+        C::ClientIdRefused,
+        C::MqttVersion,
+        C::EverythingRefused,
+        C::AllSubscriptionsRefused,
+        C::DeadLetters,
+        C::DirectoryUnusable,
+        C::DirectoryReadOnly,
+        C::DiskFull,
+        C::DatabaseDamaged,
+        C::DatabaseFault,
+        C::LedgerOff,
+        C::UnitLeftBehind,
+        C::StoreFull,
+    ];
+    // 3xx: somebody has to edit a file.
+    code.starts_with("TG-3") || GRAVE.iter().any(|grave| grave.id() == code)
 }
 
 impl From<Code> for FaultKind {
@@ -156,7 +197,7 @@ mod tests {
             }
         }
         // The last one of the enum: whoever adds one, adds its line.
-        assert_eq!(Code::all().count(), Code::CertificateAge as usize + 1);
+        assert_eq!(Code::all().count(), Code::FileRefused as usize + 1);
         assert_eq!(Code::all().collect::<BTreeSet<_>>().len(), Code::all().count());
     }
 }

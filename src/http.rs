@@ -5,6 +5,7 @@
 //! | `listen` | the address; how many connections, for how long |
 //! | `guard` | who is answered: the names in `Host`, pages of others, tokens (sans-IO) |
 //! | `answer` | what there is under which path |
+//! | `brief` | long values, many devices: what of an answer is for a page (sans-IO) |
 //! | `change` | what can be changed, with the token |
 //! | `health` | `/healthz`: ok, degraded, unavailable |
 //! | `metrics` | `/metrics`: the text for Prometheus (sans-IO) |
@@ -15,6 +16,7 @@
 //! Not here: the figures, which are the control socket's (`control::view`).
 
 mod answer;
+mod brief;
 mod change;
 mod guard;
 mod health;
@@ -23,7 +25,7 @@ mod metrics;
 
 use crate::{
     config::HttpConfig,
-    control::view::View,
+    control::live::Live,
     fault::{self, Code, Fault},
     supervisor::{self, Unit},
 };
@@ -34,13 +36,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Default)]
 pub struct Notice(Arc<Mutex<Option<Fault>>>);
 
-/// The view as it is at this moment.
-pub type Look = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
-
 /// The listener, on or off.
-#[derive(Debug, Default)]
 pub struct Http {
     notice: Notice,
+    live: Live,
     running: Option<(HttpConfig, Unit)>,
 }
 
@@ -61,20 +60,20 @@ impl Notice {
 
 impl Http {
     /// Off until [`Http::apply`].
-    pub fn new(notice: Notice) -> Self {
-        Self { notice, running: None }
+    pub fn new(notice: Notice, live: Live) -> Self {
+        Self { notice, live, running: None }
     }
 
     /// Does as the configuration says: starts, stops, or starts anew if it is another one. Never fails: what
     /// cannot be is a fault of `status`, and tried again.
-    pub async fn apply(&mut self, config: Option<&HttpConfig>, look: &Look, deadline: Instant) {
+    pub async fn apply(&mut self, config: Option<&HttpConfig>, deadline: Instant) {
         if self.running.as_ref().map(|(running, _)| running) == config {
             return;
         }
         self.stop(deadline).await;
         let Some(config) = config else { return };
         let shutdown = CancellationToken::new();
-        let site = Arc::new(answer::Site::new(config.clone(), look.clone()));
+        let site = Arc::new(answer::Site::new(config.clone(), self.live.clone()));
         let (listen, notice, stop) = (config.listen, self.notice.clone(), shutdown.clone());
         let run = move || listen::run(listen, site.clone(), notice.clone(), stop.clone());
         match supervisor::start("http".into(), shutdown, run) {

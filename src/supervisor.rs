@@ -1,22 +1,27 @@
 //! What runs: each unit on its own OS thread with its own runtime, restarted with backoff for ever.
 //!
-//! One unit's crash, stall or flood reaches no other (I8). A panic is caught and counts as an end.
+//! One unit's crash, stall or flood reaches no other (I8). A panic is caught and counts as an end. A thread
+//! cannot be killed: a unit that has stalled is left behind at its stop, with its intake closed.
+//!
+//! Not here: who is told of it (`status`, and from there the journal and systemd).
 
-use crate::{
-    backoff::{Backoff, Rng},
-    fault::{Code, Fault},
-};
-use adapter_api::{CancellationToken, Instant, clock};
+mod pulse;
+mod watch;
+
+pub use watch::{UnitState, UnitWatch};
+
+use crate::backoff::{Backoff, Rng};
+use adapter_api::{CancellationToken, Instant, Intake, clock};
+use pulse::{EVERY, Finger, Pulse, Seen};
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::oneshot,
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
 };
 
 #[cfg(panic = "abort")]
@@ -29,89 +34,105 @@ const LOOKUPS: usize = 64;
 /// A unit that ran this long starts its backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// How a unit is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnitState {
-    /// It runs.
-    Running,
-    /// It ended and is started again then.
-    BackingOff {
-        /// When.
-        until: Instant,
-        /// Why it ended.
-        why: String,
-    },
-    /// It has stopped for good.
-    Stopped,
-}
-
 /// A unit: something that runs until it is told to stop.
 #[derive(Debug)]
 pub struct Unit {
     /// Its name for people, `modbus.boiler-room` or `uplink`.
     pub name: String,
-    state: UnitWatch,
+    watch: UnitWatch,
     shutdown: CancellationToken,
     done: oneshot::Receiver<()>,
+    /// Closed if the unit has to be left behind.
+    intake: Option<Intake>,
+    /// Whoever feels its pulse; it ends with this.
+    _pulse: JoinSet<()>,
 }
 
-/// Looks at a unit without holding it.
-#[derive(Debug, Clone)]
-pub struct UnitWatch(Arc<Mutex<UnitState>>);
+/// How a run has ended.
+struct Ended {
+    why: String,
+    panicked: bool,
+}
 
-/// Starts a unit. `run` is called on the unit's thread, once per start.
+/// Starts a unit. `run` is called on the unit's thread, once per start. Its pulse is felt where this is
+/// called, if that is in a runtime.
 pub fn start<R, F, E>(name: String, shutdown: CancellationToken, mut run: R) -> std::io::Result<Unit>
 where
     R: FnMut() -> F + Send + 'static,
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
-    let state = UnitWatch(Arc::new(Mutex::new(UnitState::Running)));
+    let (watch, pulse) = (UnitWatch::new(), Pulse::default());
     let (done_tx, done) = oneshot::channel::<()>();
-    let unit = Unit { name: name.clone(), state: state.clone(), shutdown: shutdown.clone(), done };
+    let mut felt = JoinSet::new();
+    if let Ok(here) = Handle::try_current() {
+        felt.spawn_on(feel(pulse.clone(), watch.clone()), &here);
+    }
+    let (stop, told, span) = (shutdown.clone(), watch.clone(), name.clone());
     let body = move || {
         let _done = done_tx;
-        let set = |new| *state.0.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        // Whatever is logged on this thread is this unit's.
+        let _span = tracing::error_span!("unit", name = span).entered();
         let mut backoff = Backoff::new(RESTART.0, RESTART.1);
-        while !shutdown.is_cancelled() {
-            set(UnitState::Running);
+        while !stop.is_cancelled() {
             let started = clock::now();
-            let why = once(&mut run);
-            if shutdown.is_cancelled() {
+            told.started();
+            let Ended { why, panicked } = once(&mut run, &pulse);
+            if stop.is_cancelled() {
                 break;
             }
             if clock::now().since(started) >= HEALTHY {
                 backoff.reset();
             }
-            let until = clock::now() + backoff.equal_jitter(&mut Rng::new());
-            Fault::new(Code::UnitEnded, why.as_str(), name.as_str())
-                .log_warning("ended; it is started again");
-            set(UnitState::BackingOff { until, why });
-            pause(until, &shutdown);
+            let now = clock::now();
+            let until = now + backoff.equal_jitter(&mut Rng::new());
+            told.ended(now, until, why, panicked);
+            pause(until, &stop);
         }
-        set(UnitState::Stopped);
+        told.stopped();
     };
-    spawn(unit.name.clone(), body)?;
-    Ok(unit)
-}
-
-impl UnitWatch {
-    /// How it is doing.
-    pub fn state(&self) -> UnitState {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+    spawn(name.clone(), body)?;
+    Ok(Unit { name, watch, shutdown, done, intake: None, _pulse: felt })
 }
 
 impl Unit {
     /// To look at it.
     pub fn watch(&self) -> UnitWatch {
-        self.state.clone()
+        self.watch.clone()
     }
 
-    /// Tells it to stop and waits until it has, at most until `deadline`. Returns whether it has.
+    /// What it hands in by: closed if it does not stop in time.
+    #[must_use]
+    pub fn handing_in_by(mut self, intake: Intake) -> Self {
+        self.intake = Some(intake);
+        self
+    }
+
+    /// Tells it to stop and waits until it has, at most until `deadline`. Returns whether it has: if not,
+    /// it is left behind, and nothing more is taken from it.
     pub async fn stop(&mut self, deadline: Instant) -> bool {
+        self.watch.stopping();
         self.shutdown.cancel();
-        clock::timeout(deadline.since(clock::now()), &mut self.done).await.is_ok()
+        let stopped = clock::timeout(deadline.since(clock::now()), &mut self.done).await.is_ok();
+        if !stopped {
+            if let Some(intake) = &self.intake {
+                intake.close();
+            }
+            self.watch.left_behind(&self.name);
+        }
+        stopped
+    }
+}
+
+/// Feels a unit's pulse, for ever. All units are looked at in the same moment: the gateway wakes once for them.
+async fn feel(pulse: Pulse, watch: UnitWatch) {
+    let mut finger = Finger::default();
+    loop {
+        let since_start = clock::now().since(Instant::from_start(Duration::ZERO));
+        let looks = u32::try_from(since_start.as_millis() / EVERY.as_millis()).unwrap_or(u32::MAX - 1);
+        let next = Instant::from_start(EVERY.saturating_mul(looks + 1));
+        clock::sleep_until(next).await;
+        watch.stalled(pulse.look(next, &mut finger) == Seen::Stalled);
     }
 }
 
@@ -121,37 +142,42 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<
 }
 
 /// Runs the unit once on a fresh runtime. Returns why it ended.
-fn once<R, F, E>(run: &mut R) -> String
+fn once<R, F, E>(run: &mut R, pulse: &Pulse) -> Ended
 where
     R: FnMut() -> F,
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
-    let runtime = match runtime() {
+    let runtime = match runtime(Some(pulse)) {
         Ok(runtime) => runtime,
-        Err(error) => return format!("no runtime: {error}"),
+        Err(error) => return Ended { why: format!("no runtime: {error}"), panicked: false },
     };
-    let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(LocalSet::new().run_until(run()))));
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let local = LocalSet::new();
+        let answering = pulse.clone();
+        local.spawn_local(async move { answering.answer().await });
+        runtime.block_on(local.run_until(run()))
+    }));
     // Tasks that block cannot hold the thread of a unit that has ended.
     runtime.shutdown_background();
     match ended {
-        Ok(Ok(())) => "it returned".into(),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "it panicked".into(),
+        Ok(Ok(())) => Ended { why: "it returned".into(), panicked: false },
+        Ok(Err(error)) => Ended { why: error.to_string(), panicked: false },
+        Err(_) => Ended { why: "it panicked".into(), panicked: true },
     }
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn runtime(pulse: Option<&Pulse>) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_current_thread();
+    if let Some(pulse) = pulse {
+        pulse.kept_by(&mut builder);
+    }
     // Blocking threads look names up, which may take a minute each where DNS is down.
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(LOOKUPS)
-        .thread_keep_alive(Duration::from_secs(1))
-        .build()
+    builder.enable_all().max_blocking_threads(LOOKUPS).thread_keep_alive(Duration::from_secs(1)).build()
 }
 
 fn pause(until: Instant, shutdown: &CancellationToken) {
-    if let Ok(runtime) = runtime() {
+    if let Ok(runtime) = runtime(None) {
         runtime.block_on(async {
             tokio::select! {
                 () = clock::sleep_until(until) => {}
@@ -162,37 +188,4 @@ fn pause(until: Instant, shutdown: &CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    #[tokio::test]
-    async fn a_unit_that_panics_or_fails_is_started_again_and_stops_when_told() {
-        let starts = Arc::new(AtomicUsize::new(0));
-        let counted = starts.clone();
-        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        let mut unit = start("test".into(), shutdown, move || {
-            let (start, tx, stop) = (counted.fetch_add(1, Ordering::SeqCst), tx.clone(), stop.clone());
-            async move {
-                tx.send(start).unwrap();
-                match start {
-                    0 => panic!("on purpose"),
-                    1 => Err("failed"),
-                    _ => {
-                        stop.cancelled().await;
-                        Ok(())
-                    }
-                }
-            }
-        })
-        .unwrap();
-        for start in 0..3 {
-            assert_eq!(rx.recv().await, Some(start));
-        }
-        assert_eq!(unit.watch().state(), UnitState::Running);
-        assert!(unit.stop(clock::now() + Duration::from_secs(30)).await);
-        assert_eq!((unit.watch().state(), starts.load(Ordering::SeqCst)), (UnitState::Stopped, 3));
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use super::{
     read, suggest,
 };
 use adapter_api::{Adapter, Devices, EndpointName, Issue, Place};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -39,6 +39,16 @@ pub struct AdapterConfigs {
     /// `[adapters.test.*]`
     #[cfg(feature = "test-hooks")]
     pub test: Units<adapter_api::test_adapter::Test>,
+}
+
+impl AdapterConfigs {
+    /// Without these devices.
+    pub(super) fn forget(&mut self, endpoints: &BTreeSet<EndpointName>) {
+        #[cfg(feature = "modbus")]
+        self.modbus.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+        #[cfg(feature = "test-hooks")]
+        self.test.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+    }
 }
 
 /// Kinds in this build that a person would want.

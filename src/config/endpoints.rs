@@ -28,8 +28,8 @@ use toml::{
 };
 
 /// Keys of an endpoint that are not a kind of adapter.
-const COMMON: [&str; 8] =
-    ["token", "token_file", "tenant", "enabled", "adapter", "quota", "report", "name_on_wire"];
+const COMMON: [&str; 9] =
+    ["token", "token_file", "tenant", "enabled", "adapter", "quota", "report", "name_on_wire", "formerly"];
 
 /// An endpoint that was read, and what its adapter has to say about it.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub(super) struct Draft {
     /// With the key it comes from.
     token: Option<(EndpointToken, KeyPath)>,
     name_on_wire: BTreeMap<Resource, String>,
+    formerly: Vec<EndpointName>,
 }
 
 /// Reads all endpoints but for their adapters' halves. `own` is the gateway's, behind no adapter.
@@ -91,7 +92,9 @@ fn check_own(notes: &mut Notes<'_>, own: &EndpointName, endpoints: &DeTable<'_>,
     let key = KeyPath::new(&["gateway", "endpoint"]);
     if !endpoints.keys().any(|name| name.get_ref() == own.as_str()) {
         let near = suggest::did_you_mean(own.as_str(), endpoints.keys().map(|name| name.get_ref().as_ref()));
-        let hint = near.unwrap_or_else(|| format!("add a table [endpoints.{own}] with its token"));
+        // Not the name itself: it may be a token in the wrong place (I11).
+        let hint =
+            near.unwrap_or_else(|| "add a table [endpoints.NAME] with this name and its token".to_owned());
         notes.error_with(&key, "there is no such endpoint", hint);
     } else if drafts.iter().any(|draft| draft.name == *own && !draft.enabled) {
         notes.error_with(&key, "this endpoint is disabled", "remove its `enabled = false`, or this line");
@@ -143,6 +146,7 @@ fn draft(
         tenant: low.tenant.as_ref().map_or_else(Tenant::default, Tenant::new),
         token,
         name_on_wire: low.name_on_wire,
+        formerly: low.formerly.0,
     })
 }
 
@@ -212,6 +216,26 @@ fn token(
         return None;
     }
     Some((token, key))
+}
+
+/// What endpoints were called before, by their former names: nobody may be called so now.
+pub(super) fn former(notes: &mut Notes<'_>, drafts: &[Draft]) -> BTreeMap<EndpointName, EndpointName> {
+    let mut former: BTreeMap<EndpointName, EndpointName> = BTreeMap::new();
+    for draft in drafts {
+        let key = draft.path.key("formerly");
+        for name in &draft.formerly {
+            if drafts.iter().any(|other| other.name == *name) {
+                let hint = "what is queued under a name belongs to whoever has it: remove this one, or that endpoint";
+                notes.error_with(&key, format!("there is an endpoint {name}"), hint);
+            } else if let Some(other) = former.insert(name.clone(), draft.name.clone())
+                && other != draft.name
+            {
+                let what = format!("endpoint {other} was formerly {name} as well");
+                notes.error_with(&key, what, "keep it with one of the two");
+            }
+        }
+    }
+    former
 }
 
 /// Checks what concerns endpoints among each other and in their dialect.

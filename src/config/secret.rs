@@ -21,6 +21,10 @@ macro_rules! secret {
             pub fn new(secret: &str) -> Self {
                 Self(secret.into())
             }
+            /// A text without this secret. One so short that it is part of words is left: it protects nothing.
+            pub fn mask(&self, text: &str) -> String {
+                if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
+            }
             /// The secret itself: for the wire only.
             pub fn expose(&self) -> &str {
                 &self.0
@@ -57,9 +61,9 @@ impl EndpointToken {
         Ok(())
     }
 
-    /// A text without this token. One so short that it is part of words is left: it protects nothing.
-    pub fn mask(&self, text: &str) -> String {
-        if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
+    /// Whether it is this name, which everybody sees.
+    pub fn is(&self, name: &str) -> bool {
+        &*self.0 == name
     }
 }
 

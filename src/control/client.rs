@@ -13,7 +13,7 @@ pub use tail::tail_text;
 use adapter_api::{shown, steers};
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request,
+    Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1::{self, Connection},
     header::{HOST, HeaderValue},
@@ -85,6 +85,22 @@ pub async fn order(socket: &Path, path: &str, what: &Value) -> Result<Value, Ask
     whole(socket, posted(path, what)).await
 }
 
+/// What came of an order.
+#[derive(Debug)]
+pub struct Reply {
+    /// Whether it was done.
+    pub good: bool,
+    /// As it was told; with `error` if it was not done.
+    pub answer: Value,
+}
+
+/// Asks for something to be done, where a refusal says more than why.
+pub async fn send(socket: &Path, path: &str, what: &Value) -> Result<Reply, AskError> {
+    let (mut link, response) = respond(socket, posted(path, what)).await?;
+    let good = response.status().is_success();
+    Ok(Reply { good, answer: read(&mut link, response.into_body(), socket).await? })
+}
+
 /// Asks a question whose answer comes line by line.
 pub async fn follow(socket: &Path, question: &str) -> Result<Lines, AskError> {
     lines(socket, Request::get(question).body(Full::default())).await
@@ -104,6 +120,10 @@ fn posted(path: &str, what: &Value) -> Asked {
 
 async fn whole(socket: &Path, request: Asked) -> Result<Value, AskError> {
     let (mut link, body) = exchange(socket, request).await?;
+    read(&mut link, body, socket).await
+}
+
+async fn read(link: &mut Link, body: Incoming, socket: &Path) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
     let body = link.during(body.collect()).await.map_err(|_| unreadable())?.to_bytes();
     serde_json::from_slice(&body).map_err(|_| unreadable())
@@ -116,6 +136,19 @@ async fn lines(socket: &Path, request: Asked) -> Result<Lines, AskError> {
 
 /// One request, and the answer that is to be read, if it is one.
 async fn exchange(socket: &Path, request: Asked) -> Result<(Link, Incoming), AskError> {
+    let (mut link, response) = respond(socket, request).await?;
+    let good = response.status().is_success();
+    let body = response.into_body();
+    if good {
+        return Ok((link, body));
+    }
+    let why = read(&mut link, body, socket).await?;
+    let unreadable = || AskError::Unreadable { path: socket.to_owned() };
+    let why = why.get("error").and_then(Value::as_str).ok_or_else(unreadable)?;
+    Err(AskError::Refused(shown(why).to_string()))
+}
+
+async fn respond(socket: &Path, request: Asked) -> Result<(Link, Response<Incoming>), AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
     let mut request = request.map_err(|_| unreadable())?;
     request.headers_mut().insert(HOST, HeaderValue::from_static("tidegate"));
@@ -123,15 +156,7 @@ async fn exchange(socket: &Path, request: Asked) -> Result<(Link, Incoming), Ask
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
     let mut link = Link { connection: Some(connection) };
     let response = link.during(sender.send_request(request)).await.map_err(|_| unreadable())?;
-    let good = response.status().is_success();
-    let body = response.into_body();
-    if good {
-        return Ok((link, body));
-    }
-    let why = link.during(body.collect()).await.map_err(|_| unreadable())?.to_bytes();
-    let why: Value = serde_json::from_slice(&why).map_err(|_| unreadable())?;
-    let why = why.get("error").and_then(Value::as_str).ok_or_else(unreadable)?;
-    Err(AskError::Refused(shown(why).to_string()))
+    Ok((link, response))
 }
 
 impl Link {
@@ -218,9 +243,26 @@ pub fn json_text(answer: &Value) -> String {
     out
 }
 
+/// What there is to say of the configuration: nothing, where all of it is in force.
+fn configuration_lines(out: &mut String, configuration: &Value) {
+    if !at(configuration, "fault").is_null() {
+        fault_lines(out, at(configuration, "fault"));
+    }
+    for (key, what) in
+        [("needs_process_restart", "with a restart of the process only"), ("disabled", "disabled by command")]
+    {
+        let names: Vec<String> =
+            list(configuration, key).filter_map(Value::as_str).map(|name| shown(name).to_string()).collect();
+        if !names.is_empty() {
+            line(out, "config", &format!("{what}: {}", names.join(", ")));
+        }
+    }
+}
+
 /// `tidegate status` for people.
 pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
+    configuration_lines(&mut out, at(answer, "configuration"));
     line(&mut out, "clock", &clock_text(at(answer, "clock")));
     let uplink = at(answer, "uplink");
     let fault = at(uplink, "fault");

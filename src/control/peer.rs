@@ -1,6 +1,13 @@
-//! Who asks on the control socket: what the kernel says of the process at the other end (`SO_PEERCRED`).
+//! Who asks on the control socket: what the kernel says of the process at the other end (`SO_PEERCRED`). Whatever
+//! changes something is written down with the user who asked for it.
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use axum::{
+    extract::{ConnectInfo, Request, connect_info::Connected},
+    http::Method,
+    middleware::Next,
+    response::Response,
+    serve::IncomingStream,
+};
 use std::fmt;
 use tokio::net::UnixListener;
 
@@ -26,4 +33,17 @@ impl fmt::Display for Peer {
         }
         self.pid.map_or(Ok(()), |pid| write!(f, ", pid {pid}"))
     }
+}
+
+/// Writes down who asks for what, where it is no mere look.
+pub(super) async fn write_down(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let asked = request.uri().path();
+    if request.method() != Method::GET && !asked.starts_with("/v1/inquiry/") {
+        tracing::info!(%peer, asked, "asked for on the control socket");
+    }
+    next.run(request).await
 }

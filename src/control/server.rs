@@ -2,7 +2,9 @@
 //! inquiry to an adapter may read from devices.
 
 use super::{
-    peer::Peer,
+    errand,
+    live::Live,
+    peer::{self, Peer},
     view::{
         View, ViewError,
         endpoints::{Endpoints, Wanted},
@@ -75,7 +77,7 @@ pub fn bind(path: &std::path::Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Answers on the socket for ever.
-pub async fn serve(listener: UnixListener, view: Arc<View>) {
+pub async fn serve(listener: UnixListener, live: Live) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/queue", get(queue))
@@ -87,8 +89,13 @@ pub async fn serve(listener: UnixListener, view: Arc<View>) {
         .route("/v1/dead/requeue", post(requeue))
         .route("/v1/dead/discard", post(discard))
         .route("/v1/queue/discard", post(discard_orphaned))
-        .with_state(view)
-        .into_make_service_with_connect_info::<Peer>();
+        .route("/v1/reload", post(errand::reload))
+        .route("/v1/endpoint/{endpoint}/enable", post(errand::enable))
+        .route("/v1/endpoint/{endpoint}/disable", post(errand::disable))
+        .route("/v1/log", post(errand::change_log))
+        .layer(axum::middleware::from_fn(peer::write_down))
+        .with_state(live);
+    let app = app.into_make_service_with_connect_info::<Peer>();
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the control socket has ended");
     }

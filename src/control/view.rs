@@ -10,7 +10,7 @@ use crate::{
     http::Notice,
     shape::quota::Exceeded,
     store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item, letters::DeedError},
-    supervisor::{UnitState, UnitWatch},
+    supervisor::UnitWatch,
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
 };
@@ -21,7 +21,14 @@ use adapter_api::{
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// The longest autonomy that is told.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -40,10 +47,29 @@ pub struct View {
     pub directory: Arc<Directory>,
     /// What is wrong with the HTTP listener.
     pub http: Notice,
+    /// Where the configuration is from, and how it was taken.
+    pub configuration: Configuration,
+}
+
+/// What is known of the configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The file; `None` where there is none.
+    pub file: Option<PathBuf>,
+    /// When the one in force was taken.
+    pub loaded: Instant,
+    /// How many were taken in the life of the process.
+    pub loads: u64,
+    /// Why a later one was not.
+    pub fault: Option<Fault>,
+    /// Keys that differ in the file and stay as they were until the process is restarted.
+    pub needs_process_restart: Vec<&'static str>,
+    /// Endpoints that were disabled on the command line.
+    pub disabled: Vec<EndpointName>,
 }
 
 /// An adapter's unit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UnitView {
     /// `modbus.boiler-room`
     pub name: String,
@@ -53,6 +79,8 @@ pub struct UnitView {
     pub board: Board,
     /// Where the adapter is asked.
     pub desk: Desk,
+    /// How often it was started.
+    pub starts: Arc<AtomicU64>,
 }
 
 /// Why a question has no answer.
@@ -91,6 +119,7 @@ impl View {
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": endpoints,
+            "configuration": self.configuration.json(),
             "clock": clock_json(self.trust.state(), figures.totals.queued),
             "uplink": uplink,
             "ledger": figures.totals,
@@ -184,19 +213,44 @@ impl View {
             None => (SessionStatus::default(), Vec::new()),
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
-                let restarted =
-                    Fault::new(Code::UnitEnded, "the uplink ended and is started again", "uplink");
+                let what = "the uplink is started again, or too busy to answer";
+                let fault = uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
                 (
                     SessionStatus {
                         state,
-                        last_error: Some(restarted.what.clone()),
-                        fault: Some(restarted),
+                        last_error: Some(fault.what.clone()),
+                        fault: Some(fault),
                         ..SessionStatus::default()
                     },
                     Vec::new(),
                 )
             }),
         }
+    }
+}
+
+impl Configuration {
+    /// One that was just taken.
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            loaded: clock::now(),
+            loads: 1,
+            fault: None,
+            needs_process_restart: Vec::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "file": self.file.as_ref().map(|file| file.to_string_lossy()),
+            "age_ms": u64::try_from(clock::now().since(self.loaded).as_millis()).unwrap_or(u64::MAX),
+            "loads": self.loads,
+            "fault": self.fault,
+            "needs_process_restart": self.needs_process_restart,
+            "disabled": self.disabled.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -208,15 +262,8 @@ impl UnitView {
             Health::Up => ("up", Vec::new()),
             Health::Degraded(faults) => ("degraded", faults),
         };
-        let (state, why) = match self.unit.state() {
-            UnitState::Running => ("running", None),
-            UnitState::BackingOff { until, why } => {
-                let seconds = until.since(clock::now()).as_secs();
-                faults.push(Fault::new(Code::UnitEnded, why.as_str(), self.name.as_str()));
-                ("backing off", Some(format!("again in {seconds} s")))
-            }
-            UnitState::Stopped => ("stopped", None),
-        };
+        let (state, why) = self.unit.words();
+        faults.extend(self.unit.fault(&self.name));
         let devices: Map<String, Json> = presence
             .into_iter()
             .map(|(endpoint, presence)| {
@@ -240,7 +287,9 @@ impl UnitView {
         json!({
             "name": self.name,
             "state": state,
+            "starts": self.starts.load(Relaxed),
             "why": why,
+            "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
             "devices": devices,

@@ -88,6 +88,21 @@ pub(super) const TABLE: &[Row] = &[
         "look at `ss -ltnp`; set another address or port in http.listen; everything else runs without the page",
     ),
     (
+        Code::UnitStalled,
+        "TG-218",
+        "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \
+         mistake of the program",
+        "nothing, if it comes back, and the other units go on; else `systemctl restart tidegate`, and report it with \
+         the journal",
+    ),
+    (
+        Code::UnitLeftBehind,
+        "TG-219",
+        "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \
+         mistake of the program",
+        "`systemctl restart tidegate`: only a new process ends it; nothing that was answered is lost",
+    ),
+    (
         Code::EndpointOverQuota,
         "TG-221",
         "the device sends more than was planned for it, or the quota is too small for it",

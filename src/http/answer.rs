@@ -3,13 +3,17 @@
 //! The page's figures under `/api` are the control socket's, from the same view.
 
 use super::{
-    Look, change,
+    brief,
+    change::{Asked, Changes},
     guard::{self, Guard, Refusal},
     health, metrics,
 };
 use crate::{
     config::HttpConfig,
-    control::view::{ViewError, endpoints::Wanted},
+    control::{
+        live::Live,
+        view::{ViewError, endpoints::Wanted},
+    },
 };
 use adapter_api::clock;
 use axum::extract::Query;
@@ -21,20 +25,27 @@ use hyper::{
     http::request::Parts,
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{convert::Infallible, net::IpAddr, time::Duration};
+use tokio::sync::Semaphore;
 
 /// What is served, and to whom.
 pub(super) struct Site {
     guard: Guard,
-    look: Look,
+    live: Live,
     metrics_per_endpoint: bool,
+    changes: Changes,
+    /// One question at a time: whoever asks without pause takes turns with the others here, and the store has time
+    /// for what it is there for (I8).
+    turns: Semaphore,
 }
 
 type Reply = Response<Full<Bytes>>;
 
 /// Endpoints at a time: nobody reads more, and they are all asked for every two seconds.
-const PAGE: usize = 1_000;
+const PAGE: usize = 200;
+/// Characters of a filter: names have 64.
+const FILTER: usize = 128;
 /// Dead letters, the youngest.
 const LETTERS: usize = 50;
 /// Whoever is asked for figures answers within it.
@@ -53,9 +64,10 @@ const FILES: [(&str, &str, &str); 4] = [
 ];
 
 impl Site {
-    pub(super) fn new(config: HttpConfig, look: Look) -> Self {
+    pub(super) fn new(config: HttpConfig, live: Live) -> Self {
         let metrics_per_endpoint = config.metrics_per_endpoint;
-        Self { guard: Guard::new(config), look, metrics_per_endpoint }
+        let (guard, turns) = (Guard::new(config), Semaphore::new(1));
+        Self { guard, live, metrics_per_endpoint, changes: Changes::default(), turns }
     }
 }
 
@@ -77,8 +89,7 @@ pub(super) async fn answer(
                 }
             }
         }
-        // Not cut off in the middle: what is done is told.
-        Ok(()) => done(site, &request, body, peer).await,
+        Ok(()) => changed(site, &request, body, peer).await,
     };
     guard::protect(reply.headers_mut());
     Ok(reply)
@@ -89,7 +100,9 @@ async fn route(site: &Site, request: &Parts) -> Reply {
     if let Some((_, kind, text)) = FILES.iter().find(|(known, ..)| *known == path) {
         return reply(StatusCode::OK, kind, *text);
     }
-    let view = (site.look)();
+    // It is never closed.
+    let _turn = site.turns.acquire().await;
+    let view = site.live.now();
     match path {
         "/healthz" => {
             let (status, health) = health::look(&view).await;
@@ -97,38 +110,39 @@ async fn route(site: &Site, request: &Parts) -> Reply {
         }
         "/metrics" => match figures(site).await {
             Ok(text) => reply(StatusCode::OK, metrics::TYPE, text),
-            Err(error) => failure(request, StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            Err(error) => failure(request, status_of(&error), &error.to_string()),
         },
-        "/api/status" => told(request, view.status().await),
+        "/api/status" => told(request, view.status().await, brief::devices),
         "/api/endpoints" => match Query::<Wanted>::try_from_uri(&request.uri) {
-            Ok(Query(mut wanted)) => {
+            Ok(Query(mut wanted)) if wanted.filter.as_ref().is_none_or(|filter| filter.len() <= FILTER) => {
                 wanted.limit = Some(wanted.limit.unwrap_or(PAGE).min(PAGE));
-                told(request, view.endpoints(&wanted).await)
+                told(request, view.endpoints(&wanted).await, brief::values)
             }
-            Err(_) => failure(request, StatusCode::BAD_REQUEST, "known here: filter, after, limit"),
+            _ => {
+                failure(request, StatusCode::BAD_REQUEST, "known here: filter (128 characters), after, limit")
+            }
         },
-        "/api/dead" => told(request, view.dead(LETTERS).await),
-        "/api/changes" => told(request, Ok(json!({ "possible": site.guard.has_token() }))),
+        "/api/dead" => told(request, view.dead(LETTERS).await, brief::values),
+        "/api/changes" => told(request, Ok(json!({ "possible": site.guard.has_token() })), |_| {}),
         _ => match path.strip_prefix("/api/latest/") {
-            Some(endpoint) => told(request, view.latest(endpoint, None).await),
+            Some(endpoint) => told(request, view.latest(endpoint, None).await, brief::values),
             None => failure(request, StatusCode::NOT_FOUND, "there is nothing under this path"),
         },
     }
 }
 
 /// Changes something, for whoever has been let in.
-async fn done(site: &Site, request: &Parts, body: Incoming, peer: IpAddr) -> Reply {
-    let deed = change::deed(request.uri.path()).filter(|_| request.method == Method::POST);
-    let Some(deed) = deed else { return refuse(request, Refusal::NoWrites) };
-    let Some(letters) = change::letters(body).await else {
-        let what = "say which: {\"ids\":[7]}, {\"endpoint\":\"NAME\"} or \"all\"";
-        return failure(request, StatusCode::BAD_REQUEST, what);
+async fn changed(site: &Site, request: &Parts, body: Incoming, peer: IpAddr) -> Reply {
+    let asked = Asked::of(request.uri.path()).filter(|_| request.method == Method::POST);
+    let Some(asked) = asked else {
+        return failure(request, StatusCode::NOT_FOUND, "nothing is changed under this path");
     };
-    told(request, change::decide(&(site.look)(), peer, deed, &letters).await)
+    let (status, outcome) = site.changes.run(&site.live, peer, asked, body).await;
+    reply(status, JSON, outcome.to_string())
 }
 
 async fn figures(site: &Site) -> Result<String, ViewError> {
-    let view = (site.look)();
+    let view = site.live.now();
     let status = view.status().await?;
     let endpoints = match site.metrics_per_endpoint {
         true => view.endpoints(&Wanted::default()).await?.endpoints,
@@ -137,19 +151,24 @@ async fn figures(site: &Site) -> Result<String, ViewError> {
     Ok(metrics::text(&status, &endpoints, &metrics::Process::now()))
 }
 
-fn told<T: Serialize>(request: &Parts, answer: Result<T, ViewError>) -> Reply {
-    match answer.map(|value| serde_json::to_string(&value)) {
-        Ok(Ok(text)) => reply(StatusCode::OK, JSON, text),
-        Ok(Err(_)) => failure(request, StatusCode::INTERNAL_SERVER_ERROR, "this cannot be said in JSON"),
-        Err(error) => {
-            let status = match error {
-                ViewError::Unknown(_) => StatusCode::NOT_FOUND,
-                ViewError::Refused(_) => StatusCode::CONFLICT,
-                ViewError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-                ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            failure(request, status, &error.to_string())
+/// An answer of the view, made fit for a page.
+fn told<T: Serialize>(request: &Parts, answer: Result<T, ViewError>, fit: fn(&mut Value)) -> Reply {
+    match answer.map(serde_json::to_value) {
+        Ok(Ok(mut value)) => {
+            fit(&mut value);
+            reply(StatusCode::OK, JSON, value.to_string())
         }
+        Ok(Err(_)) => failure(request, StatusCode::INTERNAL_SERVER_ERROR, "this cannot be said in JSON"),
+        Err(error) => failure(request, status_of(&error), &error.to_string()),
+    }
+}
+
+pub(super) fn status_of(error: &ViewError) -> StatusCode {
+    match error {
+        ViewError::Unknown(_) => StatusCode::NOT_FOUND,
+        ViewError::Refused(_) => StatusCode::CONFLICT,
+        ViewError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

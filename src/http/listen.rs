@@ -50,6 +50,7 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    notice.set(None);
                     ages.retain(|open| !open.is_finished());
                     if ages.len() >= CONNECTIONS && let Some(oldest) = ages.pop_front() {
                         oldest.abort();
@@ -58,7 +59,11 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
                 }
                 Err(error) => {
                     // No file descriptors are left, mostly: others need them more than we do.
-                    tracing::debug!(%error, "a connection could not be taken");
+                    let what = format!("no connection can be taken: {}", fault::words(&error));
+                    let fault = Fault::new(Code::HttpListener, what, format!("http.listen = \"{address}\""));
+                    if notice.set(Some(fault.clone())) {
+                        fault.log_warning("no status page; it is tried again for ever");
+                    }
                     clock::sleep(AGAIN).await;
                 }
             },

@@ -112,6 +112,26 @@ impl Latest {
         (youngest.map(|noted| noted.last.clone()), known.rate.per_second(self.since, now))
     }
 
+    /// Whether anything is known of an endpoint.
+    pub(super) fn knows(&self, endpoint: &EndpointKey) -> bool {
+        self.of.contains_key(endpoint)
+    }
+
+    /// After COMMIT: an endpoint is called otherwise. What is known by that name already stays.
+    pub(super) fn rename(&mut self, from: &EndpointKey, to: &EndpointKey) {
+        let Some(mut leaving) = self.of.remove(from) else { return };
+        let Some(known) = self.of.get_mut(to) else {
+            self.of.insert(to.clone(), leaving);
+            return;
+        };
+        for noted in leaving.values.drain(..) {
+            let resource = &noted.last.reading.resource;
+            if known.values.binary_search_by(|known| known.last.reading.resource.cmp(resource)).is_err() {
+                put(&mut known.values, noted);
+            }
+        }
+    }
+
     /// Whether there is something to write.
     pub(super) fn is_changed(&self) -> bool {
         self.changed

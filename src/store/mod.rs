@@ -7,6 +7,7 @@
 mod autonomy;
 mod boots;
 mod diagnosis;
+mod inspect;
 pub mod item;
 pub mod lanes;
 mod latest;
@@ -28,16 +29,18 @@ use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::{self, Fault},
-    shape::{Shape, quota::Exceeded},
+    shape::{DeviceTime, Shape, quota::Exceeded},
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
 pub use autonomy::Autonomy;
+pub use inspect::{runner, version};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
 pub use overview::Overview;
 pub use quota::{Drops, Limits, WhenFull};
+pub use reserve::{Space, space};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -118,6 +121,21 @@ pub enum Event {
     Taken(FlightId),
     /// Counters reserved on disk: never handed out before, whatever happens.
     Ids(Range<u64>),
+}
+
+/// What may change while the store is open.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The endpoints, with what they were called before.
+    pub directory: Arc<Directory>,
+    /// Whether there is an uplink.
+    pub uplink: bool,
+    /// What becomes of a device's implausible stamp.
+    pub device_time: DeviceTime,
+    /// See [`Options`].
+    pub commit_within: Duration,
+    /// See [`Options`].
+    pub limits: Limits,
 }
 
 /// What `store` is told at start.
@@ -230,6 +248,14 @@ pub(crate) enum Command {
         session: SessionKey,
         endpoints: Vec<EndpointKey>,
         events: mpsc::UnboundedSender<Event>,
+    },
+    Carry {
+        session: SessionKey,
+        endpoints: Vec<EndpointKey>,
+    },
+    Change {
+        change: Change,
+        answer: oneshot::Sender<Result<(), Fault>>,
     },
     Next {
         lane: LaneId,
@@ -451,6 +477,11 @@ impl Store {
         let (events, rx) = mpsc::unbounded_channel();
         self.ask(Command::Uplink { session, endpoints, events }).await?;
         Ok(rx)
+    }
+
+    /// Changes what may be changed, all at once: or nothing, and why.
+    pub async fn change(&self, change: Change) -> Result<Result<(), Fault>, Closed> {
+        self.query(|answer| Command::Change { change, answer }).await
     }
 
     /// The clock that stamps this gateway's samples: it knows the present boot by its number here.

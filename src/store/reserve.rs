@@ -4,6 +4,7 @@
 //! SQLite can neither delete nor checkpoint on a full disk: both write to the journal first. What the
 //! reserve held is then enough for deletes and one checkpoint, and they give more space back.
 
+use adapter_api::{clock, journal::Seldom};
 use rustix::{fs, io::Errno};
 use std::{
     fs::{File, OpenOptions},
@@ -33,15 +34,18 @@ pub(super) struct Reserve {
     dir: PathBuf,
     bytes: u64,
     held: bool,
+    given_up: Seldom,
+    kept: Seldom,
+    unallocated: Seldom,
 }
 
 /// The file system of a directory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Space {
+pub struct Space {
     /// Bytes that may still be written.
-    pub(super) free: u64,
+    pub free: u64,
     /// Bytes it has.
-    pub(super) total: u64,
+    pub total: u64,
 }
 
 impl Reserve {
@@ -51,7 +55,8 @@ impl Reserve {
         // On a small file system it would be the better part of it.
         let bytes = space(dir).map_or(BYTES, |space| BYTES.min(space.total / 4));
         let held = std::fs::metadata(&path).is_ok_and(|file| file.len() >= bytes);
-        Self { path, dir: dir.to_owned(), bytes, held }
+        let [given_up, kept, unallocated] = Default::default();
+        Self { path, dir: dir.to_owned(), bytes, held, given_up, kept, unallocated }
     }
 
     /// Bytes that are missing of it.
@@ -64,12 +69,20 @@ impl Reserve {
         let held = std::mem::take(&mut self.held);
         match std::fs::remove_file(&self.path) {
             Ok(()) => {
-                tracing::warn!(bytes = self.bytes, "the file system is full; the reserve was given up");
+                if let Some(left_out) = self.given_up.tell(clock::now()) {
+                    tracing::warn!(
+                        bytes = self.bytes,
+                        left_out,
+                        "the file system is full; the reserve was given up"
+                    );
+                }
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => {
-                tracing::error!(%error, "the reserve could not be given up");
+                if let Some(left_out) = self.kept.tell(clock::now()) {
+                    tracing::error!(%error, left_out, "the reserve could not be given up");
+                }
                 self.held = held;
                 false
             }
@@ -85,7 +98,9 @@ impl Reserve {
         match allocate(&self.path, self.bytes) {
             Ok(()) => self.held = true,
             Err(error) => {
-                tracing::warn!(%error, "the reserve could not be allocated");
+                if let Some(left_out) = self.unallocated.tell(clock::now()) {
+                    tracing::warn!(%error, left_out, "the reserve could not be allocated");
+                }
                 // Half a reserve is none; what is left of it is removed with the next try.
                 let _absent = std::fs::remove_file(&self.path);
             }
@@ -130,7 +145,7 @@ fn index(database: &Path) -> PathBuf {
 }
 
 /// How full the file system of a directory is; `None` if it does not say.
-pub(super) fn space(dir: &Path) -> Option<Space> {
+pub fn space(dir: &Path) -> Option<Space> {
     let found = fs::statvfs(dir).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })

@@ -2,6 +2,7 @@
 
 mod autonomy;
 mod behind;
+mod change;
 mod damage;
 mod letters;
 mod overview;

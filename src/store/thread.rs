@@ -9,6 +9,7 @@ mod admission;
 mod answers;
 mod behind;
 mod books;
+mod change;
 mod drops;
 mod group;
 mod letters;
@@ -17,6 +18,7 @@ mod room;
 mod sessions;
 mod suspend;
 mod time;
+mod trouble;
 mod units;
 
 use super::{
@@ -99,9 +101,12 @@ pub(super) struct Thread {
     boots: Boots,
     /// Questions for lanes that are being written down as fallen behind.
     behind: Vec<Behind>,
+    /// Report rules that end: what they withhold is reported with the next transaction.
+    ending: Vec<usize>,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
+    lines: trouble::Lines,
     /// A transaction for reading is open.
     reading: bool,
     /// The database is damaged.
@@ -186,21 +191,12 @@ impl Thread {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let orphans = lanes
-            .iter()
-            .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
-            .count();
-        if orphans > 0 {
-            tracing::warn!(
-                lanes = orphans,
-                "queued rows belong to endpoints that left the configuration; they are kept"
-            );
-        }
         let boots = Boots::open(&db, &options.boot_id)?;
-        Ok(Self {
+        let mut thread = Self {
             clock: Clock::untrusted(boots.present()),
             boots,
             behind: Vec::new(),
+            ending: Vec::new(),
             timeless: BTreeSet::new(),
             latest,
             tellers: Tellers::default(),
@@ -226,10 +222,14 @@ impl Thread {
             dropped: tell.dropped,
             inflow: Inflow::new(clock::now()),
             fault: None,
+            lines: trouble::Lines::default(),
             reading: false,
             damaged: false,
             stop: None,
-        })
+        };
+        thread.rename(directory)?;
+        thread.warn_of_orphans(directory);
+        Ok(thread)
     }
 
     /// Turns until told to stop.
@@ -280,6 +280,7 @@ impl Thread {
             && let Some(submission) = self.units.next(now, stopping)
         {
             taken += 1;
+            let submission = self.by_present_name(submission);
             if let Some(submission) = self.within_quota(submission) {
                 self.admit(submission);
             }
@@ -325,18 +326,12 @@ impl Thread {
             Command::Uplink { session, endpoints, events } => {
                 let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
                 self.sessions.attach(&session, endpoints, events);
-                let all = self.lanes.iter().map(|(lane, _)| lane);
-                let mut lanes: Vec<(i64, LaneId)> =
-                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| (l.seq, l.id)).collect();
-                // An endpoint's lanes in their order: the uplink must know of the earlier ones first.
-                lanes.sort_unstable();
-                self.behind.retain(|asked| lanes.iter().all(|(_, lane)| asked.lane != *lane));
-                for (_, lane) in lanes {
-                    // Nothing of an earlier life of this session is in the air any more.
-                    self.lanes.reset(lane);
-                    self.timeless.remove(&lane);
-                    self.announce(lane);
-                }
+                self.begin_to_carry(&carried);
+            }
+            Command::Carry { session, endpoints } => self.carry(&session, endpoints),
+            Command::Change { change, answer } => {
+                let changed = self.change(change);
+                reply(answer, changed);
             }
             Command::Next { lane, max_rows, max_bytes, live_age } => {
                 let asked = Behind { lane, max_rows, max_bytes };
@@ -361,14 +356,14 @@ impl Thread {
             Command::Reserve { session, count } => self.reserve(&session, count),
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
-                    tracing::error!(%error, owner, key, "a kept value could not be read");
+                    self.lines.unkept(&error, owner, key);
                     draw
                 });
                 reply(answer, kept);
             }
             Command::Put { owner, key, value } => {
                 if let Err(error) = self.put(owner, key, &value) {
-                    tracing::error!(%error, owner, key, "a value could not be kept");
+                    self.lines.unkept(&error, owner, key);
                 }
             }
             Command::Figures(answer) => reply(answer, self.figures()),
@@ -425,7 +420,7 @@ impl Thread {
     /// Hands leading rows of a lane to the uplink.
     fn next(&mut self, lane: LaneId, max_rows: usize, max_bytes: usize) {
         let (mut rows, mut bytes, mut unread) = (Vec::new(), 0_usize, Vec::new());
-        let mut timeless = false;
+        let (mut timeless, mut failed) = (false, None);
         let mut reader = outbox::Reader::new(&self.db);
         while rows.len() < max_rows && bytes < max_bytes && unread.is_empty() {
             let Some(id) = self.lanes.claim(lane, 1).pop() else { break };
@@ -449,20 +444,24 @@ impl Thread {
                     rows.push(row);
                 }
                 Ok(Some(_)) => {
-                    tracing::warn!(row = id.0, "a row of a newer format is left alone");
+                    self.lines.newer(id.0);
                     self.lanes.keep(lane, id);
                 }
                 Ok(None) => {
-                    tracing::error!(row = id.0, "a row on the books is not in the table");
+                    self.lines.missing(id.0);
                     self.lanes.take(lane, &[id]);
                 }
                 Err(error) => {
-                    self.fault = Some(self.room.diagnose(&error));
+                    failed = Some(self.room.diagnose(&error));
                     self.damaged |= recover::is_damage(&error);
-                    tracing::error!(%error, row = id.0, "a row could not be read");
+                    tracing::debug!(%error, row = id.0, "a row could not be read");
                     unread.push(id);
                 }
             }
+        }
+        drop(reader);
+        if let Some(fault) = failed {
+            self.fails(fault);
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);

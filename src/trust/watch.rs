@@ -7,7 +7,7 @@
 
 use super::{Choice, Look, Output, Sign, State, Trust};
 use crate::store::{Closed, Store};
-use adapter_api::{Clock, Instant, clock};
+use adapter_api::{Clock, Instant, clock, journal::Seldom};
 use std::{
     path::PathBuf,
     process::Stdio,
@@ -44,6 +44,8 @@ pub struct Watch {
     unkept: Option<(i64, Instant)>,
     /// When the time is written down next, once it is known.
     write_due: Instant,
+    /// Steps of the system's clock.
+    steps: Seldom,
 }
 
 /// Where signs are looked for.
@@ -75,7 +77,8 @@ impl Watch {
         let last_known = store.keep(KEPT.0, KEPT.1, 0_i64.to_le_bytes().to_vec()).await?;
         clock.not_before(last_known.try_into().map_or(0, i64::from_le_bytes));
         let store = store.clone();
-        let mut watch = Self { trust, signs, store, clock, view, unkept: None, write_due: now };
+        let mut watch =
+            Self { trust, signs, store, clock, view, unkept: None, write_due: now, steps: Seldom::new() };
         let sign = watch.signs.at_once();
         watch.look(now, sign, false).await?;
         if let State::Waiting(until) = watch.trust.state()
@@ -149,7 +152,9 @@ impl Watch {
             }
             Output::Stepped { by_us } => {
                 let by_s = by_us / 1_000_000;
-                tracing::info!(by_s, "the system's clock was set; no timer follows it");
+                if let Some(left_out) = self.steps.tell(clock::now()) {
+                    tracing::info!(by_s, left_out, "the system's clock was set; no timer follows it");
+                }
             }
         }
         Ok(())
@@ -188,6 +193,12 @@ impl Signs {
         self.ask_due = synchronized.is_some().then(|| now + if waiting { often } else { seldom });
         synchronized.filter(|yes| *yes).map(|_| Sign::Timedated)
     }
+}
+
+/// What makes the time known at this moment, asked once and by nobody who waits for it.
+pub async fn sign_now(choice: Choice) -> Option<Sign> {
+    let mut signs = Signs::of(choice, clock::now());
+    signs.all(clock::now(), false).await
 }
 
 /// What timedated says; `None` if nobody can be asked on this machine.

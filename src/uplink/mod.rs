@@ -12,6 +12,7 @@
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
+//! | `probe` | one try on the way to a broker, step by step, for tools |
 //! | `fuzz` | what `tests/fuzz` drives; in its builds only |
 //!
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
@@ -27,6 +28,7 @@ pub(crate) mod mqtt;
 pub mod outflow;
 pub mod pacing;
 mod parking;
+pub mod probe;
 mod session;
 #[cfg(test)]
 mod sim;
@@ -41,6 +43,7 @@ use crate::{
     endpoints::{Directory, Endpoint, EndpointKey},
     fault::{Code, Fault},
     store::{Closed, LaneId, Store},
+    supervisor::UnitWatch,
 };
 use adapter_api::{CancellationToken, clock};
 use budget::{Budget, Spent};
@@ -50,10 +53,14 @@ use serde::{Deserialize, Serialize};
 use session::Session;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -101,7 +108,9 @@ pub struct SessionStatus {
     pub address: String,
     /// For so many seconds it has been connected, or not.
     pub for_s: u64,
-    /// Connections that came up since the process started.
+    /// How often the uplink was started in the life of the process.
+    pub starts: u64,
+    /// Connections that came up since then.
     pub connections: u64,
     /// Why the last connection ended or did not come up.
     pub last_error: Option<String>,
@@ -146,27 +155,81 @@ pub(crate) enum RunError {
 }
 
 /// A handle on the uplink, which outlives its restarts.
-#[derive(Debug, Clone, Default)]
-pub struct Uplink(Arc<Mutex<Vec<mpsc::Sender<Question>>>>);
+#[derive(Debug, Clone)]
+pub struct Uplink(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    ends: Mutex<Ends>,
+    /// Whose samples it carries.
+    directory: watch::Sender<Arc<Directory>>,
+    starts: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    sessions: Vec<mpsc::Sender<Question>>,
+    unit: Option<UnitWatch>,
+}
+
+/// An uplink that says nothing for so long does not turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Uplink {
     /// Forgets the sessions of an earlier start.
-    pub(crate) fn restart(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn restart(&self) {
+        self.0.starts.fetch_add(1, Relaxed);
+        self.with(|ends| ends.sessions.clear());
+    }
+
+    /// The unit it is run by.
+    pub(crate) fn run_by(&self, unit: UnitWatch) {
+        self.with(|ends| ends.unit = Some(unit));
+    }
+
+    /// What is wrong with the unit it is run by.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.with(|ends| ends.unit.clone())?.fault("uplink")
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Ends) -> T) -> T {
+        look(&mut self.0.ends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An uplink that is to carry these endpoints.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        let handle = Handle {
+            ends: Mutex::default(),
+            directory: watch::Sender::new(directory),
+            starts: AtomicU64::new(0),
+        };
+        Self(Arc::new(handle))
+    }
+
+    /// It carries these from now on; those that stay as they were notice nothing.
+    pub fn carry(&self, directory: Arc<Directory>) {
+        self.0.directory.send_replace(directory);
     }
 
     /// The end that a session answers from.
     fn attach(&self) -> mpsc::Receiver<Question> {
         // A handful of people look at a time.
         let (tx, rx) = mpsc::channel(8);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        self.with(|ends| ends.sessions.push(tx));
         rx
     }
 
     /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
-    /// being restarted.
+    /// being restarted, or does not turn.
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten()?;
+        answer.0.fault = answer.0.fault.take().or_else(|| self.fault());
+        answer.0.starts = self.0.starts.load(Relaxed);
+        Some(answer)
+    }
+
+    async fn ask(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
+        let sessions = self.with(|ends| ends.sessions.clone());
         let mut all: Option<(SessionStatus, Vec<&'static str>)> = None;
         for session in sessions {
             let (answer, status) = oneshot::channel();
@@ -250,7 +313,6 @@ impl From<(EndpointKey, String)> for Parked {
 /// Carries all endpoints until the daemon stops: a session for each key of the dialect.
 pub(crate) async fn run(
     config: UplinkConfig,
-    directory: Arc<Directory>,
     store: Store,
     handle: Uplink,
     shutdown: CancellationToken,
@@ -264,6 +326,37 @@ pub(crate) async fn run(
                 .into_owned()
         }
     };
+    handle.restart();
+    let mut directories = handle.0.directory.subscribe();
+    let mut sessions = JoinSet::new();
+    let mut open_sessions: BTreeMap<SessionKey, watch::Sender<Arc<Directory>>> = BTreeMap::new();
+    loop {
+        let directory = directories.borrow_and_update().clone();
+        let mut carried = divided(&directory, &config);
+        for (key, session) in &open_sessions {
+            // One that has nothing to carry any more stays: the platform still sees the gateway.
+            session.send_replace(Arc::new(Directory::new(carried.remove(key).unwrap_or_default())));
+        }
+        for (key, endpoints) in carried {
+            let (tell, directories) = watch::channel(Arc::new(Directory::new(endpoints)));
+            let session =
+                open(key.clone(), directories, &config, &client_id, &store, &handle, &shutdown).await?;
+            open_sessions.insert(key, tell);
+            sessions.spawn_local(session.run());
+        }
+        tokio::select! {
+            ended = sessions.join_next() => match ended {
+                // One that panicked takes the others along: the unit is started again as a whole.
+                Some(ended) => ended.map_err(|_| RunError::Panicked)??,
+                None => return Ok(()),
+            },
+            Ok(()) = directories.changed(), if !shutdown.is_cancelled() => {}
+        }
+    }
+}
+
+/// The endpoints of each session.
+fn divided(directory: &Directory, config: &UplinkConfig) -> BTreeMap<SessionKey, Vec<Endpoint>> {
     let mut carried: BTreeMap<SessionKey, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in directory.iter() {
         carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.as_ref().clone());
@@ -272,22 +365,12 @@ pub(crate) async fn run(
     if carried.is_empty() {
         carried.insert(SessionKey(None), Vec::new());
     }
-    handle.restart();
-    let mut sessions = JoinSet::new();
-    for (key, endpoints) in carried {
-        let session = open(key, endpoints, &config, &client_id, &store, &handle, &shutdown).await?;
-        sessions.spawn_local(session.run());
-    }
-    while let Some(ended) = sessions.join_next().await {
-        // One that panicked takes the others along: the unit is started again as a whole.
-        ended.map_err(|_| RunError::Panicked)??;
-    }
-    Ok(())
+    carried
 }
 
 async fn open(
     key: SessionKey,
-    endpoints: Vec<Endpoint>,
+    mut directories: watch::Receiver<Arc<Directory>>,
     config: &UplinkConfig,
     client_id: &str,
     store: &Store,
@@ -307,8 +390,8 @@ async fn open(
         None => client_id.to_owned(),
         Some(endpoint) => format!("{client_id}-{}", endpoint.name),
     };
-    let events = store.uplink(key.clone(), endpoints.iter().map(|e| e.key.clone()).collect()).await?;
-    let directory = Arc::new(Directory::new(endpoints));
+    let directory = directories.borrow_and_update().clone();
+    let events = store.uplink(key.clone(), directory.iter().map(|e| e.key.clone()).collect()).await?;
     let dialect = config.dialect.clone();
     let mut engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
     if let Some(limit) = config.limits.daily_bytes {
@@ -322,12 +405,12 @@ async fn open(
         store: store.clone(),
         events,
         questions: handle.attach(),
+        directories,
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
         since: clock::now(),
         cut_off: 0,
-        told: BTreeMap::new(),
     })
 }

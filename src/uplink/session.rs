@@ -12,17 +12,18 @@ use super::{
 use crate::{
     backoff::{Backoff, Rng},
     config::{Address, UplinkConfig, secret::Secret},
+    endpoints::Directory,
     failpoint::{self, Point},
     fault::{Code, Fault},
     store::{Closed, Event, Store},
     trust,
 };
-use adapter_api::{CancellationToken, Instant, clock};
+use adapter_api::{CancellationToken, Instant, clock, journal};
 use bytes::BytesMut;
-use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 /// The first wait after a lost connection, and the longest.
@@ -33,8 +34,6 @@ const LASTING: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Room for one read of the socket.
 const READ: usize = 8 << 10;
-/// A fault that lasts is told again after this long.
-const REMIND: Duration = Duration::from_secs(3_600);
 /// After the connection broke while something was written: how long it is listened to for the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// So many connections in a row that end on what was sent are no chance.
@@ -50,6 +49,8 @@ pub(super) struct Session {
     pub(super) store: Store,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) questions: mpsc::Receiver<Question>,
+    /// The endpoints it carries, as they change.
+    pub(super) directories: watch::Receiver<Arc<Directory>>,
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
@@ -59,8 +60,6 @@ pub(super) struct Session {
     pub(super) since: Instant,
     /// Connections in a row that the broker closed on what was sent, with nothing confirmed on them.
     pub(super) cut_off: u32,
-    /// What was logged about each address since it last worked, and when.
-    pub(super) told: BTreeMap<String, (Fault, Instant)>,
 }
 
 /// Why a connection ended.
@@ -118,7 +117,7 @@ impl Session {
             match end {
                 End::Shutdown => return self.leave(now).await,
                 End::Store(closed) => return Err(closed),
-                End::Fault(fault) => self.report(now, fault),
+                End::Fault(fault) => self.report(fault),
             }
             match self.up_since {
                 Some(since) if now.since(since) >= LASTING => backoff.reset(),
@@ -151,6 +150,7 @@ impl Session {
                 (login.username.clone(), password)
             }),
             keep_alive: self.config.keep_alive,
+            keeps_session: true,
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);
@@ -227,6 +227,7 @@ impl Session {
                 }
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled(), if leaving.is_none() => {
                     self.engine.drain(clock::now());
@@ -251,8 +252,13 @@ impl Session {
                     self.status.connections += 1;
                     self.status.last_error = None;
                     self.status.fault = None;
-                    self.told.remove(&self.status.address);
-                    tracing::info!(address = %self.status.address, "connected to the platform");
+                    journal::stir();
+                    // Of all others the journal tells with the fault that is over.
+                    if self.status.connections == 1 {
+                        tracing::info!(address = %self.status.address, "connected to the platform");
+                    } else {
+                        tracing::debug!(address = %self.status.address, "connected again");
+                    }
                 }
                 self.engine.handle_link(now, event);
             }
@@ -269,6 +275,10 @@ impl Session {
                 Output::Subscribe(key, filters) => {
                     tracing::trace!(?filters, "subscribed");
                     connection.subscribe(now, key, &filters);
+                }
+                Output::Unsubscribe(key, filters) => {
+                    tracing::trace!(?filters, "unsubscribed");
+                    connection.unsubscribe(now, key, &filters);
                 }
                 Output::Renew(code, why) => return Err(Trouble::Renew(code, why)),
             }
@@ -298,6 +308,7 @@ impl Session {
                 out = &mut future => return Ok(Some(out)),
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled() => return Ok(None),
             }
@@ -314,6 +325,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn adopt(&mut self) {
+        let directory = self.directories.borrow_and_update().clone();
+        self.engine.handle_directory(clock::now(), directory);
     }
 
     fn answer(&mut self, question: Question) {
@@ -337,15 +353,14 @@ impl Session {
         let _gone = question.answer.send((status, lanes));
     }
 
-    /// Shows a fault in `status`, and in the journal: once, when it changes, and hourly.
-    fn report(&mut self, now: Instant, fault: Fault) {
-        let told = self.told.get(&self.status.address);
-        if told.is_none_or(|(last, at)| *last != fault || now.since(*at) >= REMIND) {
-            fault.log_warning("no connection to the platform; it is tried again for ever");
-            self.told.insert(self.status.address.clone(), (fault.clone(), now));
+    /// Shows a fault in `status`, from where the journal has it.
+    fn report(&mut self, fault: Fault) {
+        tracing::debug!(%fault, "no connection");
+        let known = self.status.fault.replace(fault);
+        if known != self.status.fault {
+            self.status.last_error = self.status.fault.as_ref().map(|fault| fault.what.clone());
+            journal::stir();
         }
-        self.status.last_error = Some(fault.what.clone());
-        self.status.fault = Some(fault);
     }
 }
 

@@ -67,7 +67,7 @@ fn a_flooder_is_refused_and_its_neighbour_is_untouched_also_over_a_kill() {
     let arrivals = recorder.arrivals();
     arrivals.assert_exactly("p1", taken.into_iter());
     arrivals.assert_exactly("p2", 1..=400);
-    assert_eq!(gateway.says("an endpoint is over its quota"), 2, "once in each life");
+    assert_eq!(gateway.says("for ever unit=\"store\" code=\"TG-221\""), 2, "once in each life");
     assert!(gateway.terminate().success());
 }
 
@@ -131,7 +131,8 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
     let arrivals = recorder.arrivals();
     arrivals.assert_in_order();
     arrivals.assert_exactly("p1", 1..=pushed + BATCH);
-    assert_eq!(gateway.says("TG-222"), 1, "told once");
+    assert_eq!(gateway.says("a person is needed unit=\"store\" code=\"TG-222\""), 1, "told once");
+    assert_eq!(gateway.says("works again unit=\"store\" code=\"TG-222\""), 1, "and that it is over");
     assert!(gateway.terminate().success());
 }
 
@@ -153,7 +154,9 @@ fn an_endpoint_that_is_within_its_quota_again_is_told_so() {
         (&status["quotas"][0]["refused"]["samples_per_s"], &status["quotas"][0]["fault"]),
         (&1.into(), &Value::Null)
     );
-    assert_eq!(gateway.says("an endpoint is within its quota again"), 1);
+    until("the journal says so", PATIENCE, || {
+        (gateway.says("works again unit=\"store\" code=\"TG-221\"") == 1).then_some(())
+    });
     let (said, _) = gateway.say(&["queue"]);
     assert!(said.contains("was over its quota  samples_per_s = 2  1 refused"), "{said}");
     assert!(gateway.terminate().success());

@@ -1,6 +1,6 @@
 //! What an adapter reports of itself and its devices; read by `status`.
 
-use crate::{EndpointName, Fault, Instant, load::Load};
+use crate::{EndpointName, Fault, Instant, journal, load::Load};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -77,21 +77,30 @@ impl Board {
 impl Reporter {
     /// Reports the adapter's own health.
     pub fn health(&self, health: Health) {
-        self.0.with(|board| board.health = health);
+        if self.0.with(|board| std::mem::replace(&mut board.health, health.clone()) != health) {
+            journal::stir();
+        }
     }
 
     /// Reports whether a device can be reached.
     pub fn presence(&self, endpoint: &EndpointName, presence: Presence) {
-        self.0.with(|board| {
+        let changed = self.0.with(|board| {
+            if board.presence.get(endpoint) == Some(&presence) {
+                return false;
+            }
             board.presence.insert(endpoint.clone(), presence);
+            true
         });
+        if changed {
+            journal::stir();
+        }
     }
 
     /// Forgets a device that left the configuration.
     pub fn forget(&self, endpoint: &EndpointName) {
-        self.0.with(|board| {
-            board.presence.remove(endpoint);
-        });
+        if self.0.with(|board| board.presence.remove(endpoint).is_some()) {
+            journal::stir();
+        }
     }
 
     /// A wire that devices share was used from `from` until `to`, which is now: whoever else has

@@ -162,6 +162,11 @@ impl Intake {
         self.send(endpoint, Offer::Samples(samples), urgency, room).await
     }
 
+    /// Takes nothing more: whoever holds it was left behind. What is inside gets to the store.
+    pub fn close(&self) {
+        self.bytes.close();
+    }
+
     /// Whether the store is full and refuses: then nothing is to be read from a device, for it could not
     /// be kept. What was read already still gets in.
     pub fn is_full(&self) -> bool {
@@ -185,6 +190,7 @@ impl Intake {
         room: u32,
     ) -> Result<Receipt, SubmitError> {
         let room = match room {
+            _ if self.bytes.is_closed() => return Err(SubmitError::Closed),
             0 => None,
             n => Some(self.bytes.clone().acquire_many_owned(n).await.map_err(|_| SubmitError::Closed)?),
         };

@@ -14,6 +14,7 @@ pub mod field;
 mod health;
 pub mod inquiry;
 mod intake;
+pub mod journal;
 mod load;
 mod names;
 mod sample;

@@ -7,11 +7,15 @@
 //! ```
 //! A range is one submission of several samples. Each sample has the resource `n`, with `bytes=N`
 //! also the text `pad` of N bytes, with `poison` also `poison = true`.
+//!
+//! A line `panic` makes the adapter panic, and `block SECONDS` keeps its thread from turning for so long: what
+//! no adapter should do, to see what that does to others.
 
 use crate::{
     Adapter, AdapterCx, CancellationToken, Clock, Devices, EndpointName, Failure, Health, Intake, Issue,
     Place, Presence, Reading, Receipt, Refused, Reporter, Resource, Sample, SubmitError, Urgency, Value,
-    clock::{sleep, timeout},
+    clock::{Bell, now, sleep, timeout},
+    journal::Seldom,
 };
 use serde::Deserialize;
 use std::{
@@ -87,7 +91,7 @@ impl Adapter for Test {
             listen(&config).await.map_err(|error| Failure(format!("{}: {}", config.listen, error.kind())))?;
         cx.report.health(Health::Up);
         cx.inquiries.close();
-        let mut clients = JoinSet::new();
+        let (mut clients, mut refusals) = (JoinSet::new(), Seldom::new());
         let mut known = BTreeSet::new();
         let mut configured = true;
         loop {
@@ -101,14 +105,23 @@ impl Adapter for Test {
                 biased;
                 () = cx.shutdown.cancelled() => break,
                 changed = cx.devices.changed(), if configured => configured = changed.is_ok(),
-                Some(_ended) = clients.join_next() => {}
+                Some(ended) = clients.join_next() => {
+                    // As an adapter that breaks on what one device sends.
+                    if let Err(error) = ended
+                        && error.is_panic()
+                    {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         clients.spawn(Client::new(&cx).serve(stream));
                     }
                     // Out of descriptors, most likely: trying at once would spin.
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept");
+                        if let Some(left_out) = refusals.tell(now()) {
+                            tracing::warn!(%error, left_out, "cannot accept");
+                        }
                         sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -198,6 +211,7 @@ impl Client {
     }
 
     async fn take(&mut self, line: &str) {
+        misbehave(line);
         let push = match Push::parse(line) {
             Ok(push) => push,
             Err(why) => return self.owe(std::future::ready(format!("error {why}"))),
@@ -221,6 +235,18 @@ impl Client {
 
     fn owe(&mut self, answer: impl Future<Output = String> + Send + 'static) {
         self.owed.push_back(Box::pin(answer));
+    }
+}
+
+/// What no adapter should do, where the line says so.
+#[expect(clippy::panic, reason = "this is what the line asks for")]
+fn misbehave(line: &str) {
+    if line == "panic" {
+        panic!("on purpose");
+    }
+    let seconds = line.strip_prefix("block ").and_then(|seconds| seconds.parse().ok());
+    if let Some(seconds) = seconds {
+        Bell::default().wait(Some(now() + Duration::from_secs(seconds)));
     }
 }
 

@@ -232,7 +232,7 @@ impl Bus {
             return;
         }
         if presence == Presence::Online {
-            tracing::info!(endpoint = %endpoint, "device answers");
+            tracing::debug!(endpoint = %endpoint, "device answers");
         }
         self.shared.report.presence(endpoint, presence.clone());
         device.presence = Some(presence);
@@ -277,16 +277,22 @@ impl Bus {
     }
 
     async fn drain(&mut self) {
+        let mut last = None;
+        let mut refused: u64 = 0;
         let all = async {
             while !self.outstanding.is_empty() {
                 let (endpoint, result) = self.outstanding.oldest().await;
-                if let Err(refused) = result {
-                    tracing::warn!(endpoint = %endpoint, error = %refused, "last sample not kept");
+                if let Err(why) = result {
+                    refused += 1;
+                    last = Some((endpoint, why));
                 }
             }
         };
         if timeout(GRACE, all).await.is_err() {
             tracing::warn!(wire = %self.wire, "stopped before the store had confirmed all samples");
+        }
+        if let Some((endpoint, error)) = last {
+            tracing::warn!(wire = %self.wire, %endpoint, %error, refused, "last samples were not kept");
         }
     }
 }

@@ -44,7 +44,7 @@ impl Complaints {
             if open.by_subject.get(&subject) == Some(&fault) {
                 return;
             }
-            fault.log_warning("degraded; it is tried again for ever");
+            tracing::debug!(%fault, "degraded; it is tried again for ever");
             open.by_subject.insert(subject, fault);
         });
     }
@@ -61,7 +61,7 @@ impl Complaints {
     pub(crate) fn clear(&self, subject: &Subject) {
         self.with(|open| {
             if open.by_subject.remove(subject).is_some() {
-                tracing::info!(subject = %subject, "works again");
+                tracing::debug!(subject = %subject, "works again");
             }
         });
     }

@@ -12,7 +12,7 @@ const WIDTH = 30; // and as many as its width is for at least
 const LOOKS = 4; // endpoints looked at
 const RESOURCES = 200; // of an endpoint that are shown
 const FAULTS = 20;
-const DEVICES = 8; // silent ones of an adapter
+const LETTERS_MS = 30000; // dead letters are asked for that often, and when their number changes
 const LONGEST = 200; // characters of a text
 
 const $ = (id) => document.getElementById(id);
@@ -178,7 +178,7 @@ function backlogView(status) {
     backlog.draw(),
     pairs([
       ["lasts", autonomyText(status.autonomy)],
-      ["dead letters", status.dead_letters ? count(status.dead_letters) + " (tidegate queue --dead)" : ""],
+      ["dead letters", status.dead_letters ? count(status.dead_letters) : ""],
     ]),
   ];
 }
@@ -203,9 +203,8 @@ function faultsView(status) {
 }
 
 function unitView(unit) {
-  const devices = Object.entries(unit.devices || {});
-  const silent = devices.filter(([, device]) => device.presence === "offline");
-  const asleep = devices.filter(([, device]) => device.presence === "asleep");
+  const devices = Object.values(unit.presence || {}).reduce((sum, n) => sum + n, 0);
+  const { offline = 0, asleep = 0 } = unit.presence || {};
   const runs = unit.state === "running";
   const word = runs ? unit.health || "running" : unit.state;
   const kind = !runs ? "bad" : unit.health === "up" ? "good" : unit.health === "degraded" ? "warn" : "";
@@ -215,23 +214,25 @@ function unitView(unit) {
     bar.value = load.busy;
     return el("li", "", bar, " " + Math.round(load.busy * 100) + " % busy: ", shown(wire));
   });
-  const lines = silent.slice(0, DEVICES).map(([name, device]) =>
+  const silent = Object.entries(unit.silent || {});
+  const lines = silent.map(([name, device]) =>
     el("li", "", el("strong", "", shown(name)), " " + (device.code || "") + " " + shown(device.why || "")));
   return el("div", "unit",
     el("div", "head", el("h3", "", shown(unit.name)), pill(shown(word), kind), unit.why ? shown(unit.why) : null,
-      el("span", silent.length ? "warn" : "quiet", silent.length
-        ? silent.length + " of " + some(devices.length, "device", "devices") + " silent"
-        : devices.length ? some(devices.length, "device", "devices") + ", none silent" : ""),
-      asleep.length ? el("span", "quiet", asleep.length + " asleep") : null,
+      el("span", offline ? "warn" : "quiet", offline
+        ? offline + " of " + some(devices, "device", "devices") + " silent"
+        : devices ? some(devices, "device", "devices") + ", none silent" : ""),
+      asleep ? el("span", "quiet", asleep + " asleep") : null,
       unit.starts > 1 ? el("span", "quiet", "started " + count(unit.starts) + " times") : null),
-    el("ul", "", wires, lines, silent.length > DEVICES ? el("li", "quiet", (silent.length - DEVICES) + " more") : null));
+    el("ul", "", wires, lines, offline > silent.length ? el("li", "quiet", (offline - silent.length) + " more") : null));
 }
 
 function showStatus(status) {
   const faults = faultsOf(status);
   const overall = $("overall");
-  overall.className = "pill " + (faults.length ? "warn" : "good");
-  setText(overall, faults.length ? some(faults.length, "fault", "faults") : "all well");
+  const waits = status.uplink.state === "connecting";
+  overall.className = "pill " + (faults.length || waits ? "warn" : "good");
+  setText(overall, faults.length ? some(faults.length, "fault", "faults") : waits ? "not connected" : "all well");
   setText($("clock"), clockText(status.clock));
   setText($("version"), "version " + shown(status.version) + ", " + some(status.endpoints, "endpoint", "endpoints"));
   backlog.add(status.ledger.queued);
@@ -325,7 +326,9 @@ function look(name) {
     close.type = "button";
     const rowsOf = el("tbody", "");
     const view = el("div", "look",
-      el("div", "head", el("h3", "", shown(name)), close),
+      el("div", "head", el("h3", "", shown(name)),
+        errand("Disable", "/api/endpoint/" + encodeURIComponent(name) + "/disable", null, () => "Read nothing more from " + name + "?"),
+        errand("Enable", "/api/endpoint/" + encodeURIComponent(name) + "/enable", null), close),
       el("table", "", el("thead", "", el("tr", "", ["Resource", "Value", "Age", "Quality", ""].map((t) => el("th", "", t)))), rowsOf));
     close.addEventListener("click", () => unlook(name));
     looks.set(name, { view, rows: rowsOf, series: new Map() });
@@ -369,82 +372,108 @@ function showLook(name, answer) {
   looked.rows.replaceChildren(...(made.length ? made : [el("tr", "", el("td", "quiet", "nothing read yet"))]));
 }
 
-// --- dead letters
+// --- changes
 
-let possible = false; // whether anything can be changed here
 let token = ""; // what was typed; kept by this page only, until it is closed
-let deadShown = "";
 
+function outcomeText(told) {
+  if (told.letters === undefined) return "Done. " + shown(told);
+  const left = (told.orphaned || []).length;
+  return some(told.letters, "letter ", "letters ") + told.done
+    + (left ? "; " + left + " stay: their endpoint is not in the configuration" : "");
+}
+
+// No time-out: what was asked for is done, and what came of it is told.
 async function change(path, which) {
   const answer = await fetch(path, {
-    method: "POST", cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS), body: JSON.stringify(which),
+    method: "POST", cache: "no-store", body: which === null ? "" : JSON.stringify(which),
     headers: { "Authorization": "Bearer " + token, "Content-Type": "application/json" },
   });
   const told = await answer.json();
-  if (answer.status === 401) token = "";
+  if (answer.status === 401) unlock("");
   if (!answer.ok) throw new Error(told.error || "HTTP " + answer.status);
-  const left = (told.orphaned || []).length;
-  return some(told.letters, "letter ", "letters ") + told.done + (left ? "; " + left + " stay: their endpoint is not in the configuration" : "");
+  return outcomeText(told);
 }
 
-function deed(word, path, which, question) {
-  const button = el("button", "", word);
+// A button, only there with the token. What it asks for is done once, after a question if there is one.
+function errand(word, path, which, question) {
+  const button = el("button", "needs-token", word);
   button.type = "button";
   button.addEventListener("click", async () => {
-    if (question && !confirm(question)) return;
+    if (question && !confirm(question())) return;
     button.disabled = true;
+    setText($("outcome"), word + " ...");
     try {
-      $("told").textContent = await change(path, which);
+      setText($("outcome"), await change(path, which));
     } catch (error) {
-      $("told").textContent = shown(String(error.message || error));
+      setText($("outcome"), shown(String(error.message || error)));
     }
-    deadShown = "";
+    button.disabled = false;
+    lettersAsked = 0;
     soon();
   });
   return button;
 }
 
-function unlock() {
-  const input = el("input", "");
-  input.type = "password";
-  input.placeholder = "Token, to change something";
-  input.setAttribute("aria-label", "Token");
-  input.autocomplete = "off";
-  const form = el("form", "tools", input, el("button", "", "Use it"));
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    token = input.value.trim();
-    deadShown = "";
-    soon();
-  });
-  return form;
+function unlock(typed) {
+  token = typed;
+  document.body.classList.toggle("unlocked", token !== "");
 }
 
-function showDead(answer) {
-  const letters = (answer && answer.dead) || [];
-  const now = JSON.stringify([letters, possible, Boolean(token)]);
-  const words = $("told") ? $("told").textContent : "";
-  $("dead").hidden = letters.length === 0 && words === "";
-  // Whoever is about to press a button finds it where it was.
-  if (now === deadShown) return;
-  deadShown = now;
-  const told = el("p", "quiet", words);
-  told.id = "told";
-  const lines = letters.map((letter) => el("li", "letter",
-    el("span", "", el("strong", "", shown(letter.endpoint)), " " + shown(letter.reason), " ",
-      el("span", "quiet", letter.sample ? shown(letter.sample) : "")),
-    token ? el("span", "pager", deed("Send again", "/api/dead/requeue", { ids: [letter.id] }),
-      deed("Discard", "/api/dead/discard", { ids: [letter.id] }, "Discard this letter for good?")) : null));
-  const all = !letters.length ? null : token ? el("p", "tools", deed("Send all again", "/api/dead/requeue", "all"),
-    deed("Discard all", "/api/dead/discard", "all", "Discard all dead letters for good?")) : possible ? unlock() : null;
-  body("dead").replaceChildren(...[told, el("ul", "", lines), all].filter((part) => part));
+// --- dead letters
+
+const letters = new Map();
+let lettersKnown = null; // how many there were when they were asked for
+let lettersAsked = 0; // and when
+
+function showLetters(dead) {
+  const ids = new Set(dead.map((letter) => letter.id));
+  for (const id of [...letters.keys()]) {
+    if (!ids.has(id)) {
+      letters.get(id).remove();
+      letters.delete(id);
+    }
+  }
+  // Each stays where it is while others come: nobody presses the wrong button.
+  for (const letter of dead.filter((one) => !letters.has(one.id))) {
+    const line = el("li", "letter",
+      el("span", "", el("strong", "", shown(letter.endpoint)), " " + shown(letter.reason), " ",
+        el("span", "quiet", letter.sample ? shown(letter.sample) : "")),
+      el("span", "pager", errand("Send again", "/api/dead/requeue", { ids: [letter.id] }),
+        errand("Discard", "/api/dead/discard", { ids: [letter.id] }, () => "Discard this letter for good?")));
+    letters.set(letter.id, line);
+    $("letters").append(line);
+  }
 }
+
+async function turnLetters(known) {
+  $("dead").hidden = known === 0;
+  const stale = Date.now() - lettersAsked > LETTERS_MS;
+  if (known === 0) showLetters([]);
+  else if (known !== lettersKnown || stale) {
+    lettersAsked = Date.now();
+    showLetters((await ask("/api/dead")).dead);
+  }
+  lettersKnown = known;
+}
+
+$("dead-all").append(
+  errand("Send all again", "/api/dead/requeue", "all"),
+  errand("Discard all", "/api/dead/discard", "all", () => "Discard all " + count(lettersKnown) + " dead letters for good?"));
+$("errands").append(errand("Reload the configuration", "/api/reload", null));
+$("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  unlock($("token").value.trim());
+  $("token").value = "";
+});
 
 // --- asking
 
 let answered = null; // when the last answer came
+let version = null; // of the gateway that served this page
 let timer = null;
 let asking = false;
+let asks = 0;
 let hurried = false; // somebody has asked for something else meanwhile
 
 // What is no more, as after a change of the configuration, is null.
@@ -464,6 +493,12 @@ function silent(error) {
   $("main").classList.add("stale");
 }
 
+// Nothing is known of the time in which nobody was asked: the lines are interrupted.
+function interrupt() {
+  backlog.add(null);
+  for (const { series } of looks.values()) for (const one of series.values()) one.add(null);
+}
+
 async function turn() {
   if (asking) return;
   asking = true;
@@ -471,9 +506,13 @@ async function turn() {
   clearTimeout(timer);
   try {
     const status = await ask("/api/status");
+    if (version !== null && version !== status.version) location.reload();
+    version = status.version;
+    if (answered !== null && Date.now() - answered > 5 * EVERY_MS) interrupt();
     showStatus(status);
-    if (status.dead_letters) possible = (await ask("/api/changes")).possible;
-    showDead(status.dead_letters ? await ask("/api/dead") : null);
+    if (asks % 15 === 0) $("changes").hidden = !(await ask("/api/changes")).possible;
+    asks += 1;
+    await turnLetters(status.dead_letters);
     const question = endpointsQuestion();
     const endpoints = await ask(question);
     if (endpoints && question === endpointsQuestion()) showEndpoints(endpoints);

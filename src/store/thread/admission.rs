@@ -4,7 +4,7 @@
 
 use super::{DELETE_WITHIN, Thread, offered, room};
 use crate::{endpoints::EndpointKey, shape::quota::Load};
-use adapter_api::{Instant, Offer, Refused, Submission, clock};
+use adapter_api::{Instant, Offer, Refused, Submission, clock, journal};
 
 impl Thread {
     /// The submission, unless its endpoint is over a quota. Then it is answered at once: a flood writes
@@ -21,7 +21,7 @@ impl Thread {
         }
         let Err(excess) = self.shape.weigh(&submission.endpoint, load, now) else { return Some(submission) };
         if excess.begins {
-            excess.fault().log_warning("an endpoint is over its quota");
+            journal::stir();
         }
         *self.uncounted.entry((excess.endpoint.tenant, excess.quota.key())).or_default() += load.samples;
         self.gone_due.get_or_insert(now + DELETE_WITHIN);
@@ -35,7 +35,8 @@ impl Thread {
     pub(super) fn calm(&mut self, now: Instant) {
         for endpoint in self.shape.handle_timeout(now) {
             let refused: u64 = endpoint.refused.values().sum();
-            tracing::info!(endpoint = %endpoint.endpoint, refused, "an endpoint is within its quota again");
+            tracing::debug!(endpoint = %endpoint.endpoint, refused, "an endpoint is within its quota again");
+            journal::stir();
         }
     }
 

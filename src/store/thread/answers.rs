@@ -28,10 +28,8 @@ impl Thread {
                 self.sessions.answer(session, Event::Ids(next.saturating_sub(count)..next));
             }
             Err(error) => {
-                if self.fault.is_none() {
-                    tracing::error!(%error, "request ids could not be reserved; asked again when needed");
-                }
-                self.fault = Some(self.room.diagnose(&error));
+                tracing::debug!(%error, "request ids could not be reserved; asked again when needed");
+                self.fails(self.room.diagnose(&error));
                 self.sessions.answer(session, Event::Ids(0..0));
             }
         }

@@ -101,7 +101,7 @@ impl Thread {
         for lane in lanes.into_iter().filter(|lane| self.lanes.is_drained(*lane)).collect::<Vec<_>>() {
             match self.db.execute("DELETE FROM lane WHERE id = ?1", [lane.0]) {
                 Ok(_) => drop(self.lanes.remove(lane)),
-                Err(error) => tracing::warn!(%error, "an empty lane could not be removed"),
+                Err(error) => self.lines.lane(&error),
             }
         }
     }

@@ -56,7 +56,8 @@ impl Thread {
                 self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
                 self.tell_dropped();
                 self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
-                (self.damaged, self.fault) = (false, None);
+                self.damaged = false;
+                self.works();
                 self.gone_due = Some(clock::now());
                 true
             }

@@ -33,7 +33,7 @@ impl Thread {
         match written {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 // Another program has the file locked. Nothing was begun: the group waits.
-                self.fault = Some(self.room.diagnose(&error));
+                self.fails(self.room.diagnose(&error));
                 self.group = group;
                 // It took a while to find that out.
                 let again = clock::now() + BUSY;
@@ -44,7 +44,7 @@ impl Thread {
                 if !group.is_empty() {
                     failpoint::pass(Point::AfterCommit);
                 }
-                self.fault = None;
+                self.works();
                 self.settle(written, group, now);
             }
             Err(error) => {
@@ -98,10 +98,8 @@ impl Thread {
     /// After a transaction that failed.
     fn refuse(&mut self, group: Vec<Submission>, error: &rusqlite::Error, now: Instant) {
         let fault = self.room.diagnose(error);
-        if self.fault.as_ref().is_none_or(|known| known.code != fault.code) {
-            fault.log_error("a transaction failed; it is tried again");
-        }
-        self.fault = Some(fault);
+        tracing::debug!(%fault, "a transaction failed; it is tried again");
+        self.fails(fault);
         self.damaged |= recover::is_damage(error);
         let (refused, reason) = match self.room.is_full(error) {
             true => (Refused::Full, "disk_full"),
@@ -291,7 +289,7 @@ impl Thread {
                 self.db.execute_batch("ROLLBACK TO submission; RELEASE submission")?;
                 written.rows.truncate(rows);
                 written.lanes.truncate(lanes);
-                tracing::error!(%error, endpoint = %key, "a submission could not be written");
+                self.lines.unwritten(&error, key);
                 Ok(Err((Refused::Failed, "not_written")))
             }
         }

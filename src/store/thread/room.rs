@@ -18,6 +18,7 @@ use crate::store::{
 use adapter_api::{
     Clock, Instant, Offer, Sample, Submission,
     clock::{self},
+    journal::Seldom,
 };
 use rusqlite::{Connection, ErrorCode};
 use std::{
@@ -59,6 +60,7 @@ pub(super) struct Room {
     /// Wall time less monotonic time, in µs, when it was last looked at; and until when it is not believed.
     offset_us: i64,
     disbelieved: Instant,
+    jumps: Seldom,
 }
 
 impl Room {
@@ -101,6 +103,7 @@ impl Room {
             age_due: options.limits.max_age.map(|_| now),
             offset_us: offset_us(now),
             disbelieved: now,
+            jumps: Seldom::new(),
         };
         room.rebuild();
         Ok((db, room))
@@ -124,6 +127,12 @@ impl Room {
         let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
         let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         Ok((Ledger::load(db)?, rows))
+    }
+
+    /// Other limits from now on.
+    pub(super) fn keep_to(&mut self, limits: Limits, now: Instant) {
+        self.age_due = limits.max_age.map(|_| now);
+        self.limits = limits;
     }
 
     /// When there is something to tidy up.
@@ -183,13 +192,21 @@ impl Room {
         Some((self.limits.level(&measure, self.leaving), measure))
     }
 
+    /// The wall clock is right from now on, wherever it stood before: ages are looked at, at once.
+    pub(super) fn trust_clock(&mut self, now: Instant) {
+        self.offset_us = offset_us(now);
+        self.age_due = self.age_due.map(|due| due.min(now));
+    }
+
     /// Whether the wall clock runs on as it did.
     fn believes(&mut self, now: Instant) -> bool {
         let offset = offset_us(now);
         let jumped = Duration::from_micros(offset.abs_diff(self.offset_us)) > JUMP;
         self.offset_us = offset;
         if jumped {
-            tracing::warn!("the wall clock has jumped; for a day no reading is too old");
+            if let Some(left_out) = self.jumps.tell(now) {
+                tracing::warn!(left_out, "the wall clock has jumped; for a day no reading is too old");
+            }
             self.disbelieved = now + DISBELIEF;
         }
         self.disbelieved <= now
@@ -223,7 +240,7 @@ impl Thread {
             if std::mem::take(&mut self.room.full)
                 && let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
             {
-                tracing::warn!(%error, "the journal could not be given back");
+                self.lines.checkpoint(&error);
             }
             if self.room.reserve.lacks() > 0 {
                 self.room.rebuild();
@@ -256,7 +273,7 @@ impl Thread {
                 Ok(true) => Some(now + VACUUM_PAUSE),
                 Ok(false) => None,
                 Err(error) => {
-                    tracing::warn!(%error, "empty pages could not be given back; tried again later");
+                    self.lines.vacuum(&error);
                     Some(now + AGE_EVERY)
                 }
             };

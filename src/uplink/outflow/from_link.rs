@@ -164,7 +164,7 @@ impl Outflow {
         self.end_deadline(&refused);
         let Some(lane) = self.lanes.get(&lane_id).map(|lane| lane.info.clone()) else { return };
         for row in refused.rows {
-            tracing::warn!(endpoint = %lane.endpoint, why = reason, "sample refused for good, kept as a dead letter");
+            tracing::debug!(endpoint = %lane.endpoint, why = reason, "sample refused for good, kept as a dead letter");
             let buried = Buried { lane: lane.clone(), flight: part.flight, row, reason: reason.to_owned() };
             self.wishes.push_back(Wish::Bury(buried));
         }

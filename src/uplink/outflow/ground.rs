@@ -7,7 +7,7 @@ use crate::{
     endpoints::EndpointKey,
     mutant::{self, Mutant},
 };
-use adapter_api::Instant;
+use adapter_api::{Instant, journal};
 use std::time::Duration;
 
 impl Outflow {
@@ -113,7 +113,8 @@ impl Outflow {
 
     pub(super) fn park(&mut self, now: Instant, endpoint: &EndpointKey, reason: &str) {
         if !self.parking.is_parked(endpoint) {
-            tracing::warn!(%endpoint, why = reason, "endpoint parked, its data is kept");
+            tracing::debug!(%endpoint, why = reason, "endpoint parked, its data is kept");
+            journal::stir();
         }
         let until = self.parking.park(now, endpoint, reason, &mut self.rng);
         self.timers.insert((until, Timer::Probe(endpoint.clone())));
@@ -174,7 +175,8 @@ impl Outflow {
             return;
         }
         let degraded = self.is_degraded(now);
-        tracing::info!(%endpoint, "endpoint accepted again");
+        tracing::debug!(%endpoint, "endpoint accepted again");
+        journal::stir();
         self.parking.unpark(endpoint);
         if degraded {
             for (until, endpoint) in self.parking.bring_forward(now) {
