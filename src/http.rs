@@ -5,6 +5,8 @@
 //! | `listen` | the address; how many connections, for how long |
 //! | `guard` | who is answered: the names in `Host`, pages of others, tokens (sans-IO) |
 //! | `answer` | what there is under which path |
+//! | `brief` | long values, many devices: what of an answer is for a page (sans-IO) |
+//! | `change` | what can be changed, with the token |
 //! | `health` | `/healthz`: ok, degraded, unavailable |
 //! | `metrics` | `/metrics`: the text for Prometheus (sans-IO) |
 //! | `page/` | the page itself, built into the program |
@@ -14,6 +16,8 @@
 //! Not here: the figures, which are the control socket's (`control::view`).
 
 mod answer;
+mod brief;
+mod change;
 mod guard;
 mod health;
 mod listen;

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct HttpConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Names it may be called by beside its address and `localhost`, in lower case.
+    /// Names it may be called by beside its address and `localhost`: in lower case, addresses in their canonical form.
     pub hosts: Vec<String>,
     /// Whether `/metrics` has figures of each endpoint.
     pub metrics_per_endpoint: bool,
@@ -47,9 +47,21 @@ pub(super) fn check(notes: &mut Notes<'_>, low: low::Http, base: Base<'_>) -> Op
                 "write the name or address alone, as in \"gateway.example.com\", without scheme and port";
             notes.error_with(&at.key("hosts").index(n), "not the name of a host", hint);
         }
-        host.to_ascii_lowercase()
+        // As the guard compares it.
+        match host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string(),
+            Err(_) => host.trim_end_matches('.').to_ascii_lowercase(),
+        }
     });
     let hosts = hosts.collect();
+    if token.is_some() && listen.is_some_and(|listen| !listen.ip().to_canonical().is_loopback()) {
+        let hint = "put a proxy with TLS in front and listen on 127.0.0.1";
+        notes.warn(
+            &at.key("token_file"),
+            "the token goes over the network as it is: whoever listens has it",
+            hint,
+        );
+    }
     Some(HttpConfig { listen: listen?, hosts, metrics_per_endpoint: low.metrics_per_endpoint, token })
 }
 

@@ -95,6 +95,11 @@ impl Guard {
         self.may_change(&request.headers, local)
     }
 
+    /// Whether anything can be changed here at all.
+    pub(super) const fn has_token(&self) -> bool {
+        self.0.token.is_some()
+    }
+
     /// Whether something may be changed on it.
     fn may_change(&self, headers: &HeaderMap, local: IpAddr) -> Result<(), Refusal> {
         let token = self.0.token.as_ref().ok_or(Refusal::NoWrites)?;
@@ -128,13 +133,15 @@ impl Guard {
         let host = name.host().to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host);
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            let ours = [local, self.0.listen.ip()];
-            if ours.iter().any(|ours| ours.to_canonical() == address.to_canonical()) {
-                return true;
-            }
+        let address = bare.parse::<IpAddr>().map(|address| address.to_canonical());
+        if let Ok(address) = address
+            && [local, self.0.listen.ip()].iter().any(|ours| ours.to_canonical() == address)
+        {
+            return true;
         }
-        host == "localhost" || self.0.hosts.iter().any(|known| known == bare)
+        // An address is known by its canonical form.
+        let name = address.map_or_else(|_| bare.to_owned(), |address| address.to_string());
+        name == "localhost" || self.0.hosts.contains(&name)
     }
 }
 
@@ -156,7 +163,7 @@ mod tests {
     fn guard(token: Option<&str>) -> Guard {
         Guard(HttpConfig {
             listen: "0.0.0.0:8080".parse().unwrap(),
-            hosts: vec!["gateway.example.com".to_owned(), "192.0.2.9".to_owned()],
+            hosts: ["gateway.example.com", "192.0.2.9", "2001:db8::1"].map(str::to_owned).to_vec(),
             metrics_per_endpoint: false,
             token: token.map(Secret::new),
         })
@@ -187,6 +194,7 @@ mod tests {
             "GATEWAY.example.com:443",
             "gateway.example.com.",
             "192.0.2.9:80",
+            "[2001:db8:0:0::1]:8080",
         ] {
             check(ours, Ok(()));
         }

@@ -12,14 +12,17 @@ use std::{collections::BTreeSet, time::Duration};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn look(view: &View) -> (StatusCode, Value) {
-    match clock::timeout(PATIENCE, view.store.figures()).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(closed)) => return unavailable(&closed.to_string()),
-        Err(late) => return unavailable(&format!("the store: {late}")),
+    match clock::timeout(PATIENCE, view.status()).await {
+        Ok(Ok(status)) => return (StatusCode::OK, judged(Some(&status))),
+        Ok(Err(error)) => return unavailable(&error.to_string()),
+        Err(clock::Elapsed) => {}
     }
     // A unit that does not answer is not the store.
-    let status = clock::timeout(PATIENCE, view.status()).await.ok().and_then(Result::ok);
-    (StatusCode::OK, judged(status.as_ref()))
+    match clock::timeout(PATIENCE, view.store.figures()).await {
+        Ok(Ok(_)) => (StatusCode::OK, judged(None)),
+        Ok(Err(closed)) => unavailable(&closed.to_string()),
+        Err(late) => unavailable(&format!("the store: {late}")),
+    }
 }
 
 fn unavailable(why: &str) -> (StatusCode, Value) {

@@ -50,6 +50,7 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    notice.set(None);
                     ages.retain(|open| !open.is_finished());
                     if ages.len() >= CONNECTIONS && let Some(oldest) = ages.pop_front() {
                         oldest.abort();
@@ -58,7 +59,11 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
                 }
                 Err(error) => {
                     // No file descriptors are left, mostly: others need them more than we do.
-                    tracing::debug!(%error, "a connection could not be taken");
+                    let what = format!("no connection can be taken: {}", fault::words(&error));
+                    let fault = Fault::new(Code::HttpListener, what, format!("http.listen = \"{address}\""));
+                    if notice.set(Some(fault.clone())) {
+                        fault.log_warning("no status page; it is tried again for ever");
+                    }
                     clock::sleep(AGAIN).await;
                 }
             },
@@ -93,8 +98,8 @@ async fn bind(address: SocketAddr, notice: &Notice) -> TcpListener {
 }
 
 async fn connection(stream: TcpStream, site: Arc<Site>) {
-    let Ok(local) = stream.local_addr() else { return };
-    let service = service_fn(|request| answer::answer(&site, local.ip(), request));
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let service = service_fn(|request| answer::answer(&site, (local.ip(), peer.ip()), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

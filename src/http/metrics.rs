@@ -4,6 +4,7 @@
 //! Endpoints come one by one only where that is asked for: ten thousand of them are a burden to whoever
 //! collects.
 
+use crate::control::view::endpoints::Shown;
 use adapter_api::shown;
 use serde_json::Value;
 use std::{
@@ -116,7 +117,7 @@ impl Process {
 }
 
 /// What a status, and the list of endpoints where it is wanted, say to Prometheus.
-pub(super) fn text(status: &Value, endpoints: Option<&Value>, process: &Process) -> String {
+pub(super) fn text(status: &Value, endpoints: &[Shown], process: &Process) -> String {
     let mut text = Text(String::new());
     let version = status.get("version").and_then(Value::as_str).unwrap_or_default();
     text.family("tidegate_build_info", "gauge", "The version, as a label.");
@@ -139,7 +140,7 @@ pub(super) fn text(status: &Value, endpoints: Option<&Value>, process: &Process)
     uplink(&mut text, status);
     units(&mut text, status);
     faults(&mut text, status);
-    if let Some(endpoints) = endpoints {
+    if !endpoints.is_empty() {
         each(&mut text, endpoints);
     }
     for (name, help, figure) in [
@@ -242,30 +243,23 @@ fn faults(text: &mut Text, status: &Value) {
 }
 
 /// Five figures of each endpoint.
-fn each(text: &mut Text, endpoints: &Value) {
-    let endpoints: Vec<(&str, &Value)> = list(endpoints, "/endpoints")
-        .filter_map(|endpoint| Some((endpoint.get("name").and_then(Value::as_str)?, endpoint)))
-        .collect();
-    let mut all = |name: &str, help: &str, figure: &dyn Fn(&Value) -> Option<String>| {
+fn each(text: &mut Text, endpoints: &[Shown]) {
+    let mut all = |name: &str, help: &str, figure: &dyn Fn(&Shown) -> Option<f64>| {
         text.family(name, "gauge", help);
-        for (endpoint, told) in &endpoints {
-            if let Some(figure) = figure(told) {
-                text.sample(name, &[("endpoint", *endpoint)], figure);
-            }
+        for (endpoint, figure) in endpoints.iter().filter_map(|shown| Some((&shown.name, figure(shown)?))) {
+            text.sample(name, &[("endpoint", endpoint.as_str())], figure);
         }
     };
-    let queued = |e: &Value| e.get("queued").and_then(figure);
+    let truth = |truth: bool| f64::from(u8::from(truth));
+    let queued = |shown: &Shown| u32::try_from(shown.queued).ok().map(f64::from);
     all("tidegate_endpoint_queued_samples", "Samples that wait for the platform.", &queued);
-    let online = |e: &Value| {
-        let presence = e.get("presence").and_then(Value::as_str)?;
-        Some(u8::from(presence != "offline").to_string())
-    };
-    all("tidegate_endpoint_reachable", "Whether its device answers, or sleeps as it should.", &online);
-    let parked = |e: &Value| Some(u8::from(e.get("parked").is_some_and(|p| !p.is_null())).to_string());
+    let reachable = |shown: &Shown| shown.presence.map(|presence| truth(presence != "offline"));
+    all("tidegate_endpoint_reachable", "Whether its device answers, or sleeps as it should.", &reachable);
+    let parked = |shown: &Shown| Some(truth(shown.parked.is_some()));
     all("tidegate_endpoint_parked", "Whether the platform refuses it for now.", &parked);
-    let rate = |e: &Value| e.get("samples_per_s").and_then(figure);
-    all("tidegate_endpoint_samples_per_second", "Samples stored, over about a minute.", &rate);
-    let age = |e: &Value| Some((e.pointer("/last/age_ms")?.as_f64()? / 1_000.0).to_string());
+    let rate = |shown: &Shown| shown.samples_per_s;
+    all("tidegate_endpoint_samples_per_second", "Samples handed in, over about a minute.", &rate);
+    let age = |shown: &Shown| Some(shown.last.as_ref()?.get("age_ms")?.as_f64()? / 1_000.0);
     all("tidegate_endpoint_age_seconds", "How old its youngest value is.", &age);
 }
 
@@ -324,7 +318,7 @@ mod tests {
     use serde_json::json;
 
     fn lines(status: &Value, name: &str) -> Vec<String> {
-        let text = text(status, None, &Process::default());
+        let text = text(status, &[], &Process::default());
         text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
     }
 

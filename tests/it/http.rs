@@ -35,13 +35,17 @@ impl Answer {
 
 /// One request on a connection of its own; `None` where nobody answers.
 fn try_ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+    try_send(port, method, target, headers, "")
+}
+
+fn try_send(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut head = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    stream.write_all((head + "\r\n").as_bytes()).ok()?;
+    stream.write_all((head + "\r\n" + body).as_bytes()).ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).ok()?;
     let text = String::from_utf8(text).unwrap();
@@ -50,6 +54,16 @@ fn try_ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)]) -> O
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let header = |line: &str| line.split_once(": ").map(|(k, v)| (k.to_ascii_lowercase(), v.to_owned()));
     Some(Answer { status, headers: lines.filter_map(header).collect(), body: body.to_owned() })
+}
+
+/// A body to a path, with the token.
+fn change(port: u16, path: &str, body: &str) -> Answer {
+    let (bearer, length) = (format!("Bearer {TOKEN}"), body.len().to_string());
+    let mut headers = vec![("Host", "localhost"), ("Authorization", bearer.as_str())];
+    headers.extend([("Origin", "http://localhost"), ("Sec-Fetch-Site", "same-origin")]);
+    headers.push(("Content-Length", &length));
+    let answer = try_send(port, "POST", path, &headers, body);
+    answer.expect("an answer")
 }
 
 fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
@@ -118,6 +132,9 @@ fn every_answer_forbids_what_a_browser_need_not_do() {
         ("/api/status", 200, "application/json"),
         ("/api/endpoints", 200, "application/json"),
         ("/api/latest/p1", 200, "application/json"),
+        ("/api/dead", 200, "application/json"),
+        ("/api/changes", 200, "application/json"),
+        ("/api/endpoints?colour=blue", 400, "application/json"),
         ("/api/latest/p9", 404, "application/json"),
         ("/api/latest/%3Cimg%3E", 404, "application/json"),
         ("/api/no", 404, "application/json"),
@@ -223,7 +240,11 @@ fn nothing_is_changed_without_the_token() {
     check(&[("Authorization", &bearer), ("Origin", "http://evil.example")], 403);
     check(&[("Authorization", &bearer), ("Sec-Fetch-Site", "cross-site")], 403);
     // Known, and there is nothing to be changed under that path.
-    check(&[("Authorization", &bearer)], 405);
+    check(&[("Authorization", &bearer)], 404);
+    let known = [("Host", "localhost"), ("Authorization", bearer.as_str()), ("Content-Length", "0")];
+    assert_eq!(ask(port, "POST", "/api/dead/requeue", &known).status, 400);
+    assert_eq!(ask(port, "GET", "/api/dead/requeue", &known).status, 404);
+    assert_eq!(look(port, "/api/changes").json()["possible"], true);
     // Somebody else's cookie or a token in the address count for nothing.
     let address = format!("/api/status?token={TOKEN}");
     assert_eq!(ask(port, "POST", &address, &[("Host", "localhost"), ("Cookie", &bearer)]).status, 401);
@@ -278,6 +299,7 @@ fn a_client_of_prometheus_reads_what_status_says() {
     assert_eq!(figure(&text, "tidegate_unit_state", &[("unit", "test.push"), ("state", "running")]), 1.0);
     let version = status["version"].as_str().unwrap();
     assert_eq!(figure(&text, "tidegate_build_info", &[("version", version)]), 1.0);
+    assert_eq!(figure(&text, "tidegate_unit_starts_total", &[("unit", "test.push")]), 1.0);
     let resident = figure(&text, "process_resident_memory_bytes", &[]);
     assert!(resident > 1e6 && resident < 1e9, "{resident}");
     // Whoever scrapes ten thousand endpoints has asked for them.
@@ -331,6 +353,56 @@ fn whoever_holds_connections_open_holds_up_nobody() {
     assert!(gateway.terminate().success());
 }
 
+#[test]
+fn dead_letters_are_sent_again_and_discarded_with_the_token() {
+    let site = Site::new();
+    let broker = Broker::start(&site, true);
+    let mut platform = Platform::start(&site, broker.port());
+    let (push, port, token) = (free_port(), free_port(), site.path("page.token"));
+    fs::write(&token, TOKEN).unwrap();
+    let config = Config::kaa(&site, broker.port()).pushed(2, push);
+    let mut gateway = Gateway::new(&site, &listening(config, port, &format!("token_file = {token:?}")), 10);
+    gateway.start();
+    gateway.until_up();
+    platform.rules(&json!({"refuse_tokens": {"TP1": 413, "TP2": 413}, "reason": "no"}));
+    let mut pusher = Pusher::connect(push);
+    pusher.push("p1", "1");
+    pusher.push("p2", "2");
+    gateway.until_status("both are dead", |status| status["dead_letters"] == 2);
+    let dead = look(port, "/api/dead").json()["dead"].clone();
+    let id_of = |endpoint: &str| {
+        let mut letters = dead.as_array().unwrap().iter();
+        letters.find(|letter| letter["endpoint"].as_str().unwrap().contains(endpoint)).unwrap()["id"].clone()
+    };
+    platform.rules(&json!({"refuse_tokens": {}}));
+    let body = json!({ "ids": [id_of("p1")] }).to_string();
+    // What is in the address or in a form of somebody else's page is no token.
+    let without = try_send(port, "POST", "/api/dead/requeue", &[("Host", "localhost")], "");
+    assert_eq!(without.unwrap().status, 401);
+    let answer = change(port, "/api/dead/requeue", &body);
+    assert_eq!((answer.status, &answer.json()["letters"]), (200, &json!(1)), "{}", answer.body);
+    gateway.until_status("it has landed", |status| {
+        status["dead_letters"] == 1 && status["ledger"]["queued"] == 0 && status["balance"] == true
+    });
+    let answer = change(port, "/api/dead/discard", "\"all\"");
+    assert_eq!(answer.json()["done"], "discarded", "{}", answer.body);
+    gateway.until_status("none is left", |status| {
+        status["dead_letters"] == 0 && status["ledger"]["discarded"] == 1 && status["balance"] == true
+    });
+    assert_eq!(gateway.says("asked for on the status page"), 2);
+    // What there is no journal line for was not done.
+    let answer = change(port, "/api/endpoint/p2/disable", "");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let enabled = |port| look(port, "/api/endpoints?filter=p2").json()["endpoints"][0]["enabled"].clone();
+    assert_eq!(enabled(port), false);
+    assert_eq!(change(port, "/api/endpoint/p9/disable", "").status, 409);
+    assert_eq!(change(port, "/api/endpoint/p2/enable", "").status, 200);
+    assert_eq!(enabled(port), true);
+    assert_eq!(change(port, "/api/reload", "").status, 200);
+    assert_eq!(gateway.says("asked for on the status page"), 6);
+    assert!(gateway.terminate().success());
+}
+
 /// A terminal's title, a forged line, writing from right to left.
 const HOSTILE: &str =
     "\u{1b}]0;x\u{7} a\nlevel=ERROR \"quoted\" \\ \u{202e}gnitirw <img src=x onerror=alert(1)>";
@@ -346,7 +418,8 @@ fn hostile_words_and_names_arrive_as_text() {
     let config = config
         .pushed(2, push)
         .meters(1, slave.port())
-        .line(&format!("{RESOURCE:?} = {{ register = \"holding:0\", type = \"u16\", period = \"1s\" }}"));
+        .line(&format!("{RESOURCE:?} = {{ register = \"holding:0\", type = \"u16\", period = \"1s\" }}"))
+        .line(&format!("[endpoints.m1.name_on_wire]\n{RESOURCE:?} = \"img\""));
     let text = listening(config, port, "metrics_per_endpoint = true");
     let mut gateway = Gateway::new(&site, &text, 10);
     gateway.start();
@@ -406,8 +479,9 @@ fn ten_thousand_endpoints_are_a_page_at_a_time() {
     let filtered = page("limit=50&filter=*p77*");
     assert!(names(&filtered).iter().all(|name| name.contains("p77")) && !names(&filtered).is_empty());
     let began = Instant::now();
+    assert_eq!(look(port, &format!("/api/endpoints?filter={}", "p".repeat(200))).status, 400);
     let all = page("limit=100000");
     println!("FIGURE endpoints_all_ms {:.1} of {count}", began.elapsed().as_secs_f64() * 1_000.0);
-    assert!(names(&all).len() <= 1_000, "nobody gets all of them at once");
+    assert!(names(&all).len() == 200, "nobody gets all of them at once");
     assert!(gateway.terminate().success());
 }

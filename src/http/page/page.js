@@ -12,7 +12,7 @@ const WIDTH = 30; // and as many as its width is for at least
 const LOOKS = 4; // endpoints looked at
 const RESOURCES = 200; // of an endpoint that are shown
 const FAULTS = 20;
-const DEVICES = 8; // silent ones of an adapter
+const LETTERS_MS = 30000; // dead letters are asked for that often, and when their number changes
 const LONGEST = 200; // characters of a text
 
 const $ = (id) => document.getElementById(id);
@@ -178,7 +178,7 @@ function backlogView(status) {
     backlog.draw(),
     pairs([
       ["lasts", autonomyText(status.autonomy)],
-      ["dead letters", status.dead_letters ? count(status.dead_letters) + " (tidegate queue --dead)" : ""],
+      ["dead letters", status.dead_letters ? count(status.dead_letters) : ""],
     ]),
   ];
 }
@@ -203,9 +203,8 @@ function faultsView(status) {
 }
 
 function unitView(unit) {
-  const devices = Object.entries(unit.devices || {});
-  const silent = devices.filter(([, device]) => device.presence === "offline");
-  const asleep = devices.filter(([, device]) => device.presence === "asleep");
+  const devices = Object.values(unit.presence || {}).reduce((sum, n) => sum + n, 0);
+  const { offline = 0, asleep = 0 } = unit.presence || {};
   const runs = unit.state === "running";
   const word = runs ? unit.health || "running" : unit.state;
   const kind = !runs ? "bad" : unit.health === "up" ? "good" : unit.health === "degraded" ? "warn" : "";
@@ -215,23 +214,25 @@ function unitView(unit) {
     bar.value = load.busy;
     return el("li", "", bar, " " + Math.round(load.busy * 100) + " % busy: ", shown(wire));
   });
-  const lines = silent.slice(0, DEVICES).map(([name, device]) =>
+  const silent = Object.entries(unit.silent || {});
+  const lines = silent.map(([name, device]) =>
     el("li", "", el("strong", "", shown(name)), " " + (device.code || "") + " " + shown(device.why || "")));
   return el("div", "unit",
     el("div", "head", el("h3", "", shown(unit.name)), pill(shown(word), kind), unit.why ? shown(unit.why) : null,
-      el("span", silent.length ? "warn" : "quiet", silent.length
-        ? silent.length + " of " + some(devices.length, "device", "devices") + " silent"
-        : devices.length ? some(devices.length, "device", "devices") + ", none silent" : ""),
-      asleep.length ? el("span", "quiet", asleep.length + " asleep") : null,
+      el("span", offline ? "warn" : "quiet", offline
+        ? offline + " of " + some(devices, "device", "devices") + " silent"
+        : devices ? some(devices, "device", "devices") + ", none silent" : ""),
+      asleep ? el("span", "quiet", asleep + " asleep") : null,
       unit.starts > 1 ? el("span", "quiet", "started " + count(unit.starts) + " times") : null),
-    el("ul", "", wires, lines, silent.length > DEVICES ? el("li", "quiet", (silent.length - DEVICES) + " more") : null));
+    el("ul", "", wires, lines, offline > silent.length ? el("li", "quiet", (offline - silent.length) + " more") : null));
 }
 
 function showStatus(status) {
   const faults = faultsOf(status);
   const overall = $("overall");
-  overall.className = "pill " + (faults.length ? "warn" : "good");
-  setText(overall, faults.length ? some(faults.length, "fault", "faults") : "all well");
+  const waits = status.uplink.state === "connecting";
+  overall.className = "pill " + (faults.length || waits ? "warn" : "good");
+  setText(overall, faults.length ? some(faults.length, "fault", "faults") : waits ? "not connected" : "all well");
   setText($("clock"), clockText(status.clock));
   setText($("version"), "version " + shown(status.version) + ", " + some(status.endpoints, "endpoint", "endpoints"));
   backlog.add(status.ledger.queued);
@@ -263,7 +264,7 @@ function makeRow(name) {
   button.addEventListener("click", () => look(name));
   const labels = ["", "", "age", "", "", "samples/s", "queued", ""];
   const cells = labels.map((label, n) => {
-    const cell = el("td", n === 5 || n === 6 ? "number" : n === 1 || n === 7 ? "whole" : "");
+    const cell = el("td", n === 5 || n === 6 ? "number brief" : n === 2 ? "brief" : n === 1 || n === 7 ? "whole" : "");
     if (label) cell.dataset.label = label;
     return cell;
   });
@@ -280,7 +281,7 @@ function fillRow(cells, endpoint) {
   setText(cells[3], quality + (last && last.why ? " (" + shown(last.why) + ")" : ""));
   cells[3].className = quality === "bad" ? "bad" : quality === "uncertain" ? "warn" : "quiet";
   setText(cells[4], endpoint.presence || "");
-  cells[4].className = endpoint.presence === "offline" ? "bad" : "quiet";
+  cells[4].className = endpoint.presence === "offline" ? "brief bad" : "brief quiet";
   setText(cells[5], typeof rate === "number" ? rate.toFixed(rate < 10 ? 2 : 0) : "");
   setText(cells[6], count(endpoint.queued));
   setText(cells[7], remarks(endpoint));
@@ -325,7 +326,9 @@ function look(name) {
     close.type = "button";
     const rowsOf = el("tbody", "");
     const view = el("div", "look",
-      el("div", "head", el("h3", "", shown(name)), close),
+      el("div", "head", el("h3", "", shown(name)),
+        errand("Disable", "/api/endpoint/" + encodeURIComponent(name) + "/disable", null, () => "Read nothing more from " + name + "?"),
+        errand("Enable", "/api/endpoint/" + encodeURIComponent(name) + "/enable", null), close),
       el("table", "", el("thead", "", el("tr", "", ["Resource", "Value", "Age", "Quality", ""].map((t) => el("th", "", t)))), rowsOf));
     close.addEventListener("click", () => unlook(name));
     looks.set(name, { view, rows: rowsOf, series: new Map() });
@@ -369,11 +372,108 @@ function showLook(name, answer) {
   looked.rows.replaceChildren(...(made.length ? made : [el("tr", "", el("td", "quiet", "nothing read yet"))]));
 }
 
+// --- changes
+
+let token = ""; // what was typed; kept by this page only, until it is closed
+
+function outcomeText(told) {
+  if (told.letters === undefined) return "Done. " + shown(told);
+  const left = (told.orphaned || []).length;
+  return some(told.letters, "letter ", "letters ") + told.done
+    + (left ? "; " + left + " stay: their endpoint is not in the configuration" : "");
+}
+
+// No time-out: what was asked for is done, and what came of it is told.
+async function change(path, which) {
+  const answer = await fetch(path, {
+    method: "POST", cache: "no-store", body: which === null ? "" : JSON.stringify(which),
+    headers: { "Authorization": "Bearer " + token, "Content-Type": "application/json" },
+  });
+  const told = await answer.json();
+  if (answer.status === 401) unlock("");
+  if (!answer.ok) throw new Error(told.error || "HTTP " + answer.status);
+  return outcomeText(told);
+}
+
+// A button, only there with the token. What it asks for is done once, after a question if there is one.
+function errand(word, path, which, question) {
+  const button = el("button", "needs-token", word);
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    if (question && !confirm(question())) return;
+    button.disabled = true;
+    setText($("outcome"), word + " ...");
+    try {
+      setText($("outcome"), await change(path, which));
+    } catch (error) {
+      setText($("outcome"), shown(String(error.message || error)));
+    }
+    button.disabled = false;
+    lettersAsked = 0;
+    soon();
+  });
+  return button;
+}
+
+function unlock(typed) {
+  token = typed;
+  document.body.classList.toggle("unlocked", token !== "");
+}
+
+// --- dead letters
+
+const letters = new Map();
+let lettersKnown = null; // how many there were when they were asked for
+let lettersAsked = 0; // and when
+
+function showLetters(dead) {
+  const ids = new Set(dead.map((letter) => letter.id));
+  for (const id of [...letters.keys()]) {
+    if (!ids.has(id)) {
+      letters.get(id).remove();
+      letters.delete(id);
+    }
+  }
+  // Each stays where it is while others come: nobody presses the wrong button.
+  for (const letter of dead.filter((one) => !letters.has(one.id))) {
+    const line = el("li", "letter",
+      el("span", "", el("strong", "", shown(letter.endpoint)), " " + shown(letter.reason), " ",
+        el("span", "quiet", letter.sample ? shown(letter.sample) : "")),
+      el("span", "pager", errand("Send again", "/api/dead/requeue", { ids: [letter.id] }),
+        errand("Discard", "/api/dead/discard", { ids: [letter.id] }, () => "Discard this letter for good?")));
+    letters.set(letter.id, line);
+    $("letters").append(line);
+  }
+}
+
+async function turnLetters(known) {
+  $("dead").hidden = known === 0;
+  const stale = Date.now() - lettersAsked > LETTERS_MS;
+  if (known === 0) showLetters([]);
+  else if (known !== lettersKnown || stale) {
+    lettersAsked = Date.now();
+    showLetters((await ask("/api/dead")).dead);
+  }
+  lettersKnown = known;
+}
+
+$("dead-all").append(
+  errand("Send all again", "/api/dead/requeue", "all"),
+  errand("Discard all", "/api/dead/discard", "all", () => "Discard all " + count(lettersKnown) + " dead letters for good?"));
+$("errands").append(errand("Reload the configuration", "/api/reload", null));
+$("unlock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  unlock($("token").value.trim());
+  $("token").value = "";
+});
+
 // --- asking
 
 let answered = null; // when the last answer came
+let version = null; // of the gateway that served this page
 let timer = null;
 let asking = false;
+let asks = 0;
 let hurried = false; // somebody has asked for something else meanwhile
 
 // What is no more, as after a change of the configuration, is null.
@@ -393,13 +493,26 @@ function silent(error) {
   $("main").classList.add("stale");
 }
 
+// Nothing is known of the time in which nobody was asked: the lines are interrupted.
+function interrupt() {
+  backlog.add(null);
+  for (const { series } of looks.values()) for (const one of series.values()) one.add(null);
+}
+
 async function turn() {
   if (asking) return;
   asking = true;
   hurried = false;
   clearTimeout(timer);
   try {
-    showStatus(await ask("/api/status"));
+    const status = await ask("/api/status");
+    if (version !== null && version !== status.version) location.reload();
+    version = status.version;
+    if (answered !== null && Date.now() - answered > 5 * EVERY_MS) interrupt();
+    showStatus(status);
+    if (asks % 15 === 0) $("changes").hidden = !(await ask("/api/changes")).possible;
+    asks += 1;
+    await turnLetters(status.dead_letters);
     const question = endpointsQuestion();
     const endpoints = await ask(question);
     if (endpoints && question === endpointsQuestion()) showEndpoints(endpoints);
