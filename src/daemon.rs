@@ -234,7 +234,9 @@ async fn start_adapter<A: Adapter>(
         )
     };
     let started = supervisor::start(full_name.clone(), shutdown, run);
-    let unit = started.map_err(|source| StartError::Thread { unit: full_name.clone(), source })?.handing_in_by(taken);
+    let unit = started
+        .map_err(|source| StartError::Thread { unit: full_name.clone(), source })?
+        .handing_in_by(taken);
     views.push(UnitView { name: full_name, unit: unit.watch(), board, desk });
     units.push(unit);
     Ok(())

@@ -8,8 +8,8 @@ mod standing;
 mod telling;
 
 use adapter_api::{Instant, clock, journal};
-use standing::{Standing, standings};
 use serde_json::Value;
+use standing::{Standing, standings};
 use std::time::Duration;
 use telling::{Line, Telling};
 
@@ -60,7 +60,16 @@ impl Line {
                 let Standing { who, code, what, place, cause, todo, .. } = fault;
                 let of = fault.share();
                 if fault.is_grave() {
-                    tracing::error!(unit = who, code, of, what, r#where = place, cause, todo, "a person is needed");
+                    tracing::error!(
+                        unit = who,
+                        code,
+                        of,
+                        what,
+                        r#where = place,
+                        cause,
+                        todo,
+                        "a person is needed"
+                    );
                 } else {
                     tracing::warn!(
                         unit = who,

@@ -173,11 +173,7 @@ fn runtime(pulse: Option<&Pulse>) -> std::io::Result<Runtime> {
         pulse.kept_by(&mut builder);
     }
     // Blocking threads look names up, which may take a minute each where DNS is down.
-    builder
-        .enable_all()
-        .max_blocking_threads(LOOKUPS)
-        .thread_keep_alive(Duration::from_secs(1))
-        .build()
+    builder.enable_all().max_blocking_threads(LOOKUPS).thread_keep_alive(Duration::from_secs(1)).build()
 }
 
 fn pause(until: Instant, shutdown: &CancellationToken) {

@@ -182,8 +182,7 @@ impl View {
             Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
                 let state = crate::uplink::State::Connecting;
                 let what = "the uplink is started again, or too busy to answer";
-                let fault =
-                    uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
+                let fault = uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
                 (
                     SessionStatus {
                         state,

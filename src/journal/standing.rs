@@ -87,7 +87,9 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
     alone(&mut all, "uplink", at("/uplink/fault"));
     let parked = by_code(each(at("/uplink/parked")));
     for fault in each(at("/uplink/faults")) {
-        all.extend(Standing::new("uplink", fault).map(|fault| fault.counted(&parked, endpoints, "endpoints")));
+        all.extend(
+            Standing::new("uplink", fault).map(|fault| fault.counted(&parked, endpoints, "endpoints")),
+        );
     }
     for unit in each(at("/units")) {
         let name = unit.get("name").and_then(Value::as_str).unwrap_or_default();

@@ -117,7 +117,12 @@ mod tests {
         // Idle for ever.
         check(&[(10, true, 1, Turns), (20, true, 1, Turns), (300, true, 1, Turns)]);
         // Busy for ever, and turning.
-        check(&[(10, false, 1, AtWork), (20, false, 2, AtWork), (30, false, 3, AtWork), (300, false, 9, AtWork)]);
+        check(&[
+            (10, false, 1, AtWork),
+            (20, false, 2, AtWork),
+            (30, false, 3, AtWork),
+            (300, false, 9, AtWork),
+        ]);
         // Blocked, and free again.
         check(&[
             (10, false, 1, AtWork),
@@ -129,7 +134,12 @@ mod tests {
             (70, false, 3, AtWork),
         ]);
         // The process was stopped in the middle of a turn: nobody has looked meanwhile.
-        check(&[(10, false, 1, AtWork), (20, false, 1, AtWork), (500, false, 1, AtWork), (510, true, 2, Turns)]);
+        check(&[
+            (10, false, 1, AtWork),
+            (20, false, 1, AtWork),
+            (500, false, 1, AtWork),
+            (510, true, 2, Turns),
+        ]);
     }
 
     #[test]

@@ -39,7 +39,9 @@ async fn a_unit_that_panics_or_fails_is_started_again_and_stops_when_told() {
 }
 
 /// Blocks its thread until it is let go, as nothing in a unit should.
-fn blocking(release: std::sync::mpsc::Receiver<()>) -> impl FnMut() -> std::future::Ready<Result<(), &'static str>> {
+fn blocking(
+    release: std::sync::mpsc::Receiver<()>,
+) -> impl FnMut() -> std::future::Ready<Result<(), &'static str>> {
     move || {
         let _ends = release.recv();
         std::future::ready(Ok(()))

@@ -77,7 +77,8 @@ impl Watch {
         let last_known = store.keep(KEPT.0, KEPT.1, 0_i64.to_le_bytes().to_vec()).await?;
         clock.not_before(last_known.try_into().map_or(0, i64::from_le_bytes));
         let store = store.clone();
-        let mut watch = Self { trust, signs, store, clock, view, unkept: None, write_due: now, steps: Seldom::new() };
+        let mut watch =
+            Self { trust, signs, store, clock, view, unkept: None, write_due: now, steps: Seldom::new() };
         let sign = watch.signs.at_once();
         watch.look(now, sign, false).await?;
         if let State::Waiting(until) = watch.trust.state()

@@ -63,7 +63,8 @@ fn a_day_on_which_nothing_works_is_told_in_few_lines_and_loses_nothing() {
     let site = Site::new();
     let mut broker = Broker::start(&site, true);
     let mut platform = Platform::start(&site, broker.port());
-    let refused: serde_json::Map<String, Value> = (1..=REFUSED).map(|n| (format!("TP{n}"), json!(401))).collect();
+    let refused: serde_json::Map<String, Value> =
+        (1..=REFUSED).map(|n| (format!("TP{n}"), json!(401))).collect();
     platform.rules(&json!({ "refuse_tokens": refused }));
     let mut slave = Slave::start(&site, DEAD, 4);
     slave.mode(0, "silent", 0);
@@ -142,10 +143,13 @@ fn a_day_on_which_nothing_works_is_told_in_few_lines_and_loses_nothing() {
     until("their recovery is told", PATIENCE, || {
         let journal = gateway.journal_of_life();
         let over = |who: &str, share: &str| {
-            journal.lines().any(|line| line.contains("works again") && line.contains(who) && line.contains(share))
+            journal
+                .lines()
+                .any(|line| line.contains("works again") && line.contains(who) && line.contains(share))
         };
-        (over("unit=\"uplink\"", "100 of 160 endpoints") && over("unit=\"modbus.silent\"", "10 of 10 devices"))
-            .then_some(())
+        (over("unit=\"uplink\"", "100 of 160 endpoints")
+            && over("unit=\"modbus.silent\"", "10 of 10 devices"))
+        .then_some(())
     });
     let ledger = gateway.ledger();
     assert_eq!((ledger.dropped, ledger.dead), (0, 0), "{ledger:?}");

@@ -72,7 +72,12 @@ impl Board {
 impl Reporter {
     /// Reports the adapter's own health.
     pub fn health(&self, health: Health) {
-        if self.0.with(|board| std::mem::replace(&mut board.health, health.clone()) != health) {
+        let changed = self.0.with(|board| {
+            let changed = board.health != health;
+            board.health = health;
+            changed
+        });
+        if changed {
             journal::stir();
         }
     }

@@ -117,11 +117,7 @@ fn a_fault_is_told_at_once_then_on_change_and_hourly_and_its_end_once() {
         &[(5, "begins TG-442 register 5"), (60, "changed TG-442 register 6")],
     );
     // A connection that is back soon was not away.
-    check(
-        &[(5, &["TG-106 closed"]), (9, &[]), (1_800, &["TG-106 closed"]), (1_801, &[])],
-        9_000,
-        &[],
-    );
+    check(&[(5, &["TG-106 closed"]), (9, &[]), (1_800, &["TG-106 closed"]), (1_801, &[])], 9_000, &[]);
     check(&[(5, &["TG-106 closed"])], 20, &[(15, "begins TG-106 closed")]);
 }
 
