@@ -235,6 +235,7 @@ impl UnitView {
             "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
+            "configured": self.board.devices(),
             "devices": devices,
             "wires": wires,
         })

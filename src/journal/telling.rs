@@ -6,7 +6,7 @@
 use super::standing::Standing;
 use adapter_api::Instant;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     time::Duration,
 };
@@ -35,6 +35,13 @@ pub(super) enum Line {
         /// How long it was told to stand.
         after: Duration,
     },
+    /// All devices of a unit answer, for the first time.
+    Works {
+        /// The unit.
+        who: String,
+        /// How many.
+        devices: usize,
+    },
     /// All that is wrong, hourly.
     Still(Vec<Standing>),
 }
@@ -45,6 +52,8 @@ pub(super) struct Telling {
     kinds: BTreeMap<(String, String), Kind>,
     lines: VecDeque<Line>,
     remind_at: Option<Instant>,
+    /// Units that worked once.
+    worked: BTreeSet<String>,
 }
 
 /// One kind of fault of one unit.
@@ -83,6 +92,16 @@ impl Telling {
         }
         self.kinds.retain(|_, kind| !kind.is_forgotten(now));
         self.remind(now);
+    }
+
+    /// Units of which nothing is wrong, and how many devices of them answer. From the first time on only what is
+    /// wrong is told, and that it is over.
+    pub(super) fn handle_well(&mut self, well: &BTreeMap<&str, usize>) {
+        for (who, devices) in well {
+            if self.worked.insert((*who).to_owned()) {
+                self.lines.push_back(Line::Works { who: (*who).to_owned(), devices: *devices });
+            }
+        }
     }
 
     /// What is to be written.
