@@ -1,20 +1,27 @@
 //! What can be typed, and what it does.
 
+mod bundle;
+mod diff;
+mod doctor;
+#[cfg(feature = "modbus")]
+mod init;
+mod manage;
 #[cfg(feature = "modbus")]
 mod modbus;
 #[cfg(feature = "pages")]
 mod pages;
 #[cfg(feature = "modbus")]
 mod profiles;
+mod queue;
+mod run;
 #[cfg(feature = "modbus")]
 mod simulate;
+mod tail;
 
 use crate::{
     config::{self, Config, Severity},
     control::client,
-    daemon::Daemon,
     log,
-    notify::Notifier,
 };
 use adapter_api::{clock, shown};
 use anyhow::Context;
@@ -26,7 +33,6 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the packaged configuration lies.
 const CONFIG: &str = "/etc/tidegate/tidegate.toml";
@@ -58,6 +64,25 @@ enum Command {
         #[arg(short, long, conflicts_with = "file")]
         config: Option<PathBuf>,
     },
+    /// Look for what is wrong: configuration, clock, disk, serial ports, the way to the platform
+    Doctor(Ask),
+    /// Write a first configuration, and try the device and the platform it names
+    #[cfg(feature = "modbus")]
+    Init(Box<init::Options>),
+    /// Have the running gateway read its configuration anew
+    Reload(Ask),
+    /// Show what a file would change of the running gateway
+    Diff {
+        /// The file, as it would take the place of the configuration
+        file: PathBuf,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Enable or disable an endpoint of the running gateway, also for later starts
+    #[command(subcommand)]
+    Endpoint(manage::Switch),
+    /// Change how much the running gateway logs, until it is started or reloaded
+    Log(manage::Telling),
     /// Tools for Modbus wires: read, scan, identify, find, trace
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
@@ -70,14 +95,17 @@ enum Command {
     Pages(pages::Options),
     /// Show how the running gateway is doing
     Status(Ask),
-    /// Show what is queued, or the dead letters
-    Queue {
+    /// Show endpoints: last value and its age, presence, rate, queue
+    Endpoints {
+        /// A name, or a pattern as 'boiler-*'
+        endpoint: Option<String>,
         #[command(flatten)]
         ask: Ask,
-        /// Show what the platform refused for good
-        #[arg(long)]
-        dead: bool,
     },
+    /// Show readings as they are committed, and what is refused
+    Tail(tail::Tail),
+    /// Show what is queued, or the dead letters; requeue or discard them
+    Queue(queue::Queue),
     /// Show which models of devices are known, or what is read from one
     #[cfg(feature = "modbus")]
     Profiles(profiles::Options),
@@ -85,6 +113,8 @@ enum Command {
     #[cfg(feature = "modbus")]
     #[command(subcommand)]
     Simulate(simulate::Simulated),
+    /// Pack what those need who are asked for help; without secrets
+    SupportBundle(bundle::Options),
     /// Show the last values of an endpoint
     Read {
         /// The endpoint
@@ -120,7 +150,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     log::panics_are_plain();
     match cli.command {
         Command::Check { file, config } => check(&file.or(config).unwrap_or_else(|| CONFIG.into())),
-        Command::Run { file } => block_on(run_daemon(&file.config)),
+        Command::Doctor(ask) => block_on(doctor::run(ask)),
+        #[cfg(feature = "modbus")]
+        Command::Init(options) => block_on(init::run(*options)),
+        Command::Run { file } => block_on(run::run(&file.config)),
+        Command::Reload(ask) => block_on(manage::reload(ask)),
+        Command::Diff { file, ask } => block_on(diff::diff(&file, ask)),
+        Command::Endpoint(switch) => block_on(manage::switch(switch)),
+        Command::Log(telling) => block_on(manage::log(telling)),
         #[cfg(feature = "modbus")]
         Command::Modbus(tool) => block_on(modbus::run(*tool)),
         Command::Demo(options) => block_on(crate::demo::run(options)),
@@ -130,9 +167,14 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Profiles(options) => profiles::run(&options),
         #[cfg(feature = "modbus")]
         Command::Simulate(simulated) => block_on(simulate::run(simulated)),
+        Command::SupportBundle(options) => block_on(bundle::run(options)),
         Command::Status(ask) => block_on(show(ask, "/v1/status".into(), client::status_text)),
-        Command::Queue { ask, dead: false } => block_on(show(ask, "/v1/queue".into(), client::queue_text)),
-        Command::Queue { ask, dead: true } => block_on(show(ask, "/v1/dead".into(), client::dead_text)),
+        Command::Endpoints { endpoint, ask } => {
+            let query = endpoint.map(|e| format!("?filter={}", client::segment(&e))).unwrap_or_default();
+            block_on(show(ask, format!("/v1/endpoints{query}"), client::endpoints_text))
+        }
+        Command::Tail(tail) => block_on(tail::run(tail)),
+        Command::Queue(queue) => block_on(queue::run(queue)),
         Command::Read { endpoint, resource, ask } => {
             let query = resource.map(|r| format!("?resource={}", client::segment(&r))).unwrap_or_default();
             block_on(show(
@@ -168,72 +210,31 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn run_daemon(file: &Path) -> anyhow::Result<ExitCode> {
-    log::start();
-    let config = match Config::load(file) {
-        Ok((config, warnings)) => {
-            for finding in &warnings {
-                match finding.severity {
-                    Severity::Warning => tracing::warn!(%finding, "configuration"),
-                    _ => tracing::error!(%finding, "configuration; readings are kept until it is put right"),
-                }
-            }
-            config
-        }
-        Err(findings) => {
-            writeln!(io::stderr(), "{findings}")?;
-            return Ok(ExitCode::from(EX_CONFIG));
-        }
-    };
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Nothing is reloaded so far; unhandled, it would end the process without an orderly stop.
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut daemon = match Daemon::start(&config).await {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            match error.fault() {
-                Some(fault) => fault.log_error("not started"),
-                None => tracing::error!(%error, "not started"),
-            }
-            return Ok(ExitCode::from(if error.is_config() { EX_CONFIG } else { 1 }));
-        }
-    };
-    drop(config);
-    let (systemd, view) = (Notifier::from_env(), daemon.view().clone());
-    systemd.ready().await;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        _ = hangup.recv() => {}
-        () = daemon.store_died() => {
-            // Nothing can be kept without it: a new process is the only way on.
-            tracing::error!("the store has died");
-            return Ok(ExitCode::FAILURE);
-        }
-        never = systemd.keep_telling(
-            async || view.store.figures().await.is_ok(),
-            async || view.status().await.ok(),
-        ) => match never {},
-    }
-    systemd.stopping().await;
-    tracing::info!("stopping");
-    tokio::select! {
-        stopped = daemon.stop() => Ok(if stopped.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        // Impatience is allowed: what was answered is on disk.
-        _ = terminate.recv() => Ok(ExitCode::FAILURE),
-        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
-    }
+async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {
+    let answer = reach(&ask, async |socket| client::ask(socket, &question).await).await?;
+    print(&ask, &answer, people)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyhow::Result<ExitCode> {
-    let socket = ask.socket.unwrap_or_else(|| config::control_socket(&ask.file.config));
-    let asked = clock::timeout(PATIENCE, client::ask(&socket, &question)).await;
-    let answer = asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??;
+/// Where the gateway is asked.
+fn socket(ask: &Ask) -> PathBuf {
+    ask.socket.clone().unwrap_or_else(|| config::control_socket(&ask.file.config))
+}
+
+/// Asks the gateway, and does not wait for ever.
+async fn reach(
+    ask: &Ask,
+    question: impl AsyncFnOnce(&Path) -> Result<Value, client::AskError>,
+) -> anyhow::Result<Value> {
+    let socket = socket(ask);
+    let asked = clock::timeout(PATIENCE, question(&socket)).await;
+    Ok(asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??)
+}
+
+/// For scripts or for people.
+fn print(ask: &Ask, answer: &Value, people: fn(&Value) -> String) -> io::Result<()> {
     if ask.json {
-        writeln!(io::stdout(), "{}", client::json_text(&answer))?;
-    } else {
-        write!(io::stdout(), "{}", people(&answer))?;
+        return writeln!(io::stdout(), "{}", client::json_text(answer));
     }
-    Ok(ExitCode::SUCCESS)
+    write!(io::stdout(), "{}", people(answer))
 }

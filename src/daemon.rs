@@ -2,28 +2,39 @@
 //!
 //! Up: control socket, store, clock, uplink, adapters. Down: adapters (their last samples get in), uplink (the last
 //! confirmations), store (the last commits). A stop at any other moment loses nothing that was answered.
+//!
+//! `daemon/units`: the adapters that run, and how they are started; `daemon/change`: another configuration while
+//! all of it runs.
+
+mod change;
+mod units;
 
 use crate::{
-    config::{Config, Uplink as UplinkChoice, adapters::UnitConfig},
+    config::{Config, Uplink as UplinkChoice, UplinkConfig},
     control::{
         self,
-        view::{UnitView, View},
+        errand::Errand,
+        live::Live,
+        view::{Configuration, View},
     },
     endpoints::Directory,
     fault::{self, Code, Fault},
+    http::{Http, Notice},
     journal, losses,
     shape::Shape,
-    store::{self, Closed, Store},
+    store::{self, Change, Closed, Store},
     supervisor::{self, Unit},
-    trust::watch::Watch,
+    trust::watch::{TrustView, Watch},
     uplink::{self, Uplink},
 };
-use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, clock, inquiry::Desk};
-use std::{sync::Arc, time::Duration};
+use adapter_api::{CancellationToken, EndpointName, clock};
+pub use change::{ReloadError, SwitchError, tell};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
+use units::Adapters;
 
 /// All of the shutdown together.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -36,12 +47,25 @@ const STORE: Duration = Duration::from_secs(3);
 pub struct Daemon {
     store: Store,
     store_died: oneshot::Receiver<()>,
-    /// Whoever looks at the system's clock, and whoever reports what was dropped; they end with the daemon.
-    _watchers: JoinSet<()>,
+    trust: TrustView,
+    /// Whoever looks at the system's clock; it ends with the daemon.
+    watchers: JoinSet<()>,
+    /// Whoever reports what was dropped.
+    reporters: JoinSet<()>,
+    /// The configuration as it was given, and as it is in force: without the endpoints that were disabled.
+    given: Config,
+    config: Config,
+    disabled: BTreeSet<EndpointName>,
+    directory: Arc<Directory>,
     uplink: Option<Unit>,
-    adapters: Vec<Unit>,
-    view: Arc<View>,
+    handle: Uplink,
+    adapters: Adapters,
+    told: Configuration,
+    live: Live,
+    errands: Option<mpsc::Receiver<Errand>>,
     control: JoinSet<()>,
+    http: Http,
+    notice: Notice,
 }
 
 /// Why the gateway could not start.
@@ -92,45 +116,95 @@ impl StartError {
 
 impl Daemon {
     /// Starts everything. From the store's opening on, nothing outside can make it fail: an adapter or
-    /// a platform that is not there is only unhealthy.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let directory = Arc::new(config.directory());
-        let shape = Shape::new(directory.clone(), matches!(config.uplink, UplinkChoice::Mqtt(_)))
-            .device_time(config.clock.device_time);
+    /// a platform that is not there is only unhealthy. `file`: where the configuration is from, if from a file.
+    pub async fn start(config: Config, file: Option<PathBuf>) -> Result<Self, StartError> {
+        let given = config;
+        let directory = Arc::new(given.directory());
+        let shape = Shape::new(directory.clone(), has_uplink(&given)).device_time(given.clock.device_time);
         let options = store::Options {
-            dir: config.gateway.state_dir.clone(),
-            commit_within: config.store.commit_within,
-            max_sample_bytes: config.store.max_sample_bytes,
+            dir: given.gateway.state_dir.clone(),
+            commit_within: given.store.commit_within,
+            max_sample_bytes: given.store.max_sample_bytes,
             boot_id: clock::boot_id(),
-            limits: config.store.limits.clone(),
+            limits: given.store.limits.clone(),
         };
         // Before anything is seen outside: a second gateway must not push the first one off its broker.
-        let socket = control::server::bind(&config.gateway.control_socket)?;
+        let socket = control::server::bind(&given.gateway.control_socket)?;
         let (store, store_died) = store::open(&options, &directory, shape)?;
-        let watch = Watch::begin(config.clock.trust, config.clock.hold, &store).await?;
+        let watch = Watch::begin(given.clock.trust, given.clock.hold, &store).await?;
         let trust = watch.view();
         let mut watchers = JoinSet::new();
         watchers.spawn(watch.run());
-        if let Some(own) = &config.gateway.endpoint {
-            let report = losses::report(store.clone(), store.intake().await?, own.clone());
-            // It ends when the store has.
-            watchers.spawn(async move { report.await.unwrap_or_default() });
+        let disabled = change::disabled(&store).await?;
+        let config = given.without(&disabled);
+        let told = Configuration::new(file);
+        let handle = Uplink::new(directory.clone());
+        let notice = Notice::default();
+        let view = View {
+            store: store.clone(),
+            trust: trust.clone(),
+            uplink: None,
+            units: Vec::new(),
+            directory: directory.clone(),
+            configuration: told.clone(),
+            http: notice.clone(),
+        };
+        let (live, errands) = Live::new(view);
+        let mut daemon = Self {
+            store,
+            store_died,
+            trust,
+            watchers: watchers,
+            reporters: JoinSet::new(),
+            given,
+            config,
+            disabled,
+            directory,
+            uplink: None,
+            handle,
+            adapters: Adapters::default(),
+            told,
+            live: live.clone(),
+            errands: Some(errands),
+            control: JoinSet::new(),
+            http: Http::new(notice.clone(), live.clone()),
+            notice,
+        };
+        if !daemon.disabled.is_empty() {
+            daemon.told.disabled = daemon.disabled_in_force();
+            if let Err(fault) = daemon.change_store().await? {
+                fault.log_error("endpoints that were disabled are not");
+            }
         }
-        let (uplink, handle) = start_uplink(config, &directory, &store)?;
-        let (mut adapters, mut views) = (Vec::new(), Vec::new());
-        start_adapters(config, &store, &mut adapters, &mut views).await?;
-        let view = Arc::new(View { store: store.clone(), trust, uplink: handle, units: views, directory });
-        let shown = view.clone();
-        watchers.spawn(journal::keep(async move || shown.status().await.ok()));
-        let mut control = JoinSet::new();
-        control.spawn(control::server::serve(socket, view.clone()));
-        tracing::info!(endpoints = config.endpoints.len(), adapters = adapters.len(), "started");
-        Ok(Self { store, store_died, _watchers: watchers, uplink, adapters, view, control })
+        daemon.start_reporter().await?;
+        if let UplinkChoice::Mqtt(config) = daemon.config.uplink.clone() {
+            daemon.start_uplink(*config)?;
+        }
+        let config = daemon.config.adapters.clone();
+        daemon.adapters.start(&daemon.store, &config).await?;
+        daemon.show();
+        daemon.http.apply(daemon.config.http.as_ref(), clock::now()).await;
+        let shown = live.clone();
+        daemon.watchers.spawn(journal::keep(async move || shown.now().status().await.ok()));
+        daemon.control.spawn(control::server::serve(socket, live));
+        let (endpoints, adapters) = (daemon.config.endpoints.len(), daemon.adapters.len());
+        tracing::info!(endpoints, adapters, "started");
+        Ok(daemon)
     }
 
     /// What `status` and the demo look at.
-    pub fn view(&self) -> &Arc<View> {
-        &self.view
+    pub fn view(&self) -> Arc<View> {
+        self.live.now()
+    }
+
+    /// The same, as it changes.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// What is asked for on the control socket, and changes something; once.
+    pub fn errands(&mut self) -> Option<mpsc::Receiver<Errand>> {
+        self.errands.take()
     }
 
     /// Resolves when the store has died: then the process has to end.
@@ -140,14 +214,8 @@ impl Daemon {
 
     /// Stops the adapters; what they have measured gets in.
     pub async fn stop_adapters(&mut self) {
-        let deadline = clock::now() + ADAPTERS;
-        let mut stopping = JoinSet::new();
-        for mut unit in self.adapters.drain(..) {
-            stopping.spawn(async move {
-                unit.stop(deadline).await;
-            });
-        }
-        while stopping.join_next().await.is_some() {}
+        let all = self.adapters.names();
+        self.adapters.stop(&all, clock::now() + ADAPTERS).await;
     }
 
     /// Stops everything in order.
@@ -158,86 +226,63 @@ impl Daemon {
             uplink.stop(deadline - STORE).await;
         }
         self.control.abort_all();
+        self.http.stop(deadline).await;
         let stopped = clock::timeout(deadline.since(clock::now()), self.store.stop()).await;
         tracing::info!("stopped");
         stopped.unwrap_or(Err(Closed))
     }
-}
 
-fn start_uplink(
-    config: &Config,
-    directory: &Arc<Directory>,
-    store: &Store,
-) -> Result<(Option<Unit>, Option<Uplink>), StartError> {
-    let UplinkChoice::Mqtt(config) = &config.uplink else { return Ok((None, None)) };
-    let handle = Uplink::default();
-    let (config, directory, store, uplink) =
-        (config.clone(), directory.clone(), store.clone(), handle.clone());
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    let run = move || {
-        uplink::run(config.as_ref().clone(), directory.clone(), store.clone(), uplink.clone(), stop.clone())
-    };
-    let unit = supervisor::start("uplink".into(), shutdown, run)
-        .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
-    handle.run_by(unit.watch());
-    Ok((Some(unit), Some(handle)))
-}
-
-async fn start_adapters(
-    config: &Config,
-    store: &Store,
-    units: &mut Vec<Unit>,
-    views: &mut Vec<UnitView>,
-) -> Result<(), StartError> {
-    #[cfg(feature = "modbus")]
-    for (name, unit) in &config.adapters.modbus {
-        start_adapter::<adapter_modbus::Modbus>(name, unit, store, units, views).await?;
+    /// Tells the store of the endpoints, rules and limits in force.
+    async fn change_store(&mut self) -> Result<Result<(), Fault>, Closed> {
+        self.directory = Arc::new(self.config.directory());
+        let change = Change {
+            directory: self.directory.clone(),
+            uplink: has_uplink(&self.config),
+            device_time: self.config.clock.device_time,
+            commit_within: self.config.store.commit_within,
+            limits: self.config.store.limits.clone(),
+        };
+        self.store.change(change).await
     }
-    #[cfg(feature = "test-hooks")]
-    for (name, unit) in &config.adapters.test {
-        start_adapter::<adapter_api::test_adapter::Test>(name, unit, store, units, views).await?;
+
+    /// Whoever reports what was dropped, on the gateway's own endpoint, if it has one.
+    async fn start_reporter(&mut self) -> Result<(), Closed> {
+        self.reporters.abort_all();
+        if let Some(own) = &self.config.gateway.endpoint {
+            let report = losses::report(self.store.clone(), self.store.intake().await?, own.clone());
+            // It ends when the store has.
+            self.reporters.spawn(async move { report.await.unwrap_or_default() });
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn start_uplink(&mut self, config: UplinkConfig) -> Result<(), StartError> {
+        self.handle.carry(self.directory.clone());
+        let (store, uplink) = (self.store.clone(), self.handle.clone());
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let run = move || uplink::run(config.clone(), store.clone(), uplink.clone(), stop.clone());
+        let unit = supervisor::start("uplink".into(), shutdown, run)
+            .map_err(|source| StartError::Thread { unit: "uplink".into(), source })?;
+        self.handle.run_by(unit.watch());
+        self.uplink = Some(unit);
+        Ok(())
+    }
+
+    /// Shows what is there now.
+    fn show(&self) {
+        self.live.show(View {
+            store: self.store.clone(),
+            trust: self.trust.clone(),
+            uplink: self.uplink.is_some().then(|| self.handle.clone()),
+            units: self.adapters.views(),
+            directory: self.directory.clone(),
+            configuration: self.told.clone(),
+            http: self.notice.clone(),
+        });
+    }
 }
 
-async fn start_adapter<A: Adapter>(
-    name: &str,
-    unit: &UnitConfig<A::Config, A::Device>,
-    store: &Store,
-    units: &mut Vec<Unit>,
-    views: &mut Vec<UnitView>,
-) -> Result<(), StartError> {
-    let intake = store.intake().await?;
-    let (board, report) = Board::new();
-    let full_name = format!("{}.{name}", A::KIND);
-    // The sending half is kept by the closure: devices change only with a restart so far.
-    let (devices_tx, devices) = watch::channel(Arc::new(unit.devices.clone()));
-    let (short, config, shutdown) = (Arc::<str>::from(name), unit.config.clone(), CancellationToken::new());
-    let (stop, stamps) = (shutdown.clone(), store.clock().clone());
-    let desk = Desk::default();
-    let inquired = desk.clone();
-    let taken = intake.clone();
-    let run = move || {
-        let _held = &devices_tx;
-        A::run(
-            config.clone(),
-            AdapterCx {
-                name: short.clone(),
-                devices: devices.clone(),
-                intake: intake.clone(),
-                report: report.clone(),
-                clock: stamps.clone(),
-                inquiries: inquired.open(),
-                shutdown: stop.clone(),
-            },
-        )
-    };
-    let started = supervisor::start(full_name.clone(), shutdown, run);
-    let unit = started
-        .map_err(|source| StartError::Thread { unit: full_name.clone(), source })?
-        .handing_in_by(taken);
-    views.push(UnitView { name: full_name, unit: unit.watch(), board, desk });
-    units.push(unit);
-    Ok(())
+fn has_uplink(config: &Config) -> bool {
+    matches!(config.uplink, UplinkChoice::Mqtt(_))
 }

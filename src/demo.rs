@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
         let config =
             setup::configuration(&scratch, &endpoints, &field, &identity.authority, platform.port())?;
         let started = clock::now();
-        let daemon = Daemon::start(&config).await.context("the gateway did not start")?;
+        let daemon = Daemon::start(config, None).await.context("the gateway did not start")?;
         Ok(Self { options, screen, endpoints, field, platform, daemon, started, next_look: started, scratch })
     }
 
@@ -212,7 +212,8 @@ impl<'a> Run<'a> {
     async fn look(&mut self, now: Instant, stage: Stage) {
         let Some(pace) = self.screen.pace().filter(|_| now >= self.next_look) else { return };
         self.next_look = now + pace;
-        let look = Look::take(self.daemon.view(), &self.platform, &self.endpoints, stage);
+        let view = self.daemon.view();
+        let look = Look::take(&view, &self.platform, &self.endpoints, stage);
         if let Ok(Ok(look)) = clock::timeout(PATIENCE, look).await {
             self.screen.show(&look);
         }

@@ -38,6 +38,8 @@ pub struct Endpoint {
     pub quotas: Quotas,
     /// Which of its readings are reported; without, all.
     pub report: Option<Arc<Report>>,
+    /// The unit its device is behind, as `modbus.boiler-room`; the gateway's own has none.
+    pub unit: Option<Arc<str>>,
     /// Resources that are called otherwise on the wire.
     pub name_on_wire: BTreeMap<Resource, String>,
 }
@@ -46,6 +48,8 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct Directory {
     by_name: HashMap<EndpointName, Arc<Endpoint>>,
+    /// What endpoints were called before, and are called now.
+    former: HashMap<EndpointName, EndpointName>,
 }
 
 impl Tenant {
@@ -102,7 +106,28 @@ impl fmt::Debug for EndpointKey {
 impl Directory {
     /// A directory of these endpoints.
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
-        Self { by_name: endpoints.into_iter().map(|e| (e.key.name.clone(), Arc::new(e))).collect() }
+        let by_name = endpoints.into_iter().map(|e| (e.key.name.clone(), Arc::new(e))).collect();
+        Self { by_name, former: HashMap::new() }
+    }
+
+    /// With names that endpoints had before: former, present.
+    #[must_use]
+    pub fn formerly(mut self, former: impl IntoIterator<Item = (EndpointName, EndpointName)>) -> Self {
+        self.former.extend(former);
+        self
+    }
+
+    /// What an endpoint is called now that an adapter may still know by an earlier name.
+    pub fn present_name(&self, former: &EndpointName) -> Option<&EndpointName> {
+        self.former.get(former).filter(|_| !self.by_name.contains_key(former))
+    }
+
+    /// What the store knew endpoints by, and knows them by now.
+    pub fn renamed(&self) -> impl Iterator<Item = (EndpointKey, EndpointKey)> {
+        self.former.iter().filter_map(|(former, present)| {
+            let present = self.by_name.get(present)?.key.clone();
+            Some((EndpointKey { tenant: present.tenant.clone(), name: former.clone() }, present))
+        })
     }
 
     /// The endpoint an adapter means.

@@ -64,6 +64,7 @@ pub enum Code {
     ControlSocket,
     NoThread,
     UnitEnded,
+    HttpListener,
     UnitStalled,
     UnitLeftBehind,
     EndpointOverQuota,
@@ -76,6 +77,7 @@ pub enum Code {
     NamedFile,
     UnusableFile,
     CertificateAge,
+    FileRefused,
 }
 
 /// Code, likely cause, what to do.
@@ -195,7 +197,7 @@ mod tests {
             }
         }
         // The last one of the enum: whoever adds one, adds its line.
-        assert_eq!(Code::all().count(), Code::CertificateAge as usize + 1);
+        assert_eq!(Code::all().count(), Code::FileRefused as usize + 1);
         assert_eq!(Code::all().collect::<BTreeSet<_>>().len(), Code::all().count());
     }
 }

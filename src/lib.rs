@@ -37,14 +37,17 @@
 //! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |
 //! | [`supervisor`] | units, each on its own thread, restarted with backoff |
 //! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
+//! | [`http`] | the optional page for a browser, `/metrics`, `/healthz`: who is answered, and what |
+//! | [`reload`] | what a change of the configuration means for what runs, and how it is noticed |
 //! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
+//! | [`doctor`] | what is right and what is wrong with a gateway and around it |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
 //! | `journal` | what stands wrong, told once, when it changes, and hourly |
 //! | [`cli`], `main` | what can be typed; exit codes |
 //! | `losses` | tells the platform what was dropped, as readings of the gateway's own endpoint |
 //! | [`notify`] | what systemd is told: ready, alive, a line for `systemctl status` |
-//! | [`backoff`], [`failpoint`], [`log`] | waits between tries; places to die in tests; the journal |
+//! | [`backoff`], [`failpoint`], [`log`], [`memory`] | waits between tries; places to die in tests; the journal; memory given back |
 //!
 //! Dependencies point one way: `adapter-* -> adapter-api <- tidegate -> adapter-*`. Adapters know
 //! endpoints, dialects know tokens, the store knows endpoints only.
@@ -108,14 +111,18 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod dialect;
+pub mod doctor;
 pub mod endpoints;
 pub mod failpoint;
 pub mod fault;
+pub mod http;
 pub(crate) mod journal;
 pub mod log;
 pub(crate) mod losses;
+pub mod memory;
 pub(crate) mod mutant;
 pub mod notify;
+pub mod reload;
 pub mod shape;
 pub mod store;
 pub mod supervisor;

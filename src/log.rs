@@ -1,4 +1,7 @@
-//! The journal: one line per event on standard error, the level from `TIDEGATE_LOG` (default `info`).
+//! The journal: one line per event on standard error.
+//!
+//! How much is told says `[log]` of the configuration, and `TIDEGATE_LOG` before it; `tidegate log` until the next
+//! start or reload.
 //!
 //! ERROR: data lost or a person is needed. WARN: degraded, recovering. INFO: state changes only.
 
@@ -6,30 +9,140 @@ mod format;
 mod panics;
 
 use adapter_api::shown;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
+    fmt,
     io::{self, Write},
     panic::PanicHookInfo,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 use tracing_subscriber::EnvFilter;
+
+/// How much is told.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// Data is lost, or a person is needed.
+    Error,
+    /// Degraded, recovering.
+    Warn,
+    /// State changes.
+    #[default]
+    Info,
+    /// Details.
+    Debug,
+    /// Every sample.
+    Trace,
+}
+
+/// `[log]`: how much is told, and by some parts more or less.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// By all others.
+    pub level: Level,
+    /// By parts of the program, as `tidegate::uplink`.
+    pub targets: BTreeMap<String, Level>,
+}
+
+/// The way to change the filter of the running process.
+struct Tap {
+    set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
+    /// What is in force.
+    levels: Mutex<Levels>,
+}
+
+static TAP: OnceLock<Tap> = OnceLock::new();
 
 /// Longer lines are cut: no fault needs more.
 const LINE_BYTES: usize = 16 << 10;
 
+impl Level {
+    /// Its name in the file and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// As a filter is written: `info,tidegate::uplink=debug`.
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.level.name())?;
+        self.targets.iter().try_for_each(|(target, level)| write!(f, ",{target}={}", level.name()))
+    }
+}
+
+/// Whether this may name a part of the program.
+pub fn is_target(target: &str) -> bool {
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    target.len() <= 128 && target.split("::").all(word)
+}
+
 /// Starts logging for this process.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = from_environment().unwrap_or_else(|| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_writer(|| Lines(io::stderr()))
-        .event_format(format::Form::of_standard_error());
+        .event_format(format::Form::of_standard_error())
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
     // A second start, in tests, changes nothing.
-    let _already = subscriber.try_init();
+    if subscriber.try_init().is_ok() {
+        let set = Box::new(move |filter| handle.reload(filter).is_ok());
+        // Nobody has set it: logging was started just now.
+        let _first = TAP.set(Tap { set, levels: Mutex::default() });
+    }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
         if let Some(left_out) = panics::tell(&place) {
             tracing::error!(place, why = why(panic), left_out, "panic");
         }
     }));
+}
+
+fn from_environment() -> Option<EnvFilter> {
+    EnvFilter::try_from_env("TIDEGATE_LOG").ok()
+}
+
+/// Tells so much from now on, unless `TIDEGATE_LOG` says otherwise.
+pub fn keep_to(levels: &Levels) {
+    if from_environment().is_none() {
+        set(levels);
+    } else if let Some(tap) = TAP.get() {
+        // What `tidegate log` changed ends with a reload.
+        let _told = from_environment().map(|filter| (tap.set)(filter));
+    }
+}
+
+/// Tells so much of everything, or of one target, until the next start or reload. Returns what is in force then.
+pub fn change(level: Level, target: Option<&str>) -> Levels {
+    let mut levels = TAP.get().map(|tap| tap.levels.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let mut levels = levels.take().unwrap_or_default();
+    match target {
+        Some(target) => _ = levels.targets.insert(target.to_owned(), level),
+        None => levels.level = level,
+    }
+    set(&levels);
+    levels
+}
+
+fn set(levels: &Levels) {
+    let Some(tap) = TAP.get() else { return };
+    if (tap.set)(EnvFilter::new(levels.to_string())) {
+        levels.clone_into(&mut tap.levels.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// What commands say of a panic that do not log.
@@ -72,6 +185,26 @@ impl<W: Write> Write for Lines<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_are_written_as_a_filter_and_targets_are_paths() {
+        let mut levels = Levels::default();
+        assert_eq!(levels.to_string(), "info");
+        levels.targets.insert("tidegate::uplink".into(), Level::Trace);
+        levels.level = Level::Warn;
+        assert_eq!(levels.to_string(), "warn,tidegate::uplink=trace");
+        EnvFilter::try_new(levels.to_string()).unwrap();
+        for (target, is) in [
+            ("tidegate", true),
+            ("a::b_2", true),
+            ("", false),
+            ("a::", false),
+            ("a=b", false),
+            ("a,b", false),
+        ] {
+            assert_eq!(is_target(target), is, "{target:?}");
+        }
+    }
 
     #[test]
     fn an_event_is_one_line_that_steers_nothing() {

@@ -28,12 +28,16 @@ pub(crate) enum Mutant {
     BacklogAtOnce,
     /// With all its lanes in use, an endpoint's live rows go into its oldest backlog.
     LiveIntoTheOldest,
+    /// An endpoint with another token flies on before its new filters are granted.
+    OpenWithTheOldFilter,
+    /// Flights of an endpoint that left the configuration stay in the air.
+    FlightsKeptOverDeparture,
 }
 
 #[cfg(test)]
 impl Mutant {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::FlightsKeptOverDisconnect,
         Self::TwoFlightsInALane,
         Self::NoWindow,
@@ -45,6 +49,8 @@ impl Mutant {
         Self::DeadlineFromSubmission,
         Self::BacklogAtOnce,
         Self::LiveIntoTheOldest,
+        Self::OpenWithTheOldFilter,
+        Self::FlightsKeptOverDeparture,
     ];
 }
 

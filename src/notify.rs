@@ -58,6 +58,11 @@ impl Notifier {
         self.send("READY=1").await;
     }
 
+    /// The configuration is read anew; [`Notifier::ready`] ends it.
+    pub async fn reloading(&self) {
+        self.send("RELOADING=1").await;
+    }
+
     /// The orderly stop has begun.
     pub async fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping").await;
@@ -152,10 +157,11 @@ fn line(status: &Value) -> String {
 }
 
 /// What is wrong: what is kept first, then the platform, endpoints and adapters.
-fn faults(status: &Value) -> Vec<&Value> {
+pub(crate) fn faults(status: &Value) -> Vec<&Value> {
     let at = |pointer: &str| status.pointer(pointer).into_iter();
     let each = |pointer: &str| at(pointer).flat_map(Value::as_array).flatten();
     at("/store_full")
+        .chain(at("/configuration/fault"))
         .chain(each("/faults"))
         .chain(at("/uplink/fault"))
         .chain(each("/uplink/faults"))
@@ -355,6 +361,10 @@ mod tests {
             }),
             "connecting to h port 8883; 3 queued; the time is not known yet; \
              TG-201 dead\\u{a}WATCHDOG=trigger (here); 4 more faults: see `tidegate status`",
+        );
+        check(
+            json!({ "configuration": { "fault": fault("TG-309", "not taken") } }),
+            "connecting; 0 queued; TG-309 not taken (here)",
         );
         let long = line(&json!({ "faults": [fault("TG-201", &"\u{e4}".repeat(9_000))] }));
         assert!(long.chars().count() < 200 && long.ends_with("..."), "{long}");

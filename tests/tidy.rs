@@ -107,7 +107,7 @@ fn each_thing_is_touched_where_it_belongs() {
         ("judging_us()", &["adapters/api/src/clock.rs", "src/uplink/tls.rs", "src/config/files.rs"]),
         ("thread::Builder", &["src/store/mod.rs", "src/supervisor.rs", "adapters/api/src/testkit.rs"]),
         (".expose()", &["src/dialect/", "src/uplink/", "src/config/secret.rs"]),
-        ("unsafe ", &["adapters/modbus/src/rs485.rs"]),
+        ("unsafe ", &["adapters/modbus/src/rs485.rs", "src/memory.rs"]),
         ("async_trait", &[]),
     ];
     for (path, text) in sources() {

@@ -4,6 +4,7 @@
 //! do (`adapter_modbus::tools`).
 
 mod find;
+mod look;
 mod road;
 mod text;
 mod trace;
@@ -13,6 +14,7 @@ use adapter_api::{Span, inquiry::Lines};
 use adapter_modbus::tools::{Form, Identify, Question, Read, Scan, Setting};
 use anyhow::bail;
 use clap::{Args, Subcommand};
+pub(super) use look::{Wire, look};
 use road::{Road, Settings};
 use serde_json::Value;
 use std::{
@@ -114,9 +116,13 @@ pub(super) struct Place {
 const BAUDS: [i64; 4] = [9_600, 19_200, 38_400, 115_200];
 const PARITIES: [&str; 2] = ["even", "none"];
 
-/// Does what was typed. A fault is told on its own lines.
+/// Does what was typed.
 pub(super) async fn run(tool: Tool) -> anyhow::Result<ExitCode> {
-    let ended = answer(tool).await;
+    told(answer(tool).await)
+}
+
+/// A fault is told on its own lines.
+pub(super) fn told(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     match ended.as_ref().err().and_then(|error| error.downcast_ref::<text::Told>()) {
         Some(told) => {
             writeln!(io::stderr(), "{told}")?;

@@ -8,7 +8,7 @@ use super::{
     read, suggest,
 };
 use adapter_api::{Adapter, Devices, EndpointName, Issue, Place};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -39,6 +39,16 @@ pub struct AdapterConfigs {
     /// `[adapters.test.*]`
     #[cfg(feature = "test-hooks")]
     pub test: Units<adapter_api::test_adapter::Test>,
+}
+
+impl AdapterConfigs {
+    /// Without these devices.
+    pub(super) fn forget(&mut self, endpoints: &BTreeSet<EndpointName>) {
+        #[cfg(feature = "modbus")]
+        self.modbus.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+        #[cfg(feature = "test-hooks")]
+        self.test.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+    }
 }
 
 /// Kinds in this build that a person would want.
@@ -185,6 +195,7 @@ impl All<'_, '_, '_> {
         for draft in self.drafts.iter_mut().filter(|d| d.kind.as_deref() == Some(A::KIND)) {
             let path = draft.path.key(A::KIND);
             let adapter = adapter_of(self.notes, draft, A::KIND, names);
+            draft.unit = adapter.as_ref().map(|adapter| format!("{}.{adapter}", A::KIND).into());
             let node = self.endpoints.and_then(|e| e.get(draft.name.as_str()));
             let Some(node) = node.and_then(|n| n.get_ref().get(A::KIND)) else { continue };
             let device = read::read::<A::Device>(self.notes, &path, node, &[]);

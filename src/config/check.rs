@@ -46,6 +46,9 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
+/// So many are shown: one mistake in a template is made for each endpoint.
+const SHOWN: usize = 50;
+
 /// Everything that was found in a configuration that is not taken: at least one error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings(Vec<Finding>);
@@ -130,13 +133,16 @@ impl Findings {
 /// One finding after the other.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, finding) in self.0.iter().enumerate() {
+        for (n, finding) in self.0.iter().take(SHOWN).enumerate() {
             if n > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{finding}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n{more} more"),
+        }
     }
 }
 

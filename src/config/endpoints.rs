@@ -28,8 +28,8 @@ use toml::{
 };
 
 /// Keys of an endpoint that are not a kind of adapter.
-const COMMON: [&str; 8] =
-    ["token", "token_file", "tenant", "enabled", "adapter", "quota", "report", "name_on_wire"];
+const COMMON: [&str; 9] =
+    ["token", "token_file", "tenant", "enabled", "adapter", "quota", "report", "name_on_wire", "formerly"];
 
 /// An endpoint that was read, and what its adapter has to say about it.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) adapter: Option<String>,
     /// Whose table it has.
     pub(super) kind: Option<String>,
+    /// The adapter it is behind, if there is one.
+    pub(super) unit: Option<Arc<str>>,
     /// What its adapter knows of its resources, if its half could be read.
     pub(super) resources: Option<Vec<Resource>>,
     tenant: Tenant,
@@ -49,6 +51,7 @@ pub(super) struct Draft {
     /// With the key it comes from.
     token: Option<(EndpointToken, KeyPath)>,
     name_on_wire: BTreeMap<Resource, String>,
+    formerly: Vec<EndpointName>,
 }
 
 /// Reads all endpoints but for their adapters' halves. `own` is the gateway's, behind no adapter.
@@ -89,7 +92,9 @@ fn check_own(notes: &mut Notes<'_>, own: &EndpointName, endpoints: &DeTable<'_>,
     let key = KeyPath::new(&["gateway", "endpoint"]);
     if !endpoints.keys().any(|name| name.get_ref() == own.as_str()) {
         let near = suggest::did_you_mean(own.as_str(), endpoints.keys().map(|name| name.get_ref().as_ref()));
-        let hint = near.unwrap_or_else(|| format!("add a table [endpoints.{own}] with its token"));
+        // Not the name itself: it may be a token in the wrong place (I11).
+        let hint =
+            near.unwrap_or_else(|| "add a table [endpoints.NAME] with this name and its token".to_owned());
         notes.error_with(&key, "there is no such endpoint", hint);
     } else if drafts.iter().any(|draft| draft.name == *own && !draft.enabled) {
         notes.error_with(&key, "this endpoint is disabled", "remove its `enabled = false`, or this line");
@@ -134,12 +139,14 @@ fn draft(
         enabled: low.enabled,
         adapter: low.adapter,
         kind,
+        unit: None,
         resources: None,
         quotas: quota::check(notes, &path.key("quota"), low.quota, defaults),
         report: report::check(notes, &path.key("report"), &low.report).map(Arc::new),
         tenant: low.tenant.as_ref().map_or_else(Tenant::default, Tenant::new),
         token,
         name_on_wire: low.name_on_wire,
+        formerly: low.formerly.0,
     })
 }
 
@@ -211,6 +218,26 @@ fn token(
     Some((token, key))
 }
 
+/// What endpoints were called before, by their former names: nobody may be called so now.
+pub(super) fn former(notes: &mut Notes<'_>, drafts: &[Draft]) -> BTreeMap<EndpointName, EndpointName> {
+    let mut former: BTreeMap<EndpointName, EndpointName> = BTreeMap::new();
+    for draft in drafts {
+        let key = draft.path.key("formerly");
+        for name in &draft.formerly {
+            if drafts.iter().any(|other| other.name == *name) {
+                let hint = "what is queued under a name belongs to whoever has it: remove this one, or that endpoint";
+                notes.error_with(&key, format!("there is an endpoint {name}"), hint);
+            } else if let Some(other) = former.insert(name.clone(), draft.name.clone())
+                && other != draft.name
+            {
+                let what = format!("endpoint {other} was formerly {name} as well");
+                notes.error_with(&key, what, "keep it with one of the two");
+            }
+        }
+    }
+    former
+}
+
 /// Checks what concerns endpoints among each other and in their dialect.
 pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<&Dialect>) -> Vec<Endpoint> {
     let mut owners: HashMap<EndpointToken, EndpointName> = HashMap::new();
@@ -234,8 +261,8 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
         let key = EndpointKey { tenant: draft.tenant.clone(), name: draft.name.clone() };
         let name_on_wire = draft.name_on_wire.clone();
         let (enabled, quotas) = (draft.enabled, draft.quotas);
-        let report = draft.report.clone();
-        let endpoint = Endpoint { key, token, enabled, quotas, report, name_on_wire };
+        let (report, unit) = (draft.report.clone(), draft.unit.clone());
+        let endpoint = Endpoint { key, token, enabled, quotas, report, unit, name_on_wire };
         let resources = draft.resources.as_deref().unwrap_or_default();
         if let Some(dialect) = dialect {
             if let Err(why) = dialect.check_token(&endpoint.token) {

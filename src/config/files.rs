@@ -10,6 +10,7 @@ use adapter_api::Clock;
 use rustls::pki_types::CertificateDer;
 use std::{
     fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, ErrorKind, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -18,6 +19,9 @@ use std::{
 
 /// Longer than any password or token.
 const CREDENTIAL_BYTES: u64 = 4_096;
+
+/// No file is larger that is of use.
+const FILE_BYTES: u64 = 16 << 20;
 
 /// What a relative path of a file is relative to: the directory the file is in.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +82,17 @@ impl Base<'_> {
             (false, false) => format!("{why} (looked for in {})", self.0.display()),
         }
     }
+}
+
+/// Tells the contents of some files from others; of no use for anything else.
+pub(crate) fn digest<'p>(files: impl Iterator<Item = &'p PathBuf>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in files {
+        let mut bytes = Vec::new();
+        let read = open(path).and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes));
+        (path, bytes, read.map_err(|error| error.kind()).ok()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Warns of a secret that every user of the machine can read.

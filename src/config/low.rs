@@ -6,16 +6,21 @@
 use super::secret::EndpointToken;
 use crate::{
     dialect::{kaa::KaaConfig, plain::PlainConfig},
+    log::Level,
     shape::DeviceTime,
     trust::Choice,
     uplink::pacing::Order,
 };
 use adapter_api::{EndpointName, Resource, Span};
-use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// The tables at the top of the file.
-pub(super) const TOP: [&str; 7] = ["gateway", "clock", "store", "quota", "uplink", "adapters", "endpoints"];
+pub(super) const TOP: [&str; 9] =
+    ["gateway", "log", "clock", "store", "quota", "http", "uplink", "adapters", "endpoints"];
 
 /// `[gateway]`
 #[derive(Debug, Deserialize)]
@@ -24,6 +29,14 @@ pub(super) struct Gateway {
     pub(super) state_dir: PathBuf,
     pub(super) control_socket: PathBuf,
     pub(super) endpoint: Option<EndpointName>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Level,
+    pub(super) targets: BTreeMap<String, Level>,
 }
 
 /// `[clock]`
@@ -62,6 +75,16 @@ pub(super) struct Quota {
     pub(super) samples_per_s: Option<u64>,
     pub(super) bytes_per_s: Option<u64>,
     pub(super) bytes_queued: Option<u64>,
+}
+
+/// `[http]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) metrics_per_endpoint: bool,
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// `[endpoints.NAME.report]`: a rule for all resources, more for some, and expressions.
@@ -156,7 +179,12 @@ pub(super) struct Endpoint {
     pub(super) quota: Quota,
     pub(super) report: Report,
     pub(super) name_on_wire: BTreeMap<Resource, String>,
+    pub(super) formerly: Former,
 }
+
+/// One name or several.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Former(pub(super) Vec<EndpointName>);
 
 impl Default for Gateway {
     fn default() -> Self {
@@ -229,6 +257,33 @@ impl Default for Endpoint {
             quota: Quota::default(),
             report: Report::default(),
             name_on_wire: BTreeMap::new(),
+            formerly: Former::default(),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Former {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Former;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name or a list of names")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Former, E> {
+                EndpointName::new(name).map(|name| Former(vec![name])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Former, A::Error> {
+                let mut former = Vec::new();
+                while let Some(name) = names.next_element()? {
+                    former.push(name);
+                }
+                Ok(Former(former))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
     }
 }

@@ -9,11 +9,13 @@
 pub mod adapters;
 mod check;
 mod endpoints;
-mod files;
+pub(crate) mod files;
+mod http;
 mod low;
 pub(crate) mod pem;
 mod quota;
 mod read;
+pub mod redact;
 mod report;
 pub mod secret;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod uplink;
 
 use crate::{
     endpoints::{Directory, Endpoint},
+    log::{self, Levels},
     shape::{DeviceTime, quota::Quotas},
     store::{Limits, WhenFull},
     trust::Choice,
@@ -31,8 +34,10 @@ pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
 use files::Base;
+pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{ErrorKind, Read},
     ops::RangeInclusive,
@@ -56,16 +61,22 @@ const MAX_SYNTAX: usize = 10;
 pub struct Config {
     /// `[gateway]`
     pub gateway: Gateway,
+    /// `[log]`
+    pub log: Levels,
     /// `[clock]`
     pub clock: ClockConfig,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[http]`, where it is on
+    pub http: Option<HttpConfig>,
     /// `[uplink]`
     pub uplink: Uplink,
     /// `[adapters.*.*]` with the adapters' halves of `[endpoints.*]`
     pub adapters: AdapterConfigs,
     /// `[endpoints.*]`, by name; disabled ones too.
     pub endpoints: Vec<Endpoint>,
+    /// What endpoints were called before, by their former names.
+    pub former: BTreeMap<EndpointName, EndpointName>,
 }
 
 /// Where things are kept.
@@ -104,6 +115,11 @@ pub struct StoreConfig {
 impl Config {
     /// Reads a file, and the credentials it names. With the warnings it gave.
     pub fn load(path: &Path) -> Result<(Self, Vec<Finding>), Findings> {
+        Self::load_as(path, path)
+    }
+
+    /// Reads a file as if it lay elsewhere: relative paths in it are relative to that place.
+    pub fn load_as(path: &Path, place: &Path) -> Result<(Self, Vec<Finding>), Findings> {
         let file: Arc<str> = path.to_string_lossy().into();
         let unreadable = |what, hint| Findings::unreadable(&file, what, hint);
         let mut bytes = Vec::new();
@@ -127,7 +143,7 @@ impl Config {
                 return Err(notes.finish().err().unwrap_or_else(|| unreadable("not UTF-8 text", None)));
             }
         };
-        Self::parse(text, &file, path.parent().unwrap_or(Path::new("")))
+        Self::parse(text, &file, place.parent().unwrap_or(Path::new("")))
     }
 
     /// Reads a text. Relative paths in it are relative to `base_dir`; `file_name` is for the findings.
@@ -159,7 +175,19 @@ impl Config {
 
     /// The endpoints, to be looked up.
     pub fn directory(&self) -> Directory {
-        Directory::new(self.endpoints.iter().cloned())
+        let former = self.former.iter().map(|(former, present)| (former.clone(), present.clone()));
+        Directory::new(self.endpoints.iter().cloned()).formerly(former)
+    }
+
+    /// The configuration with these endpoints disabled, as if the file said so.
+    #[must_use]
+    pub fn without(&self, disabled: &BTreeSet<EndpointName>) -> Self {
+        let mut config = self.clone();
+        for endpoint in config.endpoints.iter_mut().filter(|endpoint| disabled.contains(&endpoint.key.name)) {
+            endpoint.enabled = false;
+        }
+        config.adapters.forget(disabled);
+        config
     }
 }
 
@@ -174,6 +202,31 @@ pub fn control_socket(path: &Path) -> PathBuf {
         .path(&named.unwrap_or_else(|| low::Gateway::default().control_socket))
 }
 
+/// The files whose content is part of a configuration: the file itself, and those it names. Of a file that is
+/// not understood as well, so that one can be waited for that mends it.
+pub fn files_of(path: &Path) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::from([path.to_owned()]);
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.len() <= MAX_BYTES {
+        let doc = DeTable::parse_recoverable(&text).0;
+        named_in(doc.get_ref(), Base(path.parent().unwrap_or(Path::new(""))), &mut files);
+    }
+    files
+}
+
+/// All keys of files end alike.
+fn named_in(table: &DeTable<'_>, base: Base<'_>, files: &mut BTreeSet<PathBuf>) {
+    for (key, value) in table {
+        match value.get_ref() {
+            DeValue::Table(table) => named_in(table, base, files),
+            DeValue::String(file) if key.get_ref().ends_with("_file") && !file.is_empty() => {
+                files.insert(base.path(Path::new(file.as_ref())));
+            }
+            _ => {}
+        }
+    }
+}
+
 const TOO_LARGE: &str = "larger than 8 MiB, which no configuration is";
 
 /// `None` only together with an error.
@@ -182,8 +235,10 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         read::unknown_key(notes, &KeyPath::default(), key, low::TOP);
     }
     let gateway = gateway(notes, doc, base);
+    let log = section::<low::Log>(notes, doc, "log").map(|low| levels(notes, low));
     let clock = clock(notes, doc);
     let store = store(notes, doc);
+    let http = section(notes, doc, "http").and_then(|low| http::check(notes, low, base));
     let uplink = match section::<low::Uplink>(notes, doc, "uplink") {
         Some(low) => uplink::check(notes, low, base),
         None => None,
@@ -198,8 +253,19 @@ fn checked(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<C
         Some(Uplink::Mqtt(uplink)) => Some(&uplink.dialect),
         _ => None,
     };
+    let former = endpoints::former(notes, &drafts);
     let endpoints = endpoints::finish(notes, drafts, dialect);
-    Some(Config { gateway: gateway?, clock: clock?, store: store?, uplink: uplink?, adapters, endpoints })
+    Some(Config {
+        gateway: gateway?,
+        log: log?,
+        clock: clock?,
+        store: store?,
+        http,
+        uplink: uplink?,
+        adapters,
+        endpoints,
+        former,
+    })
 }
 
 /// A table at the top; without it, its defaults.
@@ -222,6 +288,17 @@ fn gateway(notes: &mut Notes<'_>, doc: &DeTable<'_>, base: Base<'_>) -> Option<G
         notes.error(&at.key("control_socket"), "the path of a socket has at most 107 bytes");
     }
     Some(Gateway { state_dir: base.path(&low.state_dir), control_socket, endpoint: low.endpoint })
+}
+
+fn levels(notes: &mut Notes<'_>, low: low::Log) -> Levels {
+    let levels = Levels { level: low.level, targets: low.targets };
+    for target in levels.targets.keys().filter(|target| !log::is_target(target)) {
+        let key = KeyPath::new(&["log", "targets", target]);
+        let what = "a target has letters, digits, '_' and \"::\"";
+        let hint = "write \"tidegate::uplink\" = \"debug\"".to_owned();
+        notes.add(Severity::Error, &key, check::Half::Key, what.to_owned(), Some(hint));
+    }
+    levels
 }
 
 fn clock(notes: &mut Notes<'_>, doc: &DeTable<'_>) -> Option<ClockConfig> {

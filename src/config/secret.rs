@@ -21,6 +21,10 @@ macro_rules! secret {
             pub fn new(secret: &str) -> Self {
                 Self(secret.into())
             }
+            /// A text without this secret. One so short that it is part of words is left: it protects nothing.
+            pub fn mask(&self, text: &str) -> String {
+                if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
+            }
             /// The secret itself: for the wire only.
             pub fn expose(&self) -> &str {
                 &self.0
@@ -36,6 +40,15 @@ macro_rules! secret {
 secret!(Secret);
 secret!(EndpointToken);
 
+impl Secret {
+    /// Whether this is the secret. Takes as long for a wrong one, wherever it differs.
+    pub fn is(&self, guess: &str) -> bool {
+        let (secret, guess) = (self.0.as_bytes(), guess.as_bytes());
+        let differing = secret.iter().zip(guess).fold(0, |differing, (a, b)| differing | (a ^ b));
+        std::hint::black_box(differing) == 0 && secret.len() == guess.len()
+    }
+}
+
 impl EndpointToken {
     /// What no dialect can carry.
     pub fn check(&self) -> Result<(), &'static str> {
@@ -48,9 +61,9 @@ impl EndpointToken {
         Ok(())
     }
 
-    /// A text without this token. One so short that it is part of words is left: it protects nothing.
-    pub fn mask(&self, text: &str) -> String {
-        if self.0.len() < 4 { text.to_owned() } else { text.replace(&*self.0, "***") }
+    /// Whether it is this name, which everybody sees.
+    pub fn is(&self, name: &str) -> bool {
+        &*self.0 == name
     }
 }
 
@@ -73,6 +86,15 @@ mod tests {
         let shown = format!("{token:?} {login:?} {correlation:?} {event:?}");
         assert!(shown.contains("gateway-1") && shown.contains("id: 7"), "{shown}");
         assert!(!shown.contains("SECRET"), "{shown}");
+    }
+
+    #[test]
+    fn a_guess_is_right_as_a_whole_or_not_at_all() {
+        for (guess, right) in
+            [("SECRET-1", true), ("SECRET-2", false), ("SECRET-", false), ("SECRET-11", false), ("", false)]
+        {
+            assert_eq!(Secret::new("SECRET-1").is(guess), right, "{guess}");
+        }
     }
 
     #[test]

@@ -48,6 +48,16 @@ fn refusal(path: &Path) -> String {
 }
 
 #[test]
+fn a_mistake_made_for_each_of_many_endpoints_is_shown_so_often_that_it_can_be_read() {
+    let text: String = (0..1_000).map(|n| format!("[endpoints.e{n}]\ntokken = \"t\"\n")).collect();
+    let findings = Config::parse(&text, "F", &data()).unwrap_err();
+    let (all, said) = (findings.iter().count(), findings.to_string());
+    let first = said.lines().filter(|line| line.starts_with("F:")).count();
+    assert_eq!(said.lines().last(), Some(format!("{} more", all - first).as_str()));
+    assert!(all >= 1_000 && first == 50, "{first} of {all}");
+}
+
+#[test]
 fn every_case_gets_its_findings() {
     // Git keeps no more of a file's mode than whether it can be run.
     let dir = tempfile::tempdir().unwrap();
@@ -91,11 +101,13 @@ fn the_example_is_taken_as_it_is() {
 }
 
 /// Tables of the example whose keys serde is asked for.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 18] = [
     "gateway",
+    "log",
     "clock",
     "store",
     "quota",
+    "http",
     "uplink",
     "uplink.tls",
     "uplink.replay",

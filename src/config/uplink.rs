@@ -85,6 +85,8 @@ pub struct TlsConfig {
     pub server_name: Option<String>,
     /// Protocols offered in the handshake (RFC 7301), for ports that serve several; none by default.
     pub alpn: Vec<String>,
+    /// Of what the files hold: they are read at each connection, and another one is made when they change.
+    pub content: u64,
 }
 
 const KINDS: [&str; 3] = ["kaa", "plain", "none"];
@@ -292,7 +294,8 @@ fn tls(notes: &mut Notes<'_>, at: &KeyPath, low: &low::Tls, base: Base<'_>) -> T
         }
     }
     let (server_name, alpn) = (low.server_name.clone(), low.alpn.clone());
-    TlsConfig { ca_file, cert_file, key_file, server_name, alpn }
+    let content = files::digest([&ca_file, &cert_file, &key_file].into_iter().flatten());
+    TlsConfig { ca_file, cert_file, key_file, server_name, alpn, content }
 }
 
 fn addresses(notes: &mut Notes<'_>, at: &KeyPath, urls: &[String], insecure: bool) -> Vec<Address> {
@@ -312,6 +315,11 @@ fn addresses(notes: &mut Notes<'_>, at: &KeyPath, urls: &[String], insecure: boo
         }
     }
     addresses
+}
+
+/// Whether this is an address, which holds no login then.
+pub(super) fn is_address(url: &str) -> bool {
+    address(url).is_ok()
 }
 
 /// Takes an address apart. What is wrong is said without quoting it: it may hold a password.

@@ -1,14 +1,30 @@
 //! Asks the control socket, and prints the answers: tables for people, JSON for scripts.
+//!
+//! Later answers have a file each below this one.
+
+mod deeds;
+mod endpoints;
+mod tail;
+
+pub use deeds::{decided_text, discarded_text};
+pub use endpoints::endpoints_text;
+pub use tail::tail_text;
 
 use adapter_api::{shown, steers};
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Bytes};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, Connection},
+    header::{HOST, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::{
     fmt::Write as _,
     io,
     path::{Path, PathBuf},
+    pin::pin,
 };
 use time::OffsetDateTime;
 use tokio::net::UnixStream;
@@ -17,7 +33,7 @@ use tokio::net::UnixStream;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("no gateway answers on {}: {why}", path.display())]
+    #[error("no gateway answers on {}: {why}", shown(&path.to_string_lossy()))]
     Silent {
         /// The socket.
         path: PathBuf,
@@ -25,8 +41,14 @@ pub enum AskError {
         why: &'static str,
     },
     /// It was not understood.
-    #[error("the answer on {} could not be read", path.display())]
+    #[error("the answer on {} could not be read", shown(&path.to_string_lossy()))]
     Unreadable {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// It did not come to its end.
+    #[error("the gateway on {} has ended, or the connection to it", shown(&path.to_string_lossy()))]
+    Broken {
         /// The socket.
         path: PathBuf,
     },
@@ -35,37 +57,152 @@ pub enum AskError {
     Refused(String),
 }
 
+/// No line of an answer is longer.
+const LONGEST_LINE: usize = 4 << 20;
+
+/// An answer that comes line by line. Dropping it tells the gateway that nobody listens any more.
+#[derive(Debug)]
+pub struct Lines {
+    link: Link,
+    body: Incoming,
+    held: Vec<u8>,
+    socket: PathBuf,
+}
+
+/// The connection of one exchange, which has to be driven while its answer is read.
+#[derive(Debug)]
+struct Link {
+    connection: Option<Connection<TokioIo<UnixStream>, Full<Bytes>>>,
+}
+
 /// Asks one question.
 pub async fn ask(socket: &Path, question: &str) -> Result<Value, AskError> {
+    whole(socket, Request::get(question).body(Full::default())).await
+}
+
+/// Asks for something to be done.
+pub async fn order(socket: &Path, path: &str, what: &Value) -> Result<Value, AskError> {
+    whole(socket, posted(path, what)).await
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub struct Reply {
+    /// Whether it was done.
+    pub good: bool,
+    /// As it was told; with `error` if it was not done.
+    pub answer: Value,
+}
+
+/// Asks for something to be done, where a refusal says more than why.
+pub async fn send(socket: &Path, path: &str, what: &Value) -> Result<Reply, AskError> {
+    let (mut link, response) = respond(socket, posted(path, what)).await?;
+    let good = response.status().is_success();
+    Ok(Reply { good, answer: read(&mut link, response.into_body(), socket).await? })
+}
+
+/// Asks a question whose answer comes line by line.
+pub async fn follow(socket: &Path, question: &str) -> Result<Lines, AskError> {
+    lines(socket, Request::get(question).body(Full::default())).await
+}
+
+/// Asks a question of some length, whose answer comes line by line.
+pub async fn follow_posted(socket: &Path, path: &str, question: &Value) -> Result<Lines, AskError> {
+    lines(socket, posted(path, question)).await
+}
+
+type Asked = Result<Request<Full<Bytes>>, hyper::http::Error>;
+
+fn posted(path: &str, what: &Value) -> Asked {
+    let body = Full::new(Bytes::from(what.to_string()));
+    Request::post(path).header("content-type", "application/json").body(body)
+}
+
+async fn whole(socket: &Path, request: Asked) -> Result<Value, AskError> {
+    let (mut link, body) = exchange(socket, request).await?;
+    read(&mut link, body, socket).await
+}
+
+async fn read(link: &mut Link, body: Incoming, socket: &Path) -> Result<Value, AskError> {
     let unreadable = || AskError::Unreadable { path: socket.to_owned() };
+    let body = link.during(body.collect()).await.map_err(|_| unreadable())?.to_bytes();
+    serde_json::from_slice(&body).map_err(|_| unreadable())
+}
+
+async fn lines(socket: &Path, request: Asked) -> Result<Lines, AskError> {
+    let (link, body) = exchange(socket, request).await?;
+    Ok(Lines { link, body, held: Vec::new(), socket: socket.to_owned() })
+}
+
+/// One request, and the answer that is to be read, if it is one.
+async fn exchange(socket: &Path, request: Asked) -> Result<(Link, Incoming), AskError> {
+    let (mut link, response) = respond(socket, request).await?;
+    let good = response.status().is_success();
+    let body = response.into_body();
+    if good {
+        return Ok((link, body));
+    }
+    let why = read(&mut link, body, socket).await?;
+    let unreadable = || AskError::Unreadable { path: socket.to_owned() };
+    let why = why.get("error").and_then(Value::as_str).ok_or_else(unreadable)?;
+    Err(AskError::Refused(shown(why).to_string()))
+}
+
+async fn respond(socket: &Path, request: Asked) -> Result<(Link, Response<Incoming>), AskError> {
+    let unreadable = || AskError::Unreadable { path: socket.to_owned() };
+    let mut request = request.map_err(|_| unreadable())?;
+    request.headers_mut().insert(HOST, HeaderValue::from_static("tidegate"));
     let stream = connect(socket).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
-    let request = Request::get(question)
-        .header("host", "tidegate")
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| unreadable())?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|_| unreadable())?;
-        let good = response.status().is_success();
-        let body = response.into_body().collect().await.map_err(|_| unreadable())?.to_bytes();
-        Ok::<_, AskError>((good, body))
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    let (good, body) = tokio::select! {
-        answer = &mut exchange => answer?,
-        _ended = &mut connection => exchange.await?,
-    };
-    let answer: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
-    match (good, answer.get("error").and_then(Value::as_str)) {
-        (true, _) => Ok(answer),
-        (false, Some(error)) => Err(AskError::Refused(shown(error).to_string())),
-        (false, None) => Err(unreadable()),
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreadable())?;
+    let mut link = Link { connection: Some(connection) };
+    let response = link.during(sender.send_request(request)).await.map_err(|_| unreadable())?;
+    Ok((link, response))
+}
+
+impl Link {
+    /// Drives the connection until this is done.
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(connection) = &mut self.connection {
+            tokio::select! {
+                done = &mut work => return done,
+                _ended = connection => {}
+            }
+            self.connection = None;
+        }
+        work.await
     }
 }
 
-pub(super) async fn connect(socket: &Path) -> Result<UnixStream, AskError> {
+impl Lines {
+    /// The next line; `None` at the end of the answer.
+    pub async fn next(&mut self) -> Result<Option<Value>, AskError> {
+        loop {
+            if let Some(end) = self.held.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.held.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(|_| self.unreadable());
+            }
+            if self.held.len() > LONGEST_LINE {
+                return Err(self.unreadable());
+            }
+            match self.link.during(self.body.frame()).await {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(AskError::Broken { path: self.socket.clone() }),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.held.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+
+    fn unreadable(&self) -> AskError {
+        AskError::Unreadable { path: self.socket.clone() }
+    }
+}
+
+async fn connect(socket: &Path) -> Result<UnixStream, AskError> {
     UnixStream::connect(socket).await.map_err(|error| {
         let why = match error.kind() {
             io::ErrorKind::PermissionDenied => {
@@ -106,9 +243,26 @@ pub fn json_text(answer: &Value) -> String {
     out
 }
 
+/// What there is to say of the configuration: nothing, where all of it is in force.
+fn configuration_lines(out: &mut String, configuration: &Value) {
+    if !at(configuration, "fault").is_null() {
+        fault_lines(out, at(configuration, "fault"));
+    }
+    for (key, what) in
+        [("needs_process_restart", "with a restart of the process only"), ("disabled", "disabled by command")]
+    {
+        let names: Vec<String> =
+            list(configuration, key).filter_map(Value::as_str).map(|name| shown(name).to_string()).collect();
+        if !names.is_empty() {
+            line(out, "config", &format!("{what}: {}", names.join(", ")));
+        }
+    }
+}
+
 /// `tidegate status` for people.
 pub fn status_text(answer: &Value) -> String {
     let mut out = String::new();
+    configuration_lines(&mut out, at(answer, "configuration"));
     line(&mut out, "clock", &clock_text(at(answer, "clock")));
     let uplink = at(answer, "uplink");
     let fault = at(uplink, "fault");
@@ -272,6 +426,7 @@ fn range_text(drops: &Value) -> String {
     }
 }
 
+/// A wall time in UTC.
 fn moment_text(us: i64) -> Option<String> {
     let at = OffsetDateTime::from_unix_timestamp(us.div_euclid(1_000_000)).ok()?;
     let ((hour, minute, second), month) = (at.to_hms(), u8::from(at.month()));

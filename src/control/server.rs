@@ -1,11 +1,22 @@
-//! Answers on the control socket. Nothing is changed by them; an inquiry to an adapter may read from devices.
+//! Answers on the control socket. What changes something is a POST, and is logged with the user who asked for it; an
+//! inquiry to an adapter may read from devices.
 
-use super::view::View;
+use super::{
+    errand,
+    live::Live,
+    peer::{self, Peer},
+    view::{
+        View, ViewError,
+        endpoints::{Endpoints, Wanted},
+        letters::{Decided, Discarded, Orphaned},
+    },
+};
+use crate::store::letters::{Deed, Letters};
 use adapter_api::inquiry::Lines;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Query, State},
+    extract::{ConnectInfo, Path, Query, State},
     http::StatusCode,
     routing::{get, post},
 };
@@ -66,29 +77,45 @@ pub fn bind(path: &std::path::Path) -> Result<UnixListener, ListenError> {
 }
 
 /// Answers on the socket for ever.
-pub async fn serve(listener: UnixListener, view: Arc<View>) {
+pub async fn serve(listener: UnixListener, live: Live) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/queue", get(queue))
+        .route("/v1/endpoints", get(endpoints))
         .route("/v1/dead", get(dead))
         .route("/v1/latest/{endpoint}", get(latest))
         .route("/v1/inquiry/{unit}", post(inquiry))
-        .with_state(view);
+        .route("/v1/tail", get(tail))
+        .route("/v1/dead/requeue", post(requeue))
+        .route("/v1/dead/discard", post(discard))
+        .route("/v1/queue/discard", post(discard_orphaned))
+        .route("/v1/reload", post(errand::reload))
+        .route("/v1/endpoint/{endpoint}/enable", post(errand::enable))
+        .route("/v1/endpoint/{endpoint}/disable", post(errand::disable))
+        .route("/v1/log", post(errand::change_log))
+        .layer(axum::middleware::from_fn(peer::write_down))
+        .with_state(live);
+    let app = app.into_make_service_with_connect_info::<Peer>();
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the control socket has ended");
     }
 }
 
-type Answer = Result<Json<Value>, (StatusCode, Json<Value>)>;
+type Answer<T = Value> = Result<Json<T>, (StatusCode, Json<Value>)>;
 
-fn answer<T: Into<Value>>(result: Result<T, super::view::ViewError>) -> Answer {
-    result.map(|value| Json(value.into())).map_err(|error| {
-        let status = match error {
-            super::view::ViewError::Unknown(_) => StatusCode::NOT_FOUND,
-            super::view::ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(json!({ "error": error.to_string() })))
-    })
+fn answer<T>(result: Result<T, ViewError>) -> Answer<T> {
+    result.map(Json).map_err(refusal)
+}
+
+/// A question without an answer.
+fn refusal(error: ViewError) -> (StatusCode, Json<Value>) {
+    let status = match error {
+        ViewError::Unknown(_) => StatusCode::NOT_FOUND,
+        ViewError::Refused(_) => StatusCode::CONFLICT,
+        ViewError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ViewError::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(json!({ "error": error.to_string() })))
 }
 
 async fn status(State(view): State<Arc<View>>) -> Answer {
@@ -97,6 +124,10 @@ async fn status(State(view): State<Arc<View>>) -> Answer {
 
 async fn queue(State(view): State<Arc<View>>) -> Answer {
     answer(view.queue().await)
+}
+
+async fn endpoints(State(view): State<Arc<View>>, Query(wanted): Query<Wanted>) -> Answer<Endpoints> {
+    answer(view.endpoints(&wanted).await)
 }
 
 #[derive(Deserialize)]
@@ -119,6 +150,61 @@ async fn latest(
     Query(query): Query<Which>,
 ) -> Answer {
     answer(view.latest(&endpoint, query.resource.as_deref()).await)
+}
+
+#[derive(Deserialize)]
+struct Whose {
+    endpoint: Option<String>,
+}
+
+async fn tail(
+    State(view): State<Arc<View>>,
+    Query(whose): Query<Whose>,
+) -> Result<Body, (StatusCode, Json<Value>)> {
+    view.tail(whose.endpoint.as_deref()).await.map(Body::new).map_err(refusal)
+}
+
+async fn requeue(
+    State(view): State<Arc<View>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(which): Json<Letters>,
+) -> Answer<Decided> {
+    decide(&view, peer, Deed::Requeue, &which).await
+}
+
+async fn discard(
+    State(view): State<Arc<View>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(which): Json<Letters>,
+) -> Answer<Decided> {
+    decide(&view, peer, Deed::Discard, &which).await
+}
+
+async fn decide(view: &View, peer: Peer, deed: Deed, which: &Letters) -> Answer<Decided> {
+    let decided = view.decide(deed, which).await;
+    match &decided {
+        Ok(decided) => {
+            tracing::info!(%peer, letters = decided.letters, done = decided.done, "dead letters, by hand");
+        }
+        Err(error) => tracing::warn!(%peer, %error, ?deed, "dead letters, by hand"),
+    }
+    answer(decided)
+}
+
+async fn discard_orphaned(
+    State(view): State<Arc<View>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(which): Json<Orphaned>,
+) -> Answer<Discarded> {
+    let discarded = view.discard_orphaned(&which).await;
+    match &discarded {
+        Ok(done) => {
+            let endpoint = which.endpoint.as_deref().unwrap_or("all");
+            tracing::info!(%peer, rows = done.discarded, endpoint, "orphaned rows discarded, by hand");
+        }
+        Err(error) => tracing::warn!(%peer, %error, "orphaned rows not discarded"),
+    }
+    answer(discarded)
 }
 
 /// An inquiry's answer: a JSON value in each line, as they come. Dropped with the connection, which

@@ -1,10 +1,15 @@
 //! What can be asked of a running gateway, as JSON.
 
+pub mod endpoints;
+pub mod letters;
+pub mod tail;
+
 use crate::{
     endpoints::Directory,
     fault::{Code, Fault},
+    http::Notice,
     shape::quota::Exceeded,
-    store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item},
+    store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item, letters::DeedError},
     supervisor::UnitWatch,
     trust::{State, watch::TrustView},
     uplink::{SessionStatus, Uplink},
@@ -16,7 +21,14 @@ use adapter_api::{
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// The longest autonomy that is told.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -33,10 +45,31 @@ pub struct View {
     pub units: Vec<UnitView>,
     /// Which endpoints there are.
     pub directory: Arc<Directory>,
+    /// What is wrong with the HTTP listener.
+    pub http: Notice,
+    /// Where the configuration is from, and how it was taken.
+    pub configuration: Configuration,
+}
+
+/// What is known of the configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The file; `None` where there is none.
+    pub file: Option<PathBuf>,
+    /// When the one in force was taken.
+    pub loaded: Instant,
+    /// How many were taken in the life of the process.
+    pub loads: u64,
+    /// Why a later one was not.
+    pub fault: Option<Fault>,
+    /// Keys that differ in the file and stay as they were until the process is restarted.
+    pub needs_process_restart: Vec<&'static str>,
+    /// Endpoints that were disabled on the command line.
+    pub disabled: Vec<EndpointName>,
 }
 
 /// An adapter's unit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UnitView {
     /// `modbus.boiler-room`
     pub name: String,
@@ -46,6 +79,8 @@ pub struct UnitView {
     pub board: Board,
     /// Where the adapter is asked.
     pub desk: Desk,
+    /// How often it was started.
+    pub starts: Arc<AtomicU64>,
 }
 
 /// Why a question has no answer.
@@ -57,6 +92,22 @@ pub enum ViewError {
     /// No such thing.
     #[error("{0}")]
     Unknown(String),
+    /// Not as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// It went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DeedError> for ViewError {
+    fn from(error: DeedError) -> Self {
+        match error {
+            DeedError::Closed(closed) => closed.into(),
+            DeedError::Failed { .. } => Self::Failed(error.to_string()),
+            DeedError::Configured(_) => Self::Refused(error.to_string()),
+        }
+    }
 }
 
 impl View {
@@ -68,6 +119,7 @@ impl View {
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": endpoints,
+            "configuration": self.configuration.json(),
             "clock": clock_json(self.trust.state(), figures.totals.queued),
             "uplink": uplink,
             "ledger": figures.totals,
@@ -75,7 +127,7 @@ impl View {
             "reasons": figures.reasons,
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
-            "faults": faults(&figures),
+            "faults": faults(&figures).into_iter().chain(self.http.fault()).collect::<Vec<_>>(),
             "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
             "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "store_full": figures.full,
@@ -143,29 +195,9 @@ impl View {
             Some(name) => Some(Resource::new(name).map_err(|error| ViewError::Unknown(error.to_string()))?),
         };
         let values = self.store.latest(name, wanted).await?;
-        let clock = self.store.clock();
-        let value = |last: &Last| {
-            let (reading, mut shown) = (&last.reading, Map::new());
-            shown.insert("resource".into(), json!(reading.resource.as_str()));
-            shown.insert("value".into(), value_json(&reading.value));
-            let (quality, why) = match &reading.quality {
-                Quality::Good => ("good", None),
-                Quality::Uncertain(why) => ("uncertain", Some(why)),
-                Quality::Bad(why) => ("bad", Some(why)),
-            };
-            shown.insert("quality".into(), json!(quality));
-            shown.insert("why".into(), json!(why));
-            if let Stamp::Wall { us, source } = &last.at {
-                shown.insert("stamp_us".into(), json!(us));
-                shown.insert(
-                    "source".into(),
-                    json!(if *source == Source::Device { "device" } else { "gateway" }),
-                );
-            }
-            shown.insert("age_ms".into(), json!(age_ms(last, clock, clock::now())));
-            Json::Object(shown)
-        };
-        Ok(json!({ "endpoint": endpoint, "values": values.iter().map(value).collect::<Vec<_>>() }))
+        let (clock, now) = (self.store.clock(), clock::now());
+        let values: Vec<Json> = values.iter().map(|last| reading(last, clock, now)).collect();
+        Ok(json!({ "endpoint": endpoint, "values": values }))
     }
 
     /// Asks an adapter by its unit's name.
@@ -194,6 +226,31 @@ impl View {
                 )
             }),
         }
+    }
+}
+
+impl Configuration {
+    /// One that was just taken.
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            loaded: clock::now(),
+            loads: 1,
+            fault: None,
+            needs_process_restart: Vec::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "file": self.file.as_ref().map(|file| file.to_string_lossy()),
+            "age_ms": u64::try_from(clock::now().since(self.loaded).as_millis()).unwrap_or(u64::MAX),
+            "loads": self.loads,
+            "fault": self.fault,
+            "needs_process_restart": self.needs_process_restart,
+            "disabled": self.disabled.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -230,8 +287,8 @@ impl UnitView {
         json!({
             "name": self.name,
             "state": state,
+            "starts": self.starts.load(Relaxed),
             "why": why,
-            "starts": self.unit.starts(),
             "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
@@ -292,6 +349,31 @@ fn clock_json(state: State, queued: u64) -> Json {
             let seconds = until.since(clock::now()).as_secs();
             json!({ "known": false, "holding": queued, "holding_for_s": seconds })
         }
+    }
+}
+
+/// A resource's last reading.
+fn reading(last: &Last, clock: &Clock, now: Instant) -> Json {
+    let (reading, mut shown) = (&last.reading, Map::new());
+    shown.insert("resource".into(), json!(reading.resource.as_str()));
+    shown.insert("value".into(), value_json(&reading.value));
+    let (quality, why) = quality(&reading.quality);
+    shown.insert("quality".into(), json!(quality));
+    shown.insert("why".into(), json!(why));
+    if let Stamp::Wall { us, source } = &last.at {
+        shown.insert("stamp_us".into(), json!(us));
+        shown.insert("source".into(), json!(if *source == Source::Device { "device" } else { "gateway" }));
+    }
+    shown.insert("age_ms".into(), json!(age_ms(last, clock, now)));
+    Json::Object(shown)
+}
+
+/// A quality by its name, and why.
+fn quality(quality: &Quality) -> (&'static str, Option<&str>) {
+    match quality {
+        Quality::Good => ("good", None),
+        Quality::Uncertain(why) => ("uncertain", Some(why)),
+        Quality::Bad(why) => ("bad", Some(why)),
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) fn endpoint(renamed: &[(&str, &str)]) -> Endpoint {
         enabled: true,
         quotas: Default::default(),
         report: None,
+        unit: None,
         name_on_wire: renamed.iter().map(|(from, to)| (resource(from), (*to).to_owned())).collect(),
     }
 }

@@ -51,4 +51,10 @@ pub(super) const TABLE: &[Row] = &[
         "it was not renewed in time, or is about to end",
         "get a new one from the platform; it is used from the next connection on, without a restart",
     ),
+    (
+        Code::FileRefused,
+        "TG-309",
+        "the file was changed and is not good, or only half of it was written yet; what ran before goes on",
+        "see what is wrong with `tidegate check FILE` and put it right: it is taken by itself then",
+    ),
 ];

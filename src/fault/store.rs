@@ -82,6 +82,12 @@ pub(super) const TABLE: &[Row] = &[
         "nothing, if it comes back: nothing that was kept is lost; else report it with the journal",
     ),
     (
+        Code::HttpListener,
+        "TG-231",
+        "another program listens on that port, or the address is none of this machine",
+        "look at `ss -ltnp`; set another address or port in http.listen; everything else runs without the page",
+    ),
+    (
         Code::UnitStalled,
         "TG-218",
         "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \

@@ -65,6 +65,23 @@ impl Shape {
         Self { directory, uplink, device_time: DeviceTime::default(), gauges, desks }
     }
 
+    /// These endpoints and rules from now on. Those that stay as they were keep what is known of them.
+    pub fn adopt(&mut self, directory: Arc<Directory>, uplink: bool, device_time: DeviceTime, now: Instant) {
+        self.gauges.adopt(&directory, now);
+        self.desks.adopt(&directory);
+        (self.directory, self.uplink, self.device_time) = (directory, uplink, device_time);
+    }
+
+    /// The endpoints whose report rules end with these endpoints, for [`Shape::release`].
+    pub fn ending(&self, directory: &Directory) -> Vec<usize> {
+        self.desks.ending(directory)
+    }
+
+    /// What an endpoint is called now that is known by a former name.
+    pub fn present_name(&self, former: &EndpointName) -> Option<&EndpointName> {
+        self.directory.present_name(former)
+    }
+
     /// With this rule for device time.
     #[must_use]
     pub fn device_time(self, device_time: DeviceTime) -> Self {
@@ -143,6 +160,11 @@ impl Shape {
     /// The endpoints that went over a quota since the start, those that still do first.
     pub fn exceeded(&self) -> Vec<Exceeded> {
         self.gauges.exceeded()
+    }
+
+    /// Whether an endpoint goes over a quota now.
+    pub fn is_over_quota(&self, endpoint: &EndpointName) -> bool {
+        self.gauges.is_over(endpoint)
     }
 
     /// Whether an endpoint has report rules.

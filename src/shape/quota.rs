@@ -138,6 +138,31 @@ impl Gauges {
         Self { by_name, look_at: None, calm_at: None }
     }
 
+    /// Other endpoints and quotas. An endpoint that stays keeps what it has taken.
+    pub(super) fn adopt(&mut self, directory: &Directory, now: Instant) {
+        let mut known = std::mem::replace(self, Self::new(directory));
+        for (former, present) in directory.renamed() {
+            if let Some(mut gauge) = known.by_name.remove(&former.name).filter(|g| g.endpoint == former) {
+                gauge.endpoint = present.clone();
+                known.by_name.insert(present.name, gauge);
+            }
+        }
+        for (name, gauge) in &mut self.by_name {
+            let Some(before) = known.by_name.remove(name).filter(|known| known.endpoint == gauge.endpoint)
+            else {
+                continue;
+            };
+            let quotas = gauge.quotas;
+            *gauge = Gauge { quotas, ..before };
+            if gauge.quotas.limit(gauge.last).is_none() {
+                // The quota it was over is no more.
+                gauge.over = None;
+            }
+        }
+        let over = self.by_name.values().filter_map(|gauge| gauge.over);
+        self.calm_at = over.map(|last| (last + CALM_AFTER).max(now)).min();
+    }
+
     pub(super) fn is_limited(&self, endpoint: &EndpointName) -> bool {
         self.by_name.contains_key(endpoint)
     }
@@ -193,6 +218,10 @@ impl Gauges {
         }
         self.calm_at = next;
         calm
+    }
+
+    pub(super) fn is_over(&self, endpoint: &EndpointName) -> bool {
+        self.by_name.get(endpoint).is_some_and(|gauge| gauge.over.is_some())
     }
 
     pub(super) fn exceeded(&self) -> Vec<Exceeded> {

@@ -4,14 +4,15 @@
 //! The rate is that of the last ten minutes, smoothed, of the store's own time: no clock that jumps
 //! changes it. Where there is none yet, nothing is claimed.
 
-use super::quota::WhenFull;
+use super::{
+    quota::WhenFull,
+    rate::{Rate, approximate},
+};
 use adapter_api::Instant;
 use std::time::Duration;
 
-/// What is stored loses its weight in the rate with this time.
-const SMOOTHED_OVER: Duration = Duration::from_secs(600);
-/// Sooner there is no rate.
-const KNOWN_AFTER: Duration = Duration::from_secs(60);
+/// The rate is smoothed over ten minutes, and known after one.
+const OVER_S: u64 = 600;
 
 /// How much still fits, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,30 +33,21 @@ pub struct Autonomy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inflow {
     since: Instant,
-    at: Instant,
-    /// With their weight at `at`.
-    bytes: f64,
+    bytes: Rate<OVER_S>,
 }
 
 impl Inflow {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, at: now, bytes: 0.0 }
+        Self { since: now, bytes: Rate::new(now) }
     }
 
     pub(super) fn add(&mut self, bytes: u64, now: Instant) {
-        self.bytes = self.weighed(now) + approximate(bytes);
-        self.at = now;
+        self.bytes.add(bytes, now);
     }
 
     /// Bytes per second.
     pub(super) fn rate(&self, now: Instant) -> Option<f64> {
-        let known = now.since(self.since);
-        let rate = self.weighed(now) / (SMOOTHED_OVER.as_secs_f64() * (1.0 - faded(known)));
-        (known >= KNOWN_AFTER && rate > 0.0).then_some(rate)
-    }
-
-    fn weighed(&self, now: Instant) -> f64 {
-        self.bytes * faded(now.since(self.at))
+        self.bytes.per_second(self.since, now)
     }
 }
 
@@ -78,16 +70,6 @@ impl Autonomy {
             (left, _) => Self { room_bytes, bytes_per_s, left, limit, then },
         }
     }
-}
-
-/// What is left of a weight after this time.
-fn faded(after: Duration) -> f64 {
-    (-after.as_secs_f64() / SMOOTHED_OVER.as_secs_f64()).exp()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
-fn approximate(bytes: u64) -> f64 {
-    bytes as f64
 }
 
 #[cfg(test)]

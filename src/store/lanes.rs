@@ -147,6 +147,51 @@ impl Lanes {
         Some(removed)
     }
 
+    /// Whether an endpoint has lanes.
+    pub fn knows(&self, endpoint: &EndpointKey) -> bool {
+        self.of.get(endpoint).is_some_and(|of| !of.is_empty())
+    }
+
+    /// An endpoint's lanes as they are when it is called otherwise; `None` in place of those that are no longer
+    /// needed. Where the other name has lanes already, they come before those, as backlog.
+    pub fn renamed(&self, from: &EndpointKey, to: &EndpointKey) -> Vec<(LaneId, Option<LaneInfo>)> {
+        let lanes = |endpoint| self.of.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+        let (ours, theirs) = (lanes(from), lanes(to));
+        let count = i64::try_from(ours.len()).unwrap_or(i64::MAX);
+        let first = theirs.first().map_or(0, |(seq, _)| *seq).saturating_sub(count);
+        let moved = |(n, (seq, id)): (usize, &(i64, LaneId))| {
+            let lane = self.lanes.get(id)?;
+            let mut info = LaneInfo { id: *id, endpoint: to.clone(), class: lane.info.class, seq: *seq };
+            if !theirs.is_empty() {
+                if lane.rows() == 0 {
+                    return Some((*id, None));
+                }
+                info.seq = first.saturating_add(i64::try_from(n).unwrap_or(i64::MAX));
+                if info.class == Class::Telemetry {
+                    info.class = Class::Backlog;
+                }
+            }
+            Some((*id, Some(info)))
+        };
+        ours.iter().enumerate().filter_map(moved).collect()
+    }
+
+    /// A lane is another endpoint's from now on, or is no more.
+    pub fn rename(&mut self, id: LaneId, info: Option<LaneInfo>) {
+        let Some(info) = info else {
+            self.remove(id);
+            return;
+        };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut lane.info, info.clone());
+        if let Some(of) = self.of.get_mut(&before.endpoint) {
+            of.retain(|(_, lane)| *lane != id);
+        }
+        let of = self.of.entry(info.endpoint).or_default();
+        of.push((info.seq, id));
+        of.sort_unstable();
+    }
+
     /// Adds a committed row of so many bytes. Ids of a lane ascend.
     pub fn push(&mut self, lane: LaneId, row: RowId, bytes: u64) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
@@ -296,6 +341,12 @@ impl Lanes {
     /// Every lane with the number of its rows, in flight ones included.
     pub fn iter(&self) -> impl Iterator<Item = (&LaneInfo, usize)> {
         self.lanes.values().map(|lane| (&lane.info, lane.rows()))
+    }
+
+    /// Rows of an endpoint, in flight ones included.
+    pub fn queued_of(&self, endpoint: &EndpointKey) -> u64 {
+        let of = self.of.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+        of.iter().filter_map(|(_, lane)| self.lanes.get(lane)).map(|lane| count(lane.rows())).sum()
     }
 
     /// Rows on the books.

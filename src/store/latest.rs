@@ -1,6 +1,6 @@
 //! The last value of each resource: what `read` shows. On disk at clean stop and at most every 15 min.
 
-use super::item;
+use super::{item, rate::Rate};
 use crate::endpoints::{EndpointKey, Tenant};
 use adapter_api::{EndpointName, Instant, Reading, Sample, Stamp};
 use rusqlite::{Connection, params};
@@ -17,13 +17,23 @@ pub struct Last {
     pub reading: Reading,
 }
 
-/// Last readings by endpoint and resource.
-#[derive(Debug, Default)]
+/// Last readings by endpoint and resource, and how often some come in.
+#[derive(Debug)]
 pub(super) struct Latest {
+    of: HashMap<EndpointKey, Known>,
+    /// Since when they are noted.
+    since: Instant,
+    changed: bool,
+}
+
+/// What is known of an endpoint.
+#[derive(Debug)]
+struct Known {
     /// By resource. Lists no longer than they are filled: a tree's node has room for eleven, and most
     /// of 10,000 endpoints have few.
-    values: HashMap<EndpointKey, Vec<Noted>>,
-    changed: bool,
+    values: Vec<Noted>,
+    /// Samples it handed in.
+    rate: Rate<60>,
 }
 
 #[derive(Debug)]
@@ -34,8 +44,8 @@ struct Noted {
 
 impl Latest {
     /// Reads the table.
-    pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
-        let mut latest = Self::default();
+    pub(super) fn load(db: &Connection, now: Instant) -> rusqlite::Result<Self> {
+        let mut latest = Self { of: HashMap::new(), since: now, changed: false };
         let mut rows = db.prepare("SELECT tenant, endpoint, stamp, boot, item FROM latest")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
@@ -45,21 +55,30 @@ impl Latest {
             let Ok(sample) = item::decode(row.get(2)?, row.get(3)?, &row.get::<_, Vec<u8>>(4)?) else {
                 continue;
             };
-            let values = latest.values.entry(key).or_default();
+            let known = latest.known(&key, now);
             for reading in sample.readings {
                 let last = Last { at: sample.at, seen: None, reading };
-                put(values, Noted { last, on_disk: true });
+                put(&mut known.values, Noted { last, on_disk: true });
             }
         }
         Ok(latest)
     }
 
-    /// Takes note of committed or suppressed samples.
+    fn known(&mut self, endpoint: &EndpointKey, now: Instant) -> &mut Known {
+        self.of.entry(endpoint.clone()).or_insert_with(|| Known { values: Vec::new(), rate: Rate::new(now) })
+    }
+
+    /// Takes note of samples that a device handed in, committed or suppressed.
     pub(super) fn note(&mut self, endpoint: &EndpointKey, samples: &[Sample], now: Instant) {
-        if !self.values.contains_key(endpoint) {
-            self.values.insert(endpoint.clone(), Vec::new());
-        }
-        let Some(values) = self.values.get_mut(endpoint) else { return };
+        let count = u64::try_from(samples.len()).unwrap_or(u64::MAX);
+        self.known(endpoint, now).rate.add(count, now);
+        self.show(endpoint, samples, now);
+    }
+
+    /// Takes note of what rules made.
+    pub(super) fn show(&mut self, endpoint: &EndpointKey, samples: &[Sample], now: Instant) {
+        self.changed |= samples.iter().any(|sample| !sample.readings.is_empty());
+        let values = &mut self.known(endpoint, now).values;
         // From the last to the first: most readings are followed by one of the same resource.
         let mut noted = HashSet::new();
         for sample in samples.iter().rev() {
@@ -67,7 +86,6 @@ impl Latest {
                 if noted.insert(&reading.resource) {
                     let last = Last { at: sample.at, seen: Some(now), reading: reading.clone() };
                     put(values, Noted { last, on_disk: false });
-                    self.changed = true;
                 }
             }
         }
@@ -75,11 +93,43 @@ impl Latest {
 
     /// An endpoint's last readings.
     pub(super) fn of(&self, endpoint: &EndpointName) -> Vec<Last> {
-        self.values
+        self.of
             .iter()
             .filter(|(key, _)| key.name == *endpoint)
-            .flat_map(|(_, values)| values.iter().map(|noted| noted.last.clone()))
+            .flat_map(|(_, known)| known.values.iter().map(|noted| noted.last.clone()))
             .collect()
+    }
+
+    /// An endpoint's youngest reading, and how many samples a second it hands in, over about the last minute.
+    pub(super) fn glance(&self, endpoint: &EndpointKey, now: Instant) -> (Option<Last>, Option<f64>) {
+        let Some(known) = self.of.get(endpoint) else { return (None, None) };
+        let age = |last: &Last| {
+            let (Stamp::Wall { us, .. } | Stamp::Mono { us, .. }) = last.at;
+            (last.seen, us)
+        };
+        // Of those of one sample the first by name, always the same.
+        let youngest = known.values.iter().rev().max_by_key(|noted| age(&noted.last));
+        (youngest.map(|noted| noted.last.clone()), known.rate.per_second(self.since, now))
+    }
+
+    /// Whether anything is known of an endpoint.
+    pub(super) fn knows(&self, endpoint: &EndpointKey) -> bool {
+        self.of.contains_key(endpoint)
+    }
+
+    /// After COMMIT: an endpoint is called otherwise. What is known by that name already stays.
+    pub(super) fn rename(&mut self, from: &EndpointKey, to: &EndpointKey) {
+        let Some(mut leaving) = self.of.remove(from) else { return };
+        let Some(known) = self.of.get_mut(to) else {
+            self.of.insert(to.clone(), leaving);
+            return;
+        };
+        for noted in leaving.values.drain(..) {
+            let resource = &noted.last.reading.resource;
+            if known.values.binary_search_by(|known| known.last.reading.resource.cmp(resource)).is_err() {
+                put(&mut known.values, noted);
+            }
+        }
     }
 
     /// Whether there is something to write.
@@ -90,8 +140,9 @@ impl Latest {
     /// Writes changed rows, inside the caller's transaction.
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         let mut upsert = db.prepare_cached("INSERT OR REPLACE INTO latest(tenant, endpoint, resource, stamp, boot, item) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        for (endpoint, values) in &self.values {
-            for Noted { last: Last { at, reading, .. }, .. } in values.iter().filter(|noted| !noted.on_disk) {
+        for (endpoint, known) in &self.of {
+            let values = known.values.iter().filter(|noted| !noted.on_disk);
+            for Noted { last: Last { at, reading, .. }, .. } in values {
                 let sample = Sample { at: *at, readings: vec![reading.clone()] };
                 let (stamp, boot) = super::outbox::columns(*at);
                 upsert.execute(params![
@@ -110,7 +161,7 @@ impl Latest {
     /// After COMMIT: all is on disk.
     pub(super) fn written(&mut self) {
         self.changed = false;
-        self.values.values_mut().flatten().for_each(|noted| noted.on_disk = true);
+        self.of.values_mut().flat_map(|known| &mut known.values).for_each(|noted| noted.on_disk = true);
     }
 }
 

@@ -63,7 +63,8 @@ type Key = (Tenant, Class, Term, String);
 #[derive(Debug, Default)]
 pub struct Ledger {
     committed: BTreeMap<Key, u64>,
-    pending: BTreeMap<Key, u64>,
+    /// Below 0 only where a dead letter is dead no more.
+    pending: BTreeMap<Key, i64>,
 }
 
 impl Term {
@@ -124,8 +125,30 @@ impl Ledger {
     /// Counts samples in the open transaction.
     pub fn add(&mut self, tenant: &Tenant, class: Class, term: Term, reason: &str, samples: u64) {
         if samples > 0 {
-            *self.pending.entry((tenant.clone(), class, term, reason.to_owned())).or_default() += samples;
+            self.change(tenant, class, term, reason, i64::try_from(samples).unwrap_or(i64::MAX));
         }
+    }
+
+    /// A dead letter is dead no more. One that the ledger does not know, for it was lost with a damaged database,
+    /// had been offered and stored.
+    pub fn revive(&mut self, tenant: &Tenant, class: Class) {
+        let key = (tenant.clone(), class, Term::Dead, String::new());
+        let (committed, pending) = (self.committed.get(&key), self.pending.get(&key));
+        let dead = committed
+            .copied()
+            .unwrap_or_default()
+            .saturating_add_signed(pending.copied().unwrap_or_default());
+        if dead > 0 {
+            self.change(tenant, class, Term::Dead, "", -1);
+        } else {
+            self.add(tenant, class, Term::Offered, "", 1);
+            self.add(tenant, class, Term::Stored, "", 1);
+        }
+    }
+
+    fn change(&mut self, tenant: &Tenant, class: Class, term: Term, reason: &str, by: i64) {
+        let sum = self.pending.entry((tenant.clone(), class, term, reason.to_owned())).or_default();
+        *sum = sum.saturating_add(by);
     }
 
     /// Whether the open transaction changes it.
@@ -135,19 +158,20 @@ impl Ledger {
 
     /// Writes what the open transaction adds, inside it.
     pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
-        upsert(db, &self.pending)
+        upsert(db, self.pending.iter().map(|(key, samples)| (key, *samples)))
     }
 
     /// Writes all that was committed, into an empty table.
     pub(super) fn write_all(&self, db: &Connection) -> rusqlite::Result<()> {
-        upsert(db, &self.committed)
+        let known = |samples: &u64| i64::try_from(*samples).unwrap_or(i64::MAX);
+        upsert(db, self.committed.iter().map(|(key, samples)| (key, known(samples))))
     }
 
     /// After COMMIT: what was added is on disk.
     pub fn committed(&mut self) {
         for (key, samples) in std::mem::take(&mut self.pending) {
             let sum = self.committed.entry(key).or_default();
-            *sum = sum.saturating_add(samples);
+            *sum = sum.saturating_add_signed(samples);
         }
     }
 
@@ -201,13 +225,12 @@ impl Ledger {
     }
 }
 
-fn upsert(db: &Connection, figures: &BTreeMap<Key, u64>) -> rusqlite::Result<()> {
+fn upsert<'k>(db: &Connection, figures: impl Iterator<Item = (&'k Key, i64)>) -> rusqlite::Result<()> {
     let mut upsert = db.prepare_cached(
         "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT DO UPDATE SET samples = samples + excluded.samples",
     )?;
     for ((tenant, class, term, reason), samples) in figures {
-        let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
         upsert.execute(params![tenant.as_str(), class.number(), term.name(), reason, samples])?;
     }
     Ok(())

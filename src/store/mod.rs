@@ -7,15 +7,20 @@
 mod autonomy;
 mod boots;
 mod diagnosis;
+mod inspect;
 pub mod item;
 pub mod lanes;
 mod latest;
 pub mod ledger;
+pub mod letters;
 mod outbox;
+mod overview;
 mod quota;
+mod rate;
 mod recover;
 mod reserve;
 mod schema;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -24,15 +29,18 @@ use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::{self, Fault},
-    shape::{Shape, quota::Exceeded},
+    shape::{DeviceTime, Shape, quota::Exceeded},
     uplink::outflow::{Buried, FlightId, Landed},
 };
 use adapter_api::{Clock, EndpointName, Intake, Resource, clock::Bell};
 pub use autonomy::Autonomy;
+pub use inspect::{runner, version};
 pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
+pub use overview::Overview;
 pub use quota::{Drops, Limits, WhenFull};
+pub use reserve::{Space, space};
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -113,6 +121,21 @@ pub enum Event {
     Taken(FlightId),
     /// Counters reserved on disk: never handed out before, whatever happens.
     Ids(Range<u64>),
+}
+
+/// What may change while the store is open.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The endpoints, with what they were called before.
+    pub directory: Arc<Directory>,
+    /// Whether there is an uplink.
+    pub uplink: bool,
+    /// What becomes of a device's implausible stamp.
+    pub device_time: DeviceTime,
+    /// See [`Options`].
+    pub commit_within: Duration,
+    /// See [`Options`].
+    pub limits: Limits,
 }
 
 /// What `store` is told at start.
@@ -221,19 +244,79 @@ pub struct Store {
 /// What the front asks of the thread.
 pub(crate) enum Command {
     Unit(mpsc::Receiver<adapter_api::Submission>),
-    Uplink { session: SessionKey, endpoints: Vec<EndpointKey>, events: mpsc::UnboundedSender<Event> },
-    Next { lane: LaneId, max_rows: usize, max_bytes: usize, live_age: Option<Duration> },
+    Uplink {
+        session: SessionKey,
+        endpoints: Vec<EndpointKey>,
+        events: mpsc::UnboundedSender<Event>,
+    },
+    Carry {
+        session: SessionKey,
+        endpoints: Vec<EndpointKey>,
+    },
+    Change {
+        change: Change,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    Next {
+        lane: LaneId,
+        max_rows: usize,
+        max_bytes: usize,
+        live_age: Option<Duration>,
+    },
     Landed(Landed),
     Bury(Buried),
-    Release { lane: LaneId, rows: Vec<RowId> },
-    Reserve { session: SessionKey, count: u64 },
-    Keep { owner: &'static str, key: &'static str, draw: Vec<u8>, answer: oneshot::Sender<Vec<u8>> },
-    Put { owner: &'static str, key: &'static str, value: Vec<u8> },
+    Release {
+        lane: LaneId,
+        rows: Vec<RowId>,
+    },
+    Reserve {
+        session: SessionKey,
+        count: u64,
+    },
+    Keep {
+        owner: &'static str,
+        key: &'static str,
+        draw: Vec<u8>,
+        answer: oneshot::Sender<Vec<u8>>,
+    },
+    Put {
+        owner: &'static str,
+        key: &'static str,
+        value: Vec<u8>,
+    },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
-    Dead { limit: usize, answer: oneshot::Sender<Vec<DeadLetter>> },
-    Latest { endpoint: EndpointName, resource: Option<Resource>, answer: oneshot::Sender<Vec<Last>> },
-    Time { offset_us: i64, answer: oneshot::Sender<bool> },
+    Dead {
+        limit: usize,
+        answer: oneshot::Sender<Vec<DeadLetter>>,
+    },
+    Overview {
+        endpoints: Vec<EndpointKey>,
+        answer: oneshot::Sender<Vec<Overview>>,
+    },
+    Letters {
+        deed: letters::Deed,
+        which: letters::Letters,
+        span: letters::Span,
+        answer: oneshot::Sender<Result<(letters::Done, Option<letters::Span>), Fault>>,
+    },
+    DiscardOrphans {
+        endpoint: Option<EndpointName>,
+        answer: oneshot::Sender<Result<letters::Orphans, Fault>>,
+    },
+    Tail {
+        teller: tail::Teller,
+        answer: oneshot::Sender<bool>,
+    },
+    Latest {
+        endpoint: EndpointName,
+        resource: Option<Resource>,
+        answer: oneshot::Sender<Vec<Last>>,
+    },
+    Time {
+        offset_us: i64,
+        answer: oneshot::Sender<bool>,
+    },
     EndHold,
     Stop(oneshot::Sender<()>),
 }
@@ -394,6 +477,11 @@ impl Store {
         let (events, rx) = mpsc::unbounded_channel();
         self.ask(Command::Uplink { session, endpoints, events }).await?;
         Ok(rx)
+    }
+
+    /// Changes what may be changed, all at once: or nothing, and why.
+    pub async fn change(&self, change: Change) -> Result<Result<(), Fault>, Closed> {
+        self.query(|answer| Command::Change { change, answer }).await
     }
 
     /// The clock that stamps this gateway's samples: it knows the present boot by its number here.

@@ -2,7 +2,7 @@
 //!
 //! AUTOINCREMENT is load-bearing: an id is never reused while an old confirmation may be under way.
 
-use super::{LaneId, RowId, StoredRow, lanes::LaneInfo};
+use super::{Class, LaneId, RowId, StoredRow, lanes::LaneInfo};
 use adapter_api::{Sample, Stamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
@@ -110,8 +110,11 @@ pub(super) fn delete(db: &Connection, rows: &[RowId]) -> rusqlite::Result<usize>
 /// Moves a row to the dead letters. Returns whether it was there.
 pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -> rusqlite::Result<bool> {
     let mut copy = db.prepare_cached(
-        "INSERT INTO dead(tenant, endpoint, class, stamp, boot, item, reason)
-         SELECT ?2, ?3, ?4, stamp, boot, item, ?5 FROM outbox WHERE id = ?1",
+        // A number is not given to another letter: whoever decides over it by hand has looked at it before.
+        "INSERT INTO dead(id, tenant, endpoint, class, stamp, boot, item, reason)
+         SELECT 1 + max(coalesce((SELECT max(id) FROM dead), 0),
+                        coalesce((SELECT next FROM ids WHERE name = 'letter'), 0)),
+                ?2, ?3, ?4, stamp, boot, item, ?5 FROM outbox WHERE id = ?1",
     )?;
     let tenant = lane.endpoint.tenant.as_str();
     let copied = copy.execute(params![
@@ -123,6 +126,75 @@ pub(super) fn bury(db: &Connection, lane: &LaneInfo, row: RowId, reason: &str) -
     ])?;
     delete(db, &[row])?;
     Ok(copied > 0)
+}
+
+/// A dead letter, without what it says.
+pub(super) struct Letter {
+    pub(super) id: i64,
+    pub(super) tenant: String,
+    pub(super) endpoint: String,
+    pub(super) class: Class,
+    /// Of the letter, and of the row it was.
+    pub(super) bytes: u64,
+    pub(super) row_bytes: u64,
+}
+
+const LETTER: &str =
+    "SELECT id, tenant, endpoint, class, length(item), length(endpoint) + length(reason) FROM dead";
+
+impl Letter {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let (item, text): (i64, i64) = (row.get(4)?, row.get(5)?);
+        let count = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
+        Ok(Self {
+            id: row.get(0)?,
+            tenant: row.get(1)?,
+            endpoint: row.get(2)?,
+            // Backlog is never one: it is counted as telemetry. A class of a newer version stays where it is.
+            class: Class::stored(row.get(3)?).unwrap_or(Class::Control),
+            bytes: count(item).saturating_add(count(text)),
+            row_bytes: row_bytes(usize::try_from(item).unwrap_or_default()),
+        })
+    }
+}
+
+/// One of them.
+pub(super) fn letter(db: &Connection, id: i64) -> rusqlite::Result<Option<Letter>> {
+    db.prepare_cached(&format!("{LETTER} WHERE id = ?1"))?.query_row([id], Letter::read).optional()
+}
+
+/// Those after one and up to another, the oldest first, at most `max`.
+pub(super) fn letters(db: &Connection, after: i64, upto: i64, max: usize) -> rusqlite::Result<Vec<Letter>> {
+    let select = format!("{LETTER} WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    db.prepare_cached(&select)?.query_map([after, upto, max], Letter::read)?.collect()
+}
+
+/// The number of the youngest.
+pub(super) fn last_letter(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("SELECT coalesce(max(id), 0) FROM dead", [], |row| row.get(0))
+}
+
+/// Writes the row of a letter into a lane, with the stamp it had.
+pub(super) fn requeue(db: &Connection, lane: LaneId, letter: i64) -> rusqlite::Result<RowId> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO outbox(lane, stamp, boot, item) SELECT ?2, stamp, boot, item FROM dead WHERE id = ?1",
+    )?;
+    insert.execute([letter, lane.0])?;
+    Ok(RowId(db.last_insert_rowid()))
+}
+
+/// Deletes a letter.
+pub(super) fn forget_letter(db: &Connection, letter: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([letter]).map(drop)
+}
+
+/// No letter gets a number up to this one any more.
+pub(super) fn pass_over_letters(db: &Connection, last: i64) -> rusqlite::Result<()> {
+    let mut keep = db.prepare_cached(
+        "INSERT INTO ids(name, next) VALUES ('letter', ?1) ON CONFLICT DO UPDATE SET next = max(next, ?1)",
+    )?;
+    keep.execute([last]).map(drop)
 }
 
 /// The dead letters, and their bytes.
@@ -150,5 +222,6 @@ pub(super) fn forget(db: &Connection, bytes: u64) -> rusqlite::Result<(u64, u64)
     }
     drop(letters);
     db.prepare_cached("DELETE FROM dead WHERE id <= ?1")?.execute([last])?;
+    pass_over_letters(db, last)?;
     Ok((count, freed))
 }

@@ -219,10 +219,8 @@ fn settle_ledger(new: &Connection) -> rusqlite::Result<(i64, i64)> {
 
 /// Numbers are never given out twice: one block up, or anywhere if they cannot be read.
 fn raise_counters(old: &Connection, new: &Connection, rng: &mut Rng) -> rusqlite::Result<()> {
-    let raised = new.execute("UPDATE ids SET next = next + ?1", [BLOCK])?;
-    if raised == 0 {
-        new.execute("INSERT INTO ids(name, next) VALUES ('request', ?1)", [rng.i64(1..1 << 30)])?;
-    }
+    new.execute("UPDATE ids SET next = next + ?1", [BLOCK])?;
+    new.execute("INSERT OR IGNORE INTO ids(name, next) VALUES ('request', ?1)", [rng.i64(1..1 << 30)])?;
     for name in ["outbox", "boot"] {
         let read = |db: &Connection| {
             let seq = "SELECT seq FROM sqlite_sequence WHERE name = ?1";

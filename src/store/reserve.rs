@@ -41,11 +41,11 @@ pub(super) struct Reserve {
 
 /// The file system of a directory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Space {
+pub struct Space {
     /// Bytes that may still be written.
-    pub(super) free: u64,
+    pub free: u64,
     /// Bytes it has.
-    pub(super) total: u64,
+    pub total: u64,
 }
 
 impl Reserve {
@@ -145,7 +145,7 @@ fn index(database: &Path) -> PathBuf {
 }
 
 /// How full the file system of a directory is; `None` if it does not say.
-pub(super) fn space(dir: &Path) -> Option<Space> {
+pub fn space(dir: &Path) -> Option<Space> {
     let found = fs::statvfs(dir).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Some(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })

@@ -9,7 +9,7 @@ pub(super) const MAJOR: i64 = 1;
 /// Additive changes within the major version.
 pub(super) const MINOR: i64 = 0;
 /// `PRAGMA application_id`: "TDGT".
-const APPLICATION: i64 = 0x5444_4754;
+pub(super) const APPLICATION: i64 = 0x5444_4754;
 
 const TABLES: &str = "
 CREATE TABLE lane  (id INTEGER PRIMARY KEY, tenant TEXT NOT NULL, endpoint TEXT NOT NULL, class INTEGER NOT NULL, seq INTEGER NOT NULL,

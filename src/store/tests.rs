@@ -2,7 +2,10 @@
 
 mod autonomy;
 mod behind;
+mod change;
 mod damage;
+mod letters;
+mod overview;
 mod quotas;
 mod report;
 mod room;
@@ -31,6 +34,7 @@ fn endpoint(name: &str) -> Endpoint {
         enabled: true,
         quotas: Quotas::default(),
         report: None,
+        unit: None,
         name_on_wire: BTreeMap::new(),
     }
 }

@@ -9,8 +9,10 @@ mod admission;
 mod answers;
 mod behind;
 mod books;
+mod change;
 mod drops;
 mod group;
+mod letters;
 mod report;
 mod room;
 mod sessions;
@@ -27,6 +29,7 @@ use super::{
     latest::Latest,
     ledger::Ledger,
     outbox, recover,
+    tail::Tellers,
 };
 use crate::{
     endpoints::{Directory, EndpointKey, Tenant},
@@ -72,6 +75,8 @@ pub(super) struct Thread {
     lanes: Lanes,
     ledger: Ledger,
     latest: Latest,
+    /// Who looks on.
+    tellers: Tellers,
     latest_due: Instant,
     bell: Arc<Bell>,
     commands: mpsc::Receiver<Command>,
@@ -96,6 +101,8 @@ pub(super) struct Thread {
     boots: Boots,
     /// Questions for lanes that are being written down as fallen behind.
     behind: Vec<Behind>,
+    /// Report rules that end: what they withhold is reported with the next transaction.
+    ending: Vec<usize>,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
     fault: Option<Fault>,
@@ -184,23 +191,15 @@ impl Thread {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let orphans = lanes
-            .iter()
-            .filter(|(lane, rows)| *rows > 0 && directory.by_key(&lane.endpoint).is_none())
-            .count();
-        if orphans > 0 {
-            tracing::warn!(
-                lanes = orphans,
-                "queued rows belong to endpoints that left the configuration; they are kept"
-            );
-        }
         let boots = Boots::open(&db, &options.boot_id)?;
-        Ok(Self {
+        let mut thread = Self {
             clock: Clock::untrusted(boots.present()),
             boots,
             behind: Vec::new(),
+            ending: Vec::new(),
             timeless: BTreeSet::new(),
             latest,
+            tellers: Tellers::default(),
             latest_due: clock::now() + LATEST_EVERY,
             db,
             shape,
@@ -227,7 +226,10 @@ impl Thread {
             reading: false,
             damaged: false,
             stop: None,
-        })
+        };
+        thread.rename(directory)?;
+        thread.warn_of_orphans(directory);
+        Ok(thread)
     }
 
     /// Turns until told to stop.
@@ -278,6 +280,7 @@ impl Thread {
             && let Some(submission) = self.units.next(now, stopping)
         {
             taken += 1;
+            let submission = self.by_present_name(submission);
             if let Some(submission) = self.within_quota(submission) {
                 self.admit(submission);
             }
@@ -323,18 +326,12 @@ impl Thread {
             Command::Uplink { session, endpoints, events } => {
                 let carried: HashSet<EndpointKey> = endpoints.iter().cloned().collect();
                 self.sessions.attach(&session, endpoints, events);
-                let all = self.lanes.iter().map(|(lane, _)| lane);
-                let mut lanes: Vec<(i64, LaneId)> =
-                    all.filter(|l| carried.contains(&l.endpoint)).map(|l| (l.seq, l.id)).collect();
-                // An endpoint's lanes in their order: the uplink must know of the earlier ones first.
-                lanes.sort_unstable();
-                self.behind.retain(|asked| lanes.iter().all(|(_, lane)| asked.lane != *lane));
-                for (_, lane) in lanes {
-                    // Nothing of an earlier life of this session is in the air any more.
-                    self.lanes.reset(lane);
-                    self.timeless.remove(&lane);
-                    self.announce(lane);
-                }
+                self.begin_to_carry(&carried);
+            }
+            Command::Carry { session, endpoints } => self.carry(&session, endpoints),
+            Command::Change { change, answer } => {
+                let changed = self.change(change);
+                reply(answer, changed);
             }
             Command::Next { lane, max_rows, max_bytes, live_age } => {
                 let asked = Behind { lane, max_rows, max_bytes };
@@ -374,6 +371,7 @@ impl Thread {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
             }
             Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
+            Command::Overview { endpoints, answer } => reply(answer, self.overview(&endpoints)),
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
             }
@@ -382,7 +380,23 @@ impl Thread {
                 reply(answer, kept);
             }
             Command::EndHold => self.end_hold(),
-            Command::Stop(answer) => self.stop = Some(answer),
+            Command::Letters { deed, which, span, answer } => {
+                let done = self.letters(deed, &which, span);
+                reply(answer, done);
+            }
+            Command::DiscardOrphans { endpoint, answer } => {
+                let done = self.discard_orphans(endpoint.as_ref());
+                reply(answer, done);
+            }
+            Command::Tail { teller, answer } => {
+                let room = self.tellers.add(teller);
+                reply(answer, room);
+            }
+            Command::Stop(answer) => {
+                // Said before the last commits: whoever looks on has time to hear it.
+                self.tellers.end();
+                self.stop = Some(answer);
+            }
         }
     }
 

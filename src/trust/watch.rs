@@ -195,6 +195,12 @@ impl Signs {
     }
 }
 
+/// What makes the time known at this moment, asked once and by nobody who waits for it.
+pub async fn sign_now(choice: Choice) -> Option<Sign> {
+    let mut signs = Signs::of(choice, clock::now());
+    signs.all(clock::now(), false).await
+}
+
 /// What timedated says; `None` if nobody can be asked on this machine.
 async fn ask_timedated() -> Option<bool> {
     let mut command = tokio::process::Command::new("timedatectl");

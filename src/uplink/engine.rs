@@ -8,7 +8,7 @@ use super::{
     budget::{Budget, Spent},
     mqtt,
     outflow::{Outflow, Pace, PartId, Row, Wish},
-    subscribe::Subscriptions,
+    subscribe::{Subscriptions, Unwanted},
     window::Size,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 };
 use adapter_api::Instant;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
     time::Duration,
@@ -51,6 +51,8 @@ pub(crate) enum Output {
     Publish(PartId, Frame),
     /// Subscribe; the answer carries this key.
     Subscribe(u64, Vec<Path>),
+    /// Take filters back; the answer carries this key.
+    Unsubscribe(u64, Vec<Path>),
     /// Drop the connection and open a new one.
     Renew(Code, &'static str),
 }
@@ -80,6 +82,8 @@ pub(crate) struct Engine {
     outflow: Outflow,
     budget: Option<Budget>,
     subscriptions: Subscriptions,
+    unwanted: Unwanted,
+    connected: bool,
     /// Requests of this connection by id.
     requests: HashMap<u32, (Correlation, PartId)>,
     ids: VecDeque<Range<u64>>,
@@ -124,6 +128,8 @@ impl Engine {
             outflow: Outflow::new(pace, rng),
             budget: None,
             subscriptions: Subscriptions::default(),
+            unwanted: Unwanted::default(),
+            connected: false,
             requests: HashMap::new(),
             ids: VecDeque::new(),
             ids_asked: false,
@@ -151,6 +157,8 @@ impl Engine {
     /// The store said something.
     pub(crate) fn handle_store(&mut self, now: Instant, event: store::Event) {
         match event {
+            // Of one that left meanwhile it was said too late; it is said again when it comes back.
+            store::Event::Ready(lane) if self.directory.by_key(&lane.endpoint).is_none() => {}
             store::Event::Ready(lane) => self.outflow.handle_ready(lane),
             store::Event::Rows { lane, rows, more } => {
                 let (rows, unreadable) = decode(rows);
@@ -197,12 +205,15 @@ impl Engine {
                     self.common_refused = false;
                 }
             }
+            mqtt::Event::Unsubscribed(key) => self.unwanted.handle_answer(key),
             mqtt::Event::Inbound(path, body) => self.handle_inbound(now, path.expose(), &body),
         }
     }
 
     /// The connection is gone.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
+        self.connected = false;
+        self.unwanted.handle_disconnected();
         self.outputs.retain(|output| matches!(output, Output::Store(_)));
         self.subscriptions = Subscriptions::default();
         self.common_due = None;
@@ -245,6 +256,11 @@ impl Engine {
                     self.directory.by_key(&endpoint).map(|endpoint| self.dialect.subscriptions(endpoint));
                 self.subscriptions.ask_again(endpoint, filters.unwrap_or_default());
             }
+            if self.connected {
+                // Before what is wanted: it may be the same filter, of another endpoint.
+                self.outputs
+                    .extend(self.unwanted.poll().map(|(key, filters)| Output::Unsubscribe(key, filters)));
+            }
             self.outputs
                 .extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
             self.pump(now);
@@ -276,13 +292,53 @@ impl Engine {
         &mut self.outflow
     }
 
+    /// These are the session's endpoints from now on. Those that stay as they were notice nothing; the flights
+    /// of the others come back, and what is queued of them waits until the store says that it may fly.
+    pub(crate) fn handle_directory(&mut self, now: Instant, directory: Arc<Directory>) {
+        let before = std::mem::replace(&mut self.directory, directory);
+        let after = self.directory.clone();
+        let filters = |directory: &Directory, key: &EndpointKey| {
+            directory.by_key(key).map(|endpoint| self.dialect.subscriptions(endpoint)).unwrap_or_default()
+        };
+        let token = |directory: &Directory, key: &EndpointKey| directory.by_key(key).map(|e| e.token.clone());
+        let differs = |key: &EndpointKey| token(&before, key) != token(&after, key);
+        let keys = |directory: &Directory| -> Vec<EndpointKey> {
+            let keys: BTreeSet<&EndpointKey> = directory.iter().map(|endpoint| &endpoint.key).collect();
+            keys.into_iter().filter(|key| differs(key)).cloned().collect()
+        };
+        let (left, joined) = (keys(&before), keys(&after));
+        let unwanted = left.iter().flat_map(|key| filters(&before, key)).collect();
+        let asked: Vec<_> = joined.into_iter().map(|key| (filters(&after, &key), key)).collect();
+        let wanted: HashSet<Path> = asked.iter().flat_map(|(filters, _)| filters.iter().cloned()).collect();
+        self.unwanted.add(unwanted, &wanted);
+        for key in left {
+            self.subscriptions.leave(&key);
+            match after.by_key(&key) {
+                Some(_) => self.outflow.handle_shut(now, &key),
+                None => self.outflow.handle_left(now, &key),
+            }
+        }
+        // What is said of those that left comes before it, and what is asked of those that joined after it.
+        self.pump(now);
+        let endpoints = after.iter().map(|endpoint| endpoint.key.clone()).collect();
+        self.outputs.push_back(Output::Store(Command::Carry { session: self.session.clone(), endpoints }));
+        let common = !self.dialect.common_subscriptions().is_empty();
+        for (filters, key) in asked {
+            if self.connected && self.subscriptions.join(key.clone(), filters, common) {
+                self.outflow.handle_open(&key);
+            }
+        }
+    }
+
     fn handle_connected(&mut self, now: Instant) {
         self.last_reply = now;
+        self.connected = true;
         self.outflow.handle_connected(now);
         let common = self.dialect.common_subscriptions();
         let mut open = Vec::new();
         let mut asked = Vec::new();
-        for endpoint in self.directory.iter().filter(|endpoint| endpoint.enabled) {
+        // Of one that is disabled too: nothing new comes of it, and what is queued goes up.
+        for endpoint in self.directory.iter() {
             let filters = self.dialect.subscriptions(endpoint);
             match (filters.is_empty(), common.is_empty()) {
                 (true, true) => open.push(endpoint.key.clone()),

@@ -28,8 +28,13 @@ pub struct Heard {
 pub fn hear(pieces: &[&[u8]]) -> Heard {
     let now = Instant::from_start(Duration::ZERO);
     let seconds = Duration::from_secs(30);
-    let settings =
-        Settings { client_id: "fuzz".into(), login: None, keep_alive: seconds, confirm_timeout: seconds };
+    let settings = Settings {
+        client_id: "fuzz".into(),
+        login: None,
+        keep_alive: seconds,
+        keeps_session: true,
+        confirm_timeout: seconds,
+    };
     let mut connection = Connection::open(now, settings);
     let path = Path::open("kp1/x");
     for tag in 0..IN_THE_AIR {

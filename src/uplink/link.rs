@@ -9,7 +9,10 @@ use crate::{
     fault::{Code, Fault},
 };
 use adapter_api::{Clock, clock};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -28,7 +31,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const NOT_SENT: u32 = 16 << 10;
 
 /// What a handshake needs.
-type Tls = (Arc<ClientConfig>, ServerName<'static>);
+pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
 /// How long one of several addresses of a name may take to accept: a dead one costs seconds.
 const EACH: Duration = Duration::from_secs(5);
@@ -61,7 +64,7 @@ pub(super) async fn open(
     open_first(address, &found, tls, limit, turn).await
 }
 
-async fn open_first(
+pub(super) async fn open_first(
     address: &Address,
     found: &[SocketAddr],
     tls: Option<Tls>,
@@ -81,7 +84,7 @@ async fn open_first(
 }
 
 /// The addresses behind a name.
-async fn resolve(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, Fault> {
+pub(super) async fn resolve(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, Fault> {
     if let Ok(ip) = address.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, address.port)]);
     }
@@ -142,6 +145,16 @@ async fn connect(
         }
         Ok(Err(error)) => Err(diagnosis::io(&error, Phase::Handshake { own_certificate }, &place)),
         Err(_) => Err(silent(limit, "the TLS handshake did not come to an end")),
+    }
+}
+
+impl Link {
+    /// What the platform has shown, its own certificate first; nothing without TLS.
+    pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
+        match &self.stream {
+            Stream::Plain(_) => &[],
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
+        }
     }
 }
 

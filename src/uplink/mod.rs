@@ -12,6 +12,7 @@
 //! | `session` | the only place that awaits |
 //! | `link`, `tls` | TCP and TLS |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
+//! | `probe` | one try on the way to a broker, step by step, for tools |
 //! | `fuzz` | what `tests/fuzz` drives; in its builds only |
 //!
 //! The dialect's session key says which connection carries an endpoint; each key has its own session
@@ -27,6 +28,7 @@ pub(crate) mod mqtt;
 pub mod outflow;
 pub mod pacing;
 mod parking;
+pub mod probe;
 mod session;
 #[cfg(test)]
 mod sim;
@@ -51,11 +53,14 @@ use serde::{Deserialize, Serialize};
 use session::Session;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -101,9 +106,11 @@ pub struct SessionStatus {
     pub state: State,
     /// The broker in use or tried last.
     pub address: String,
-    /// Starts of the uplink since the process started.
+    /// For so many seconds it has been connected, or not.
+    pub for_s: u64,
+    /// How often the uplink was started in the life of the process.
     pub starts: u64,
-    /// Connections that came up since the process started.
+    /// Connections that came up since then.
     pub connections: u64,
     /// Why the last connection ended or did not come up.
     pub last_error: Option<String>,
@@ -148,8 +155,16 @@ pub(crate) enum RunError {
 }
 
 /// A handle on the uplink, which outlives its restarts.
-#[derive(Debug, Clone, Default)]
-pub struct Uplink(Arc<Mutex<Ends>>);
+#[derive(Debug, Clone)]
+pub struct Uplink(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    ends: Mutex<Ends>,
+    /// Whose samples it carries.
+    directory: watch::Sender<Arc<Directory>>,
+    starts: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Ends {
@@ -162,7 +177,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Uplink {
     /// Forgets the sessions of an earlier start.
-    pub(crate) fn restart(&self) {
+    fn restart(&self) {
+        self.0.starts.fetch_add(1, Relaxed);
         self.with(|ends| ends.sessions.clear());
     }
 
@@ -177,7 +193,22 @@ impl Uplink {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Ends) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.0.ends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// An uplink that is to carry these endpoints.
+    pub fn new(directory: Arc<Directory>) -> Self {
+        let handle = Handle {
+            ends: Mutex::default(),
+            directory: watch::Sender::new(directory),
+            starts: AtomicU64::new(0),
+        };
+        Self(Arc::new(handle))
+    }
+
+    /// It carries these from now on; those that stay as they were notice nothing.
+    pub fn carry(&self, directory: Arc<Directory>) {
+        self.0.directory.send_replace(directory);
     }
 
     /// The end that a session answers from.
@@ -193,7 +224,7 @@ impl Uplink {
     pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
         let mut answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten()?;
         answer.0.fault = answer.0.fault.take().or_else(|| self.fault());
-        answer.0.starts = self.with(|ends| ends.unit.as_ref().map_or(0, UnitWatch::starts));
+        answer.0.starts = self.0.starts.load(Relaxed);
         Some(answer)
     }
 
@@ -236,7 +267,11 @@ impl SessionStatus {
 
     /// Adds another session: the worst state, the sums, the last error there is.
     fn add(&mut self, other: Self) {
-        self.state = self.state.worse(other.state);
+        let worse = self.state.worse(other.state);
+        if worse != self.state {
+            self.for_s = other.for_s;
+        }
+        self.state = worse;
         self.connections += other.connections;
         self.last_error = self.last_error.take().or(other.last_error);
         self.subscribing |= other.subscribing;
@@ -278,7 +313,6 @@ impl From<(EndpointKey, String)> for Parked {
 /// Carries all endpoints until the daemon stops: a session for each key of the dialect.
 pub(crate) async fn run(
     config: UplinkConfig,
-    directory: Arc<Directory>,
     store: Store,
     handle: Uplink,
     shutdown: CancellationToken,
@@ -292,6 +326,37 @@ pub(crate) async fn run(
                 .into_owned()
         }
     };
+    handle.restart();
+    let mut directories = handle.0.directory.subscribe();
+    let mut sessions = JoinSet::new();
+    let mut open_sessions: BTreeMap<SessionKey, watch::Sender<Arc<Directory>>> = BTreeMap::new();
+    loop {
+        let directory = directories.borrow_and_update().clone();
+        let mut carried = divided(&directory, &config);
+        for (key, session) in &open_sessions {
+            // One that has nothing to carry any more stays: the platform still sees the gateway.
+            session.send_replace(Arc::new(Directory::new(carried.remove(key).unwrap_or_default())));
+        }
+        for (key, endpoints) in carried {
+            let (tell, directories) = watch::channel(Arc::new(Directory::new(endpoints)));
+            let session =
+                open(key.clone(), directories, &config, &client_id, &store, &handle, &shutdown).await?;
+            open_sessions.insert(key, tell);
+            sessions.spawn_local(session.run());
+        }
+        tokio::select! {
+            ended = sessions.join_next() => match ended {
+                // One that panicked takes the others along: the unit is started again as a whole.
+                Some(ended) => ended.map_err(|_| RunError::Panicked)??,
+                None => return Ok(()),
+            },
+            Ok(()) = directories.changed(), if !shutdown.is_cancelled() => {}
+        }
+    }
+}
+
+/// The endpoints of each session.
+fn divided(directory: &Directory, config: &UplinkConfig) -> BTreeMap<SessionKey, Vec<Endpoint>> {
     let mut carried: BTreeMap<SessionKey, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in directory.iter() {
         carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.as_ref().clone());
@@ -300,22 +365,12 @@ pub(crate) async fn run(
     if carried.is_empty() {
         carried.insert(SessionKey(None), Vec::new());
     }
-    handle.restart();
-    let mut sessions = JoinSet::new();
-    for (key, endpoints) in carried {
-        let session = open(key, endpoints, &config, &client_id, &store, &handle, &shutdown).await?;
-        sessions.spawn_local(session.run());
-    }
-    while let Some(ended) = sessions.join_next().await {
-        // One that panicked takes the others along: the unit is started again as a whole.
-        ended.map_err(|_| RunError::Panicked)??;
-    }
-    Ok(())
+    carried
 }
 
 async fn open(
     key: SessionKey,
-    endpoints: Vec<Endpoint>,
+    mut directories: watch::Receiver<Arc<Directory>>,
     config: &UplinkConfig,
     client_id: &str,
     store: &Store,
@@ -335,8 +390,8 @@ async fn open(
         None => client_id.to_owned(),
         Some(endpoint) => format!("{client_id}-{}", endpoint.name),
     };
-    let events = store.uplink(key.clone(), endpoints.iter().map(|e| e.key.clone()).collect()).await?;
-    let directory = Arc::new(Directory::new(endpoints));
+    let directory = directories.borrow_and_update().clone();
+    let events = store.uplink(key.clone(), directory.iter().map(|e| e.key.clone()).collect()).await?;
     let dialect = config.dialect.clone();
     let mut engine = Engine::new(clock::now(), key, dialect, directory, config.max_payload, pace, Rng::new());
     if let Some(limit) = config.limits.daily_bytes {
@@ -350,10 +405,12 @@ async fn open(
         store: store.clone(),
         events,
         questions: handle.attach(),
+        directories,
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
         up_since: None,
+        since: clock::now(),
         cut_off: 0,
     })
 }

@@ -16,7 +16,7 @@ use rumqttc::mqttbytes::{
     self, QoS,
     v4::{
         ConnAck, Connect, ConnectReturnCode, Disconnect, Login, Packet, PingReq, PubAck, PubComp, PubRec,
-        Publish, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode,
+        Publish, SubAck, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
     },
 };
 use std::{
@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) login: Option<(String, Secret)>,
     /// Keep-alive, at most 65,535 s.
     pub(crate) keep_alive: Duration,
+    /// Whether the broker keeps subscriptions, and what was published to them meanwhile.
+    pub(crate) keeps_session: bool,
     /// Something due is missing for this long without any progress: the link is condemned.
     pub(crate) confirm_timeout: Duration,
 }
@@ -53,6 +55,8 @@ pub(crate) enum Event<T> {
     Written(T),
     /// An answer to a subscription: for each filter, whether it was granted.
     Subscribed(u64, Vec<bool>),
+    /// Filters that are no longer wanted are gone.
+    Unsubscribed(u64),
     /// A message came in (and was acknowledged, if it asked for that).
     Inbound(ForeignPath, Vec<u8>),
 }
@@ -105,6 +109,7 @@ pub(crate) struct Connection<T> {
     /// Their packet ids in that order, those that are answered already among them.
     order: VecDeque<(u64, u16)>,
     subscribes: BTreeMap<u16, (u64, Option<Instant>)>,
+    unsubscribes: BTreeMap<u16, u64>,
     last_id: u16,
     sent: u64,
     /// PUBACKs of publishes that were sent after the oldest one still open.
@@ -134,8 +139,7 @@ impl<T: Copy> Connection<T> {
     pub(crate) fn open(now: Instant, settings: Settings) -> Self {
         let mut connect = Connect::new(settings.client_id.clone());
         connect.keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
-        // The broker keeps subscriptions and what was published to them meanwhile.
-        connect.clean_session = false;
+        connect.clean_session = !settings.keeps_session;
         connect.login = settings
             .login
             .clone()
@@ -149,6 +153,7 @@ impl<T: Copy> Connection<T> {
             publishes: BTreeMap::new(),
             order: VecDeque::new(),
             subscribes: BTreeMap::new(),
+            unsubscribes: BTreeMap::new(),
             last_id: 0,
             sent: 0,
             overtook: 0,
@@ -205,6 +210,16 @@ impl<T: Copy> Connection<T> {
         self.put(Mark::Subscribe(id), |out| packet.write(out).map_err(drop));
     }
 
+    /// Takes filters back; `key` comes back with the answer.
+    pub(crate) fn unsubscribe(&mut self, now: Instant, key: u64, filters: &[crate::dialect::Path]) {
+        self.begin(now);
+        let Some(id) = self.free_id() else { return };
+        let topics = filters.iter().map(|path| path.expose().to_owned()).collect();
+        let packet = Unsubscribe { pkid: id, topics };
+        self.unsubscribes.insert(id, key);
+        self.put(Mark::Progress, |out| packet.write(out).map_err(drop));
+    }
+
     /// Says good-bye.
     pub(crate) fn disconnect(&mut self) {
         self.put(Mark::Progress, |out| Disconnect.write(out).map_err(drop));
@@ -249,7 +264,10 @@ impl<T: Copy> Connection<T> {
             Packet::PubRel(release) => {
                 self.put(Mark::Progress, |out| PubComp::new(release.pkid).write(out).map_err(drop));
             }
-            Packet::UnsubAck(_) => {}
+            Packet::UnsubAck(ack) => {
+                let key = self.unsubscribes.remove(&ack.pkid);
+                self.events.extend(key.map(Event::Unsubscribed));
+            }
             _ => return Err(Broken::Protocol("a packet that only clients send")),
         }
         match self.overtook >= OVERTAKEN {
@@ -443,7 +461,11 @@ impl<T: Copy> Connection<T> {
     fn free_id(&mut self) -> Option<u16> {
         for _ in 0..=u16::MAX {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.publishes.contains_key(&self.last_id) && !self.subscribes.contains_key(&self.last_id) {
+            let id = &self.last_id;
+            let used = self.publishes.contains_key(id)
+                || self.subscribes.contains_key(id)
+                || self.unsubscribes.contains_key(id);
+            if !used {
                 return Some(self.last_id);
             }
         }
@@ -480,6 +502,7 @@ mod tests {
             client_id: "gw".into(),
             login: None,
             keep_alive: Duration::from_secs(60),
+            keeps_session: true,
             confirm_timeout: TIMEOUT,
         };
         let mut connection = Connection::open(at(0), settings);

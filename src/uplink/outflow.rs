@@ -7,6 +7,7 @@
 //! | `from_link` | connections, confirmations, refusals: parts land, are buried or come back |
 //! | `turns` | whose turn it is for rows and for the window; timers |
 //! | `replay` | live rows and backlog: which lanes have fallen behind, their order, their share |
+//! | `departure` | endpoints that leave the configuration, or get another token |
 //! | `ground` | what keeps a lane on the ground: backoff, parking, another lane's probe |
 //!
 //! One flight per lane, made of parts of one encoding each (I3). A part's rows leave the books by the
@@ -16,6 +17,7 @@
 //! A lane's way: `Idle` -> in `ready` -> `Asked` (the store was asked for rows) -> `Flying` -> `Idle`,
 //! or `Waiting` for its backoff. A refused endpoint is parked with all its lanes and probed with one row.
 
+mod departure;
 mod from_link;
 mod from_store;
 mod ground;

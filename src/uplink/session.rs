@@ -12,6 +12,7 @@ use super::{
 use crate::{
     backoff::{Backoff, Rng},
     config::{Address, UplinkConfig, secret::Secret},
+    endpoints::Directory,
     failpoint::{self, Point},
     fault::{Code, Fault},
     store::{Closed, Event, Store},
@@ -19,10 +20,10 @@ use crate::{
 };
 use adapter_api::{CancellationToken, Instant, clock, journal};
 use bytes::BytesMut;
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 /// The first wait after a lost connection, and the longest.
@@ -48,11 +49,15 @@ pub(super) struct Session {
     pub(super) store: Store,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) questions: mpsc::Receiver<Question>,
+    /// The endpoints it carries, as they change.
+    pub(super) directories: watch::Receiver<Arc<Directory>>,
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
     /// Since when the broker has let us in.
     pub(super) up_since: Option<Instant>,
+    /// Since when there is a connection, or none.
+    pub(super) since: Instant,
     /// Connections in a row that the broker closed on what was sent, with nothing confirmed on them.
     pub(super) cut_off: u32,
 }
@@ -105,6 +110,9 @@ impl Session {
             let end = self.connection(&target, address / all).await;
             let now = clock::now();
             self.engine.handle_disconnected(now);
+            if self.up_since.is_some() {
+                self.since = now;
+            }
             self.status.state = State::Connecting;
             match end {
                 End::Shutdown => return self.leave(now).await,
@@ -142,6 +150,7 @@ impl Session {
                 (login.username.clone(), password)
             }),
             keep_alive: self.config.keep_alive,
+            keeps_session: true,
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);
@@ -218,6 +227,7 @@ impl Session {
                 }
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled(), if leaving.is_none() => {
                     self.engine.drain(clock::now());
@@ -238,6 +248,7 @@ impl Session {
                 if event == mqtt::Event::Connected {
                     self.status.state = State::Up;
                     self.up_since = Some(now);
+                    self.since = now;
                     self.status.connections += 1;
                     self.status.last_error = None;
                     self.status.fault = None;
@@ -264,6 +275,10 @@ impl Session {
                 Output::Subscribe(key, filters) => {
                     tracing::trace!(?filters, "subscribed");
                     connection.subscribe(now, key, &filters);
+                }
+                Output::Unsubscribe(key, filters) => {
+                    tracing::trace!(?filters, "unsubscribed");
+                    connection.unsubscribe(now, key, &filters);
                 }
                 Output::Renew(code, why) => return Err(Trouble::Renew(code, why)),
             }
@@ -293,6 +308,7 @@ impl Session {
                 out = &mut future => return Ok(Some(out)),
                 event = self.events.recv() => self.take_events(event)?,
                 Some(question) = self.questions.recv() => self.answer(question),
+                Ok(()) = self.directories.changed() => self.adopt(),
                 () = wait_until(due) => {}
                 () = self.shutdown.cancelled() => return Ok(None),
             }
@@ -311,8 +327,14 @@ impl Session {
         Ok(())
     }
 
+    fn adopt(&mut self) {
+        let directory = self.directories.borrow_and_update().clone();
+        self.engine.handle_directory(clock::now(), directory);
+    }
+
     fn answer(&mut self, question: Question) {
         let mut status = self.status.clone();
+        status.for_s = clock::now().since(self.since).as_secs();
         if status.state == State::Up && self.engine.outflow().is_degraded(clock::now()) {
             status.state = State::Degraded;
             let what = "the platform refuses most of what is sent";

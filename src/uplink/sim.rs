@@ -60,6 +60,7 @@ struct Stats {
     cuts: u64,
     behind: u64,
     drained: u64,
+    edits: u64,
 }
 
 enum Happening {
@@ -73,6 +74,9 @@ enum Happening {
     Answer(Answer),
     Inbound(u64, Answer),
     Subscribed(u64, u64, Vec<bool>),
+    Unsubscribed(u64, u64),
+    /// The configuration changes.
+    Edit,
     Connect,
     Cut,
     PowerCut,
@@ -88,6 +92,9 @@ struct World {
     turn: u64,
     happenings: BTreeMap<(Us, u64), Happening>,
     directory: Arc<Directory>,
+    /// The number of each endpoint's token, and who left the configuration.
+    tokens: Vec<usize>,
+    away: BTreeSet<usize>,
     engine: Engine,
     process: u32,
     told_until: Us,
@@ -115,17 +122,9 @@ fn run(seed: u64) -> Result<Stats, Violation> {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let key =
-            |e| EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() };
         let keys: Vec<EndpointKey> = (0..plan.endpoints).map(key).collect();
-        let directory = Arc::new(Directory::new(keys.iter().enumerate().map(|(e, key)| Endpoint {
-            key: key.clone(),
-            token: EndpointToken::new(&format!("tok{e}")),
-            enabled: true,
-            quotas: Default::default(),
-            report: None,
-            name_on_wire: BTreeMap::new(),
-        })));
+        let tokens: Vec<usize> = (0..plan.endpoints).collect();
+        let directory = directory(&tokens, &BTreeSet::new());
         let mut rng = Rng::with_seed(plan.seed);
         let mut world = Self {
             engine: engine(&plan, &directory, 0, 0),
@@ -135,6 +134,8 @@ impl World {
             turn: 0,
             happenings: BTreeMap::new(),
             directory,
+            tokens,
+            away: BTreeSet::new(),
             process: 0,
             told_until: 0,
             link: Link::default(),
@@ -158,13 +159,17 @@ impl World {
                 at += rng.u64(..world.plan.every * 2);
             }
         }
-        for (mean, what) in [(world.plan.cut, 0), (world.plan.power_cut, 1), (world.plan.drops, 2)] {
+        let means = [world.plan.cut, world.plan.power_cut, world.plan.drops, world.plan.edits];
+        for (what, mean) in means.into_iter().enumerate() {
             let Some(mean) = mean else { continue };
             let mut at = rng.u64(..mean * 2);
             while at < world.plan.faults_until {
                 world.after(
                     at,
-                    [Happening::Cut, Happening::PowerCut, Happening::Drop].into_iter().nth(what).unwrap(),
+                    [Happening::Cut, Happening::PowerCut, Happening::Drop, Happening::Edit]
+                        .into_iter()
+                        .nth(what)
+                        .unwrap(),
                 );
                 at += 1 + rng.u64(..mean * 2);
             }
@@ -249,6 +254,14 @@ impl World {
             Happening::Subscribed(conn, key, granted) if self.link.up == Some(conn) => {
                 self.engine.handle_link(now, mqtt::Event::Subscribed(key, granted));
             }
+            Happening::Unsubscribed(conn, key) if self.link.up == Some(conn) => {
+                self.engine.handle_link(now, mqtt::Event::Unsubscribed(key));
+            }
+            Happening::Edit => self.edit(),
+            Happening::Calm if !self.away.is_empty() => {
+                self.away.clear();
+                self.direct();
+            }
             Happening::Connect if self.link.up.is_none() => self.connect(),
             Happening::Cut => self.cut(),
             Happening::PowerCut => self.power_cut(),
@@ -260,6 +273,25 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// An endpoint leaves the configuration, comes back, or has another token.
+    fn edit(&mut self) {
+        let endpoint = self.rng.usize(..self.plan.endpoints);
+        if self.rng.bool() {
+            self.tokens[endpoint] += platform::TOKENS;
+        }
+        if !self.away.remove(&endpoint) && self.rng.bool() {
+            self.away.insert(endpoint);
+        }
+        self.direct();
+    }
+
+    fn direct(&mut self) {
+        self.stats.edits += 1;
+        self.directory = directory(&self.tokens, &self.away);
+        let now = self.instant();
+        self.engine.handle_directory(now, self.directory.clone());
     }
 
     // === The store ===
@@ -280,8 +312,21 @@ impl World {
             self.after(SECOND, Happening::Work(self.process, Job::Delete));
             return Ok(());
         }
+        let of = match &job {
+            Job::Next { lane, .. } | Job::Take { lane, .. } => Some(*lane),
+            Job::Release { .. } | Job::Reserve(_) | Job::Delete | Job::Carry(_) => None,
+        };
+        let carry = matches!(job, Job::Carry(_));
         let event = self.shelf.work(&self.plan, self.now, fails, job)?;
-        event.into_iter().for_each(|event| self.tell(event));
+        match event {
+            // Nobody is told anything of an endpoint that left.
+            Some(_) if of.is_some_and(|lane| !self.shelf.is_carried(lane)) => self.forget_landed(),
+            event => event.into_iter().for_each(|event| self.tell(event)),
+        }
+        if carry {
+            self.forget_landed();
+            self.shelf.announcements().into_iter().for_each(|event| self.tell(event));
+        }
         self.shelf.sweep().into_iter().for_each(|event| self.tell(event));
         if self.shelf.has_gone() && !self.shelf.delete_due {
             self.shelf.delete_due = true;
@@ -303,18 +348,21 @@ impl World {
                 self.asked.remove(lane);
                 self.air.entry(*lane).or_default().extend(rows.iter().map(|row| (row.id, false)));
             }
-            Event::Taken(_) => {
-                let shelf = &self.shelf;
-                self.air.iter_mut().for_each(|(lane, air)| {
-                    air.retain(|row, landed| !*landed || shelf.is_claimed(*lane, *row));
-                });
-            }
+            Event::Taken(_) => self.forget_landed(),
             Event::Behind(lane) => _ = self.asked.remove(&lane.id),
             Event::Drained(lane) => _ = self.asked.remove(lane),
             Event::Ready(_) | Event::Ids(_) => {}
         }
         let now = self.instant();
         self.engine.handle_store(now, event);
+    }
+
+    /// Rows that are off the books.
+    fn forget_landed(&mut self) {
+        let shelf = &self.shelf;
+        self.air.iter_mut().for_each(|(lane, air)| {
+            air.retain(|row, landed| !*landed || shelf.is_claimed(*lane, *row));
+        });
     }
 
     fn ask(&mut self, command: Command) -> Result<(), String> {
@@ -391,14 +439,21 @@ impl World {
                 )
             }
             Command::Reserve { count, .. } => (Job::Reserve(count), true),
+            Command::Carry { endpoints, .. } => (Job::Carry(endpoints), true),
             _ => return Err("a question that is not the engine's".into()),
         };
         let after = self.rng.u64(..=self.plan.store_delay);
-        let mut at = self.now + after;
+        let mut at = (self.now + after).max(self.shelf.barrier);
         if ordered {
             at = at.max(self.shelf.busy_until);
             self.shelf.busy_until = at;
         }
+        if matches!(job, Job::Carry(_)) {
+            // After everything that was said before it, and before everything after it.
+            at = at.max(self.shelf.last_job);
+            (self.shelf.busy_until, self.shelf.barrier) = (at, at);
+        }
+        self.shelf.last_job = self.shelf.last_job.max(at);
         self.at(at, Happening::Work(self.process, job));
         Ok(())
     }
@@ -442,6 +497,7 @@ impl World {
                 Output::Store(command) => self.ask(command)?,
                 Output::Publish(part, frame) => self.publish(part, &frame)?,
                 Output::Subscribe(key, filters) => self.subscribe(key, &filters)?,
+                Output::Unsubscribe(key, filters) => self.unsubscribe(key, &filters)?,
                 Output::Renew(_, why) => self.renew(why)?,
             }
         }
@@ -539,6 +595,23 @@ impl fmt::Display for Violation {
         let at = self.at / MS;
         write!(f, "seed {} at {}.{:03} s: {}", self.seed, at / 1_000, at % 1_000, self.what)
     }
+}
+
+fn key(e: usize) -> EndpointKey {
+    EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() }
+}
+
+fn directory(tokens: &[usize], away: &BTreeSet<usize>) -> Arc<Directory> {
+    let there = tokens.iter().enumerate().filter(|(e, _)| !away.contains(e));
+    Arc::new(Directory::new(there.map(|(e, token)| Endpoint {
+        key: key(e),
+        token: EndpointToken::new(&format!("tok{token}")),
+        enabled: true,
+        quotas: Default::default(),
+        report: None,
+        unit: None,
+        name_on_wire: BTreeMap::new(),
+    })))
 }
 
 fn engine(plan: &Plan, directory: &Arc<Directory>, now: Us, process: u32) -> Engine {

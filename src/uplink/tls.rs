@@ -7,7 +7,7 @@
 use crate::{
     config::{
         Address, TlsConfig,
-        pem::{self, PemError},
+        pem::{self, Age, PemError},
     },
     fault::{Code, Fault},
 };
@@ -15,7 +15,7 @@ use adapter_api::Clock;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     sign::SingleCertAndKey,
     time_provider::TimeProvider,
 };
@@ -60,6 +60,13 @@ impl TimeProvider for Judging {
         let us = u64::try_from(self.0.judging_us()).ok()?;
         Some(UnixTime::since_unix_epoch(Duration::from_micros(us)))
     }
+}
+
+/// Of these certificates the one that ends first.
+pub(super) fn first_to_end(clock: &Clock, certificates: &[CertificateDer<'_>]) -> Option<Age> {
+    let now = Duration::from_micros(u64::try_from(clock.judging_us()).ok()?);
+    let ages = certificates.iter().filter_map(|certificate| pem::age(certificate, now).ok());
+    ages.min_by_key(|age| if let Age::Good(days) = age { *days } else { 0 })
 }
 
 fn roots(tls: &TlsConfig) -> Result<RootCertStore, Fault> {

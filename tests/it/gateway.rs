@@ -274,10 +274,19 @@ impl Gateway {
 
     /// SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let child = self.child.as_ref().expect("it runs");
         let pid = rustix::process::Pid::from_child(child);
         // A child that has ended is there until it is waited for.
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits until it ends by itself, and how.
@@ -331,6 +340,7 @@ impl Gateway {
         self.until_status(&format!("it tells {code}"), |status| {
             let units = status["units"].as_array().map(Vec::as_slice).unwrap_or_default();
             told(&status["uplink"]["fault"])
+                || told(&status["configuration"]["fault"])
                 || any_told(&status["uplink"]["faults"])
                 || any_told(&status["faults"])
                 || units.iter().any(|unit| any_told(&unit["faults"]))

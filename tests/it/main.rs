@@ -22,15 +22,19 @@
 
 mod agreed;
 mod arrivals;
+mod bundle;
 mod cli;
 mod clock;
 mod crash;
 mod cutter;
 mod day;
 mod disk;
+mod doctor;
 mod faults;
 mod gateway;
 mod hostile;
+mod http;
+mod init;
 mod isolation;
 mod links;
 mod loss;
@@ -45,6 +49,7 @@ mod peers_alone;
 mod profiles;
 mod pusher;
 mod quota;
+mod reload;
 mod replay;
 mod report;
 mod road;

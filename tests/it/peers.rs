@@ -169,10 +169,7 @@ impl Drop for Broker {
 impl Python {
     /// Starts a script of `peers/` and waits until it is ready.
     pub(crate) fn start(site: &Site, script: &str, arguments: &[&str]) -> Self {
-        let interpreter = match env::var_os("TIDEGATE_TEST_PYTHON") {
-            Some(path) => path.into(),
-            None => repository().join("target/venv/bin/python"),
-        };
+        let interpreter = interpreter();
         let errors = site.path(&format!("{script}.{}.stderr", fastrand::u32(..)));
         let mut child = Command::new(&interpreter)
             .arg("-B")
@@ -319,6 +316,14 @@ pub(crate) fn files(identity: &Identity) -> [&str; 6] {
         "--key",
         identity.key.to_str().unwrap(),
     ]
+}
+
+/// The Python that has what the peers need.
+pub(crate) fn interpreter() -> PathBuf {
+    match env::var_os("TIDEGATE_TEST_PYTHON") {
+        Some(path) => path.into(),
+        None => repository().join("target/venv/bin/python"),
+    }
 }
 
 /// Kills it and waits for its end.

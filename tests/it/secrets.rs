@@ -21,6 +21,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{Read, Write as _},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::Path,
     process::Command,
@@ -33,6 +34,8 @@ const FILED: &str = "SECRET-two \u{fc}\"%\\";
 /// Of an endpoint that sends nothing.
 const OTHERS: &str = "SECRET-three";
 const PASSWORD: &str = "SECRET-pass \u{fc}\"%\\";
+/// Of whoever may change things on the status page.
+const PAGE: &str = "SECRET-page-0123456789";
 
 /// All that was emitted: where, and what.
 #[derive(Default)]
@@ -58,6 +61,15 @@ impl Emitted {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         self.add(format!("control socket {question}"), answer);
+    }
+
+    /// Asks the HTTP listener.
+    fn browse(&mut self, port: &str, path: &str) {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        self.add(format!("page {path}"), answer);
     }
 
     /// The files of the daemon, but for its database.
@@ -136,7 +148,7 @@ fn secrets(key: &Path) -> Vec<String> {
     let lines = pem.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned);
     let mut all: Vec<String> = lines.collect();
     assert!(!all.is_empty());
-    all.extend(["SECRET-", INLINE, FILED, OTHERS, PASSWORD].map(str::to_owned));
+    all.extend(["SECRET-", INLINE, FILED, OTHERS, PASSWORD, PAGE].map(str::to_owned));
     all
 }
 
@@ -145,11 +157,15 @@ fn endpoints(site: &Site, config: Config, port: u16) -> Config {
     let (token, password) = (site.path("two.token"), site.path("password"));
     fs::write(&token, format!("{FILED}\n")).unwrap();
     fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let (page_token, page) = (site.path("page.token"), free_port());
+    fs::write(&page_token, format!("{PAGE}\n")).unwrap();
+    fs::write(site.path("page.port"), page.to_string()).unwrap();
     config.set("username", "gateway-1").set("password_file", &password.display().to_string()).line(&format!(
         "[adapters.test.push]\nlisten = \"127.0.0.1:{port}\"\n\
          [endpoints.p1]\ntoken = \"{INLINE}\"\n[endpoints.p1.test]\n\
          [endpoints.p2]\ntoken_file = {token:?}\n[endpoints.p2.test]\n\
-         [endpoints.p3]\ntoken = \"{OTHERS}\"\n[endpoints.p3.test]"
+         [endpoints.p3]\ntoken = \"{OTHERS}\"\n[endpoints.p3.test]\n\
+         [http]\nlisten = \"127.0.0.1:{page}\"\nmetrics_per_endpoint = true\ntoken_file = {page_token:?}"
     ))
 }
 
@@ -169,6 +185,12 @@ fn ask_all(site: &Site, emitted: &mut Emitted) {
     }
     for question in ["/v1/status", "/v1/queue", "/v1/dead", "/v1/latest/p1", "/v1/latest/p9", "/v1/none"] {
         emitted.ask(&site.path("control.sock"), question);
+    }
+    let page = fs::read_to_string(site.path("page.port")).unwrap();
+    for path in
+        ["/", "/page.js", "/healthz", "/metrics", "/api/status", "/api/endpoints", "/api/latest/p1", "/none"]
+    {
+        emitted.browse(&page, path);
     }
 }
 
@@ -255,6 +277,8 @@ fn a_gateway_between_broker_and_platform_emits_no_secret() {
     emitted.assert_has("tidegate queue --dead", "413");
     emitted.assert_has("tidegate read", "n");
     emitted.assert_has("control socket /v1/status", "TG-154");
+    emitted.assert_has("page /api/status", "TG-154");
+    emitted.assert_has("page /metrics", "TG-154");
     emitted.assert_has("journal", "endpoint parked");
     emitted.assert_has("journal", "TRACE");
     emitted.assert_has("journal", "kp1/demo-v1/dcx/<p1>/json/");

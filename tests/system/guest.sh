@@ -46,6 +46,48 @@ install_deb() { dpkg -i "$1" </dev/null >/io/dpkg.log 2>&1 || { cat /io/dpkg.log
 no() { ! "$@"; }
 quietly() { "$@" >/dev/null 2>&1; }
 
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+mode() { stat -c '%a %U %G' "$1"; }
+
+# The lines of README's "From box to value", as they are; a person reads what each says before the next.
+comes_from_box_to_value() {
+    local line lines box=/root/box
+    # shellcheck disable=SC2016  # Markdown
+    mapfile -t lines < <(sed -n '/^## From box to value/,/^## [^F]/{/^```sh/,/^```$/{/^```/!p}}' /io/README.md)
+    holds "there are commands, six at most" test "${#lines[@]}" -ge 3 -a "${#lines[@]}" -le 6
+    mkdir "$box"
+    cp /io/old.deb "$box/tidegate_$(dpkg-deb -f /io/old.deb Version)_$(dpkg --print-architecture).deb"
+    cd "$box" || return
+    for line in "${lines[@]}"; do
+        holds "README: $line" eval "$line" </dev/null >>"$box/said" 2>&1
+        if [[ $line == *simulate* ]]; then comes "the meter is there" listens 5020; fi
+    done
+    cd /
+    sed 's/^/        /' "$box/said"
+    holds "a value is printed" grep -q '"voltage_l1":2[0-9][0-9]' "$box/said"
+    holds "the configuration is for root and its group" is "$(mode /etc/tidegate/tidegate.toml)" "640 root tidegate"
+    holds "and is good" quietly tidegate check
+    comes "nothing is wrong" is_sound
+    kill %1
+    comes "the meter is gone" no listens 5020
+    holds "is purged" quietly dpkg -P tidegate
+    rm -r "$box"
+    systemctl daemon-reload
+}
+# Whether `doctor` finds nothing wrong; but for the room, since everything here is in memory.
+is_sound() {
+    local said
+    said=$(tidegate doctor --json | jq -r '.findings[] | select(.verdict != "ok" and .area != "disk") | .area + ": " + .what')
+    [[ -z $said ]] || { printf '        %s\n' "$said"; false; }
+}
+# tells TEXT COMMAND...: it prints that, whatever its exit code.
+tells() {
+    local said text=$1
+    shift
+    said=$("$@" 2>&1)
+    [[ $said == *"$text"* ]] || { printf '        %s\n' "$said"; false; }
+}
+
 installs() {
     holds "installs without a question" install_deb /io/old.deb
     holds "is started" active tidegate active
@@ -98,7 +140,7 @@ profile = "sdm230"
 period = "200ms"
 TOML
     # A file that only root can read.
-    (umask 077 && echo secret >/root/mqtt-password)
+    (umask 077 && echo hunter2 >/root/mqtt-password)
     mkdir -p /etc/systemd/system/tidegate.service.d
     printf '[Service]\nLoadCredential=mqtt-password:/root/mqtt-password\n' \
         >/etc/systemd/system/tidegate.service.d/credential.conf
@@ -108,6 +150,54 @@ TOML
     comes "connects" figure_is .uplink.state up
     comes "delivers" more_than .ledger.landed 5
     comes "says so" status_line "up, 127.0.0.1 port 1883; *"
+}
+
+# What is wrong is named by `doctor`, with the service's user and rights; a bundle has it, and no secret.
+is_examined() {
+    comes "nothing is wrong" is_sound
+    holds "the service is looked at" tells "tidegate.service is active (running)" tidegate doctor
+    chmod 600 "$(readlink -f /run/meter)"
+    holds "a port without rights is named" tells "TG-407 the user tidegate may not open it" tidegate doctor
+    chmod 660 "$(readlink -f /run/meter)"
+    systemctl stop mosquitto
+    comes "a platform that is away is named" tells "TG-102" tidegate doctor
+    holds "that is a failure" no quietly tidegate doctor
+    systemctl start mosquitto
+    comes "connects again" figure_is .uplink.state up
+    printf '[Service]\nSetCredential=other:SECRET-credential\nEnvironment=KEY=SECRET-environment\n' \
+        >/etc/systemd/system/tidegate.service.d/secret.conf
+    systemctl daemon-reload
+    holds "a bundle is packed" quietly tidegate support-bundle /root/bundle.tar.gz
+    mkdir /root/bundle
+    tar -xzf /root/bundle.tar.gz -C /root/bundle
+    for file in journal.txt unit.txt service.txt status.json doctor.txt configuration.json; do
+        holds "it has $file" test -s "/root/bundle/tidegate-support/$file"
+    done
+    holds "the journal is in it" grep -q 'connected to the platform' /root/bundle/tidegate-support/journal.txt
+    holds "no secret is in it" no grep -rE 'SECRET|hunter2' /root/bundle
+    rm -r /root/bundle /root/bundle.tar.gz /etc/systemd/system/tidegate.service.d/secret.conf
+    systemctl daemon-reload
+}
+
+# What is edited is taken over while it runs: with `systemctl reload`, and by itself; nothing else restarts.
+reloads() {
+    local pid landed
+    pid=$(show MainPID)
+    landed=$(figure .ledger.landed)
+    cp /etc/tidegate/tidegate.toml /root/one.toml
+    printf '[endpoints.meter-2]\ntoken = "meter-2"\n[endpoints.meter-2.modbus]\nunit = 2\nprofile = "sdm230"\n' \
+        >>/etc/tidegate/tidegate.toml
+    holds "is reloaded" systemctl reload tidegate
+    comes "has the endpoint that was added" figure_is .endpoints 2
+    cp /root/one.toml /etc/tidegate/tidegate.toml
+    comes "by itself no longer has it" figure_is .endpoints 1
+    echo 'nonsense = 1' >>/etc/tidegate/tidegate.toml
+    holds "a mistake is refused" no quietly systemctl reload tidegate
+    comes "and told" logged tidegate 'nonsense'
+    holds "and changes nothing" figure_is .endpoints 1
+    cp /root/one.toml /etc/tidegate/tidegate.toml
+    comes "goes on delivering" more_than .ledger.landed "$((landed + 10))"
+    holds "is the same process" is "$(show MainPID)" "$pid"
 }
 
 is_restarted_by_the_watchdog() {
@@ -165,8 +255,8 @@ drains() {
 }
 
 has_instances() {
-    sed -e '/^username\|^password_file/d' -e '1i [gateway]\nstate_dir = "/var/lib/tidegate/second"\ncontrol_socket = "/run/tidegate-second/control.sock"' \
-        /etc/tidegate/tidegate.toml | sed 's|/run/meter|/dev/ttyS9|' >/etc/tidegate/second.toml
+    holds "its configuration is written" quietly tidegate init --config /etc/tidegate/second.toml --untested \
+        --modbus-rtu /dev/ttyS9 --profile sdm230 --uplink mqtt://localhost
     holds "a second gateway starts" systemctl start tidegate@second
     holds "it answers on its own socket" quietly tidegate status --config /etc/tidegate/second.toml
     holds "it has its own database" test -d /var/lib/tidegate/second
@@ -207,7 +297,7 @@ is_purged() {
 }
 
 systemctl show --property=Version
-for part in installs edits is_restarted_by_the_watchdog backlog "survives an_upgrade /io/new.deb" \
+for part in comes_from_box_to_value installs edits is_examined reloads is_restarted_by_the_watchdog backlog "survives an_upgrade /io/new.deb" \
     "survives a_downgrade /io/old.deb" drains has_instances refuses_a_mistake is_removed is_purged; do
     echo "-- ${part%% /*}"
     $part

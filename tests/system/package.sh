@@ -5,7 +5,8 @@
 #   tests/system/package.sh can      whether it can be booted here, and why not
 #   tests/system/package.sh build    target/system/old.deb, and new.deb of a higher version
 #   tests/system/package.sh judge    lintian, size, units, hardening, the packaged configuration
-#   tests/system/package.sh boot     installs, edits, kills, upgrades, removes and purges it: tests/system/guest.sh
+#   tests/system/package.sh boot     README's first commands; installs, edits, examines, reloads, kills, upgrades,
+#                                    removes and purges it: tests/system/guest.sh
 #
 # The tree of the Debian is kept in target/system; what a boot writes is forgotten.
 set -euo pipefail
@@ -14,7 +15,7 @@ cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 readonly dir="$target/system"
 readonly tree="$dir/tree" io="$dir/io"
-readonly include=systemd,systemd-sysv,dbus,init-system-helpers,jq,mosquitto,passwd
+readonly include=ca-certificates,dbus,init-system-helpers,jq,mosquitto,mosquitto-clients,passwd,systemd,systemd-sysv
 # Bytes: a field engineer's link is slow.
 readonly largest=10485760
 # Tenths, as systemd-analyze takes them.
@@ -94,7 +95,7 @@ judge() {
 boot() {
     make_tree
     rm -f "$io/status"
-    cp tests/system/guest.sh "$io/guest.sh"
+    cp README.md tests/system/guest.sh "$io/"
     cat >"$io/test.service" <<'UNIT'
 [Unit]
 After=dbus.service mosquitto.service

@@ -65,6 +65,11 @@ impl Board {
         self.with(|reports| reports.devices.max(reports.presence.len()))
     }
 
+    /// What was last reported of one device.
+    pub fn presence(&self, endpoint: &EndpointName) -> Option<Presence> {
+        self.with(|reports| reports.presence.get(endpoint).cloned())
+    }
+
     /// The share of the last minute, 0 to 1, in which each wire that devices share was used.
     pub fn wires(&self, now: Instant) -> BTreeMap<String, f64> {
         self.with(|reports| {

@@ -4,6 +4,7 @@ use super::{Answer, PATIENCE, Place};
 use crate::{
     config::{self, Config},
     control::{client, inquire::inquire},
+    doctor::holders,
 };
 use adapter_api::{Devices, EndpointName, clock, inquiry::telling, shown};
 use adapter_modbus::tools::{At, Question, answer_alone, same_host, wire_of};
@@ -227,7 +228,7 @@ impl<'a> Wire<'a> {
     /// Whether nobody has it, as far as that can be seen.
     fn free(self) -> anyhow::Result<()> {
         let Self::Port(port) = self else { return Ok(()) };
-        if let Some((program, process)) = holder(Path::new(port)) {
+        if let Some((program, process)) = holders(Path::new(port)).into_iter().next() {
             bail!(
                 "another program has the serial port open: {} (process {process}); end it, or if it is a \
                  gateway, say which with --config or --socket",
@@ -314,23 +315,6 @@ fn configured(file: &Path, endpoint: &str) -> anyhow::Result<Configured> {
         format!("{}: no adapter has a Modbus endpoint {endpoint:?} that is enabled", file.display())
     })?;
     Ok((name, unit.config, unit.devices))
-}
-
-/// Who has a port open, of the processes this user may look at: root can open a port that is in use,
-/// and two masters on one line garble both.
-fn holder(port: &Path) -> Option<(String, u32)> {
-    let port = fs::canonicalize(port).ok()?;
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let process = numbers.find(|process| {
-        let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-        let open: Vec<PathBuf> = open.filter_map(|file| fs::read_link(file.path()).ok()).collect();
-        // Whoever made a pseudo-terminal has its other end, and is the line itself.
-        let made_it = open.iter().any(|file| file.ends_with("ptmx"));
-        *process != std::process::id() && !made_it && open.contains(&port)
-    })?;
-    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-    Some((name.trim().to_owned(), process))
 }
 
 #[cfg(test)]

@@ -69,6 +69,41 @@ impl Desks {
         all
     }
 
+    /// Other endpoints and rules: where they are the same, what was reported and what is withheld stays known.
+    pub(crate) fn adopt(&mut self, directory: &Directory) {
+        let mut after = Self::new(directory);
+        (after.limit, after.not_before) = (self.limit, self.not_before);
+        let taken = self.taken(directory);
+        for (place, desk) in std::mem::take(&mut self.desks).into_iter().enumerate() {
+            let Some(heir) = taken.get(&place).and_then(|name| after.by_name.get(name)) else { continue };
+            let Some(known) = after.desks.get_mut(*heir) else { continue };
+            (known.book, known.due) = (desk.book, desk.due);
+            after.due.extend(known.due.map(|due| (due, *heir)));
+        }
+        *self = after;
+    }
+
+    /// The endpoints whose rules end or change with these.
+    pub(crate) fn ending(&self, directory: &Directory) -> Vec<usize> {
+        let taken = self.taken(directory);
+        (0..self.desks.len()).filter(|place| !taken.contains_key(place)).collect()
+    }
+
+    /// The places whose rules stay as they are, and the endpoint that has them then.
+    fn taken(&self, directory: &Directory) -> HashMap<usize, EndpointName> {
+        let renamed: HashMap<EndpointKey, EndpointKey> = directory.renamed().collect();
+        let mut taken = HashMap::new();
+        for (place, desk) in self.desks.iter().enumerate() {
+            let same = directory.by_key(&desk.endpoint);
+            let key = same.map(|_| &desk.endpoint).or_else(|| renamed.get(&desk.endpoint));
+            let heir = key.and_then(|key| directory.by_key(key)).filter(|heir| heir.enabled);
+            if let Some(heir) = heir.filter(|heir| heir.report.as_ref() == Some(&desk.report)) {
+                taken.insert(place, heir.key.name.clone());
+            }
+        }
+        taken
+    }
+
     /// No sample that is stored is heavier.
     pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.limit = Some(bytes);

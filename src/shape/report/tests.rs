@@ -64,6 +64,7 @@ impl Site {
             enabled: true,
             quotas: Default::default(),
             report: Some(Arc::new(report)),
+            unit: None,
             name_on_wire: BTreeMap::new(),
         };
         let desks = Desks::new(&Directory::new([endpoint]));

@@ -62,6 +62,14 @@ impl Lanes {
         leaving
     }
 
+    /// The oldest rows of a lane that are not in flight, at most `max`.
+    pub(in crate::store) fn drop_leading(&mut self, lane: LaneId, max: usize) -> Vec<Leaving> {
+        let bytes = self.row_bytes(lane);
+        let Some(info) = self.info(lane).cloned() else { return Vec::new() };
+        let rows = self.drop_oldest(lane, max);
+        rows.into_iter().map(|row| Leaving { lane: info.clone(), row, bytes }).collect()
+    }
+
     /// The leading rows of every lane for which `old` says so; it breaks off with the first that is not.
     pub(in crate::store) fn drop_while(
         &mut self,

@@ -25,7 +25,9 @@ impl Thread {
         }
         *self.uncounted.entry((excess.endpoint.tenant, excess.quota.key())).or_default() += load.samples;
         self.gone_due.get_or_insert(now + DELETE_WITHIN);
-        submission.answer(Err(Refused::OverQuota(excess.quota)));
+        let refused = Refused::OverQuota(excess.quota);
+        self.tellers.refused(&submission.endpoint, load.samples, &refused);
+        submission.answer(Err(refused));
         None
     }
 

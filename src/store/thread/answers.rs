@@ -3,7 +3,8 @@
 use super::{Thread, suspend};
 use crate::{
     dialect::SessionKey,
-    store::{Autonomy, DeadLetter, Event, Figures, Last, boots::Moment},
+    endpoints::EndpointKey,
+    store::{Autonomy, DeadLetter, Event, Figures, Last, Overview, boots::Moment},
 };
 use adapter_api::{EndpointName, Instant, Resource, clock};
 use rusqlite::{OptionalExtension, params};
@@ -130,6 +131,20 @@ impl Thread {
                 Ok(letter)
             })
             .collect()
+    }
+
+    pub(super) fn overview(&self, endpoints: &[EndpointKey]) -> Vec<Overview> {
+        let now = clock::now();
+        let glance = |endpoint: &EndpointKey| {
+            let (mut last, samples_per_s) = self.latest.glance(endpoint, now);
+            if let Some(last) = &mut last {
+                last.at = self.resolved(last.at);
+            }
+            let queued = self.lanes.queued_of(endpoint);
+            let over_quota = self.shape.is_over_quota(&endpoint.name);
+            Overview { queued, over_quota, samples_per_s, last }
+        };
+        endpoints.iter().map(glance).collect()
     }
 
     pub(super) fn last(&self, endpoint: &EndpointName, resource: Option<&Resource>) -> Vec<Last> {

@@ -38,7 +38,8 @@ impl Books {
 
     fn read(options: &Options) -> Result<Self, OpenError> {
         let (db, mut room) = Room::open(options)?;
-        let (lanes, ledger, latest) = (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db)?);
+        let (lanes, ledger, latest) =
+            (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db, clock::now())?);
         room.drops = drops::load(&db, &ledger)?;
         Ok(Self { db, room, lanes, ledger, latest })
     }

@@ -107,7 +107,10 @@ impl Thread {
         };
         *self.uncounted.entry((Tenant::default(), reason)).or_default() +=
             group.iter().map(offered).sum::<u64>();
-        group.into_iter().for_each(|submission| submission.answer(Err(refused)));
+        for submission in group {
+            self.tellers.refused(&submission.endpoint, offered(&submission), &refused);
+            submission.answer(Err(refused));
+        }
         self.fly_behind();
         // Deletes are kept and tried again; `latest` can wait.
         self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
@@ -140,16 +143,11 @@ impl Thread {
         }
         written.lanes.into_iter().for_each(|lane| self.lanes.add(lane));
         for (submission, result) in group.iter().zip(&written.results) {
-            if let (Ok(()), Offer::Samples(samples)) = (result, &submission.offer) {
-                let (Verdict::Keep(key) | Verdict::Suppress(key, _)) = self.shape.admit(&submission.endpoint)
-                else {
-                    continue;
-                };
-                self.latest.note(&key, samples, now);
-            }
+            self.note(submission, *result, now);
         }
         for (key, samples) in &written.shown {
-            self.latest.note(key, samples, now);
+            self.latest.show(key, samples, now);
+            self.tellers.taken(&key.name, samples);
         }
         for (submission, result) in group.into_iter().zip(written.results) {
             submission.answer(result);
@@ -160,6 +158,23 @@ impl Thread {
             self.announce(lane);
         }
         self.settle_lanes(&written.drained);
+    }
+
+    /// What became of a submission, for those who look.
+    fn note(&mut self, submission: &Submission, result: Result<(), Refused>, now: Instant) {
+        let endpoint = &submission.endpoint;
+        match (result, &submission.offer) {
+            (Ok(()), Offer::Samples(samples)) => {
+                if let Verdict::Keep(key) | Verdict::Suppress(key, _) = self.shape.admit(endpoint) {
+                    self.latest.note(&key, samples, now);
+                    self.tellers.taken(endpoint, samples);
+                }
+            }
+            (Ok(()), Offer::TooLarge { samples }) => {
+                self.tellers.refused(endpoint, *samples, &"larger than store.max_sample_bytes");
+            }
+            (Err(refused), _) => self.tellers.refused(endpoint, offered(submission), &refused),
+        }
     }
 
     pub(super) fn transact(
@@ -286,14 +301,20 @@ impl Thread {
         samples: &[Sample],
         written: &mut Written,
     ) -> rusqlite::Result<()> {
+        let lane = self.intake_lane(key, written)?;
+        outbox::insert(&self.db, lane, samples, |row, bytes| written.rows.push((lane, row, bytes)))
+    }
+
+    /// The lane that takes an endpoint's new rows; made in the open transaction if there is none.
+    pub(super) fn intake_lane(&self, key: &EndpointKey, written: &mut Written) -> rusqlite::Result<LaneId> {
         let class = Class::Telemetry;
         let fresh = written
             .lanes
             .iter()
             .find(|lane| lane.endpoint == *key && lane.class == class)
             .map(|lane| lane.id);
-        let lane = match (self.lanes.intake(key), fresh) {
-            (Intake::Lane(lane), _) | (Intake::New(_), Some(lane)) => lane,
+        match (self.lanes.intake(key), fresh) {
+            (Intake::Lane(lane), _) | (Intake::New(_), Some(lane)) => Ok(lane),
             (Intake::New(seq), None) => {
                 let last = written.lanes.last().map_or(self.lanes.last(), |lane| lane.id);
                 let id = LaneId(last.0.saturating_add(1));
@@ -303,10 +324,9 @@ impl Thread {
                 let (tenant, name) = (key.tenant.as_str(), key.name.as_str());
                 insert.execute(params![id.0, tenant, name, class.number(), seq])?;
                 written.lanes.push(LaneInfo { id, endpoint: key.clone(), class, seq });
-                id
+                Ok(id)
             }
-        };
-        outbox::insert(&self.db, lane, samples, |row, bytes| written.rows.push((lane, row, bytes)))
+        }
     }
 
     /// Deletes landed and dropped rows and buries dead ones (I2), counting what really changed.

@@ -22,8 +22,10 @@ impl Thread {
     pub(super) fn write_reports_due(&mut self, now: Instant, written: &mut Written) -> rusqlite::Result<()> {
         let stops = self.stop.is_some();
         let most = if stops { usize::MAX } else { REPORTS };
-        for place in self.shape.reports_due(now, stops, most) {
-            let Some(released) = self.shape.release(place, now, stops) else { continue };
+        let due = self.shape.reports_due(now, stops, most).into_iter().map(|place| (place, stops));
+        let ending = self.ending.iter().map(|place| (*place, true));
+        for (place, all) in due.chain(ending).collect::<Vec<_>>() {
+            let Some(released) = self.shape.release(place, now, all) else { continue };
             if !self.shape.stores() {
                 self.show(released, written);
                 continue;

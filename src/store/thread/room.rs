@@ -129,6 +129,12 @@ impl Room {
         Ok((Ledger::load(db)?, rows))
     }
 
+    /// Other limits from now on.
+    pub(super) fn keep_to(&mut self, limits: Limits, now: Instant) {
+        self.age_due = limits.max_age.map(|_| now);
+        self.limits = limits;
+    }
+
     /// When there is something to tidy up.
     pub(super) fn due(&self) -> Option<Instant> {
         [self.vacuum_due, self.age_due].into_iter().flatten().min()
@@ -184,6 +190,12 @@ impl Room {
     pub(super) fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
         let measure = self.measure(db).ok()?;
         Some((self.limits.level(&measure, self.leaving), measure))
+    }
+
+    /// The wall clock is right from now on, wherever it stood before: ages are looked at, at once.
+    pub(super) fn trust_clock(&mut self, now: Instant) {
+        self.offset_us = offset_us(now);
+        self.age_due = self.age_due.map(|due| due.min(now));
     }
 
     /// Whether the wall clock runs on as it did.

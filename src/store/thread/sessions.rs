@@ -1,7 +1,7 @@
 //! Which session of the uplink carries an endpoint, and where it listens.
 
 use crate::{dialect::SessionKey, endpoints::EndpointKey, store::Event};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 /// The sessions that listen now.
@@ -22,6 +22,20 @@ impl Sessions {
         self.carrying.retain(|_, carrier| carrier != session);
         self.carrying.extend(endpoints.into_iter().map(|endpoint| (endpoint, session.clone())));
         self.listening.insert(session.clone(), events);
+    }
+
+    /// A session carries these endpoints from now on. Returns those it did not carry before.
+    pub(super) fn carry_now(
+        &mut self,
+        session: &SessionKey,
+        endpoints: Vec<EndpointKey>,
+    ) -> HashSet<EndpointKey> {
+        let wanted: HashSet<EndpointKey> = endpoints.into_iter().collect();
+        self.carrying.retain(|endpoint, carrier| carrier != session || wanted.contains(endpoint));
+        let joined = wanted.into_iter().filter(|endpoint| self.carrying.get(endpoint) != Some(session));
+        let joined: HashSet<EndpointKey> = joined.collect();
+        self.carrying.extend(joined.iter().map(|endpoint| (endpoint.clone(), session.clone())));
+        joined
     }
 
     /// Whether a session carries this endpoint. None carries one that left the configuration.

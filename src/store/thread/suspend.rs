@@ -39,12 +39,14 @@ impl Suspension {
 impl Thread {
     /// Tells the adapters whether there is room: after each commit, and while there is none.
     pub(super) fn watch_room(&mut self, now: Instant) {
-        if self.room.limits.when_full != WhenFull::Refuse || !self.shape.stores() {
+        let refuses = self.room.limits.when_full == WhenFull::Refuse && self.shape.stores();
+        let was = self.suspension.reason.is_some();
+        if !refuses && !was {
             return;
         }
         let Some((level, measure)) = self.room.level(&self.db) else { return };
-        let was = self.suspension.reason.is_some();
-        let full = level.is_tight(was) || (self.room.full && measure.free < AGAIN);
+        // The policy may have been changed meanwhile.
+        let full = refuses && (level.is_tight(was) || (self.room.full && measure.free < AGAIN));
         self.suspension.look_at = full.then(|| now + LOOK_EVERY);
         if full == was {
             return;

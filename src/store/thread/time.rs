@@ -2,7 +2,7 @@
 
 use super::Thread;
 use crate::store::{DeadLetter, boots::Moment, outbox};
-use adapter_api::{Clock, Source, Stamp};
+use adapter_api::{Clock, Source, Stamp, clock};
 
 impl Thread {
     /// The clock of this boot, and its offset if it is known already.
@@ -13,6 +13,7 @@ impl Thread {
     /// Rows of this boot resolve from now on. Returns whether the next start will know as well.
     pub(super) fn know_time(&mut self, offset_us: i64) -> bool {
         let kept = self.boots.know(&self.db, offset_us);
+        self.room.trust_clock(clock::now());
         self.wake_timeless();
         match kept {
             Ok(()) => true,

@@ -40,7 +40,15 @@ impl Outflow {
         more: bool,
     ) {
         self.answered(id);
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            // Its endpoint left the configuration meanwhile: they stay where they are.
+            let rows: Vec<RowId> =
+                rows.iter().map(|row| row.id).chain(unreadable.iter().map(|row| row.0)).collect();
+            if !rows.is_empty() {
+                self.wishes.push_back(Wish::Release { lane: id, rows });
+            }
+            return;
+        };
         lane.more = more;
         let asked = lane.phase == Phase::Asked;
         // Meanwhile the connection may be another one, or the endpoint may be parked.
@@ -116,7 +124,7 @@ impl Outflow {
     }
 
     /// A question to the store is answered.
-    fn answered(&mut self, id: LaneId) {
+    pub(super) fn answered(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(&id).filter(|lane| lane.phase == Phase::Asked) else { return };
         let queue = self.queue_of(lane);
         if let Some(asked) = self.asked.get_mut(queue) {

@@ -4,7 +4,7 @@
 use super::{
     Happening, World, engine,
     plan::{Kind, MS, SECOND, Us},
-    platform::{self, Answer, Parcel},
+    platform::{self, Answer, Parcel, TOKENS},
     shelf::Number,
 };
 use crate::{
@@ -84,6 +84,7 @@ impl World {
         self.flights.clear();
         self.renewed = None;
         self.shelf.restart();
+        self.shelf.carry(self.directory.iter().map(|endpoint| endpoint.key.clone()).collect());
         self.engine = engine(&self.plan, &self.directory, self.now, self.process);
         self.shelf.announcements().into_iter().for_each(|event| self.tell(event));
         let after = self.rng.u64(SECOND..60 * SECOND);
@@ -93,7 +94,7 @@ impl World {
     pub(super) fn publish(&mut self, part: PartId, frame: &Frame) -> Result<(), String> {
         let Some(conn) = self.link.up else { return Err("a frame without a connection".into()) };
         let parcel = Parcel::read(&self.plan, frame)?;
-        let subscribed = self.link.common || self.link.granted.contains(&parcel.endpoint);
+        let subscribed = self.link.common || self.link.granted.contains(&parcel.token);
         if parcel.id.is_some() && !subscribed && !self.needs_no_filter() {
             return Err(format!("endpoint {} flies before its filter is granted", parcel.endpoint));
         }
@@ -220,18 +221,33 @@ impl World {
         let mut granted = Vec::new();
         for filter in filters {
             let token = filter.expose().split('/').nth(3).unwrap_or_default();
-            let endpoint = token.trim_start_matches("tok").parse::<usize>().ok();
+            let token = token.trim_start_matches("tok").parse::<usize>().ok();
+            let endpoint = token.map(|token| token % TOKENS);
             let refused =
                 self.now < self.plan.faults_until && endpoint.is_some() && endpoint == self.plan.closed;
             granted.push(!refused);
-            match endpoint {
-                Some(endpoint) if !refused => self.link.granted.extend([endpoint]),
+            match token {
+                Some(token) if !refused => self.link.granted.extend([token]),
                 None => self.link.common = true,
                 _ => {}
             }
         }
         let after = self.link.latency * 2 + self.rng.u64(..SECOND);
         self.after(after, Happening::Subscribed(conn, key, granted));
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: u64, filters: &[Path]) -> Result<(), String> {
+        let Some(conn) = self.link.up else { return Err("an unsubscription without a connection".into()) };
+        for filter in filters {
+            let token = filter.expose().split('/').nth(3).unwrap_or_default();
+            let Ok(token) = token.trim_start_matches("tok").parse::<usize>() else { continue };
+            if !self.away.contains(&(token % TOKENS)) && self.tokens.get(token % TOKENS) == Some(&token) {
+                return Err(format!("the filter of token {token} is taken back, and it is in use"));
+            }
+            self.link.granted.remove(&token);
+        }
+        self.after(self.link.latency * 2, Happening::Unsubscribed(conn, key));
         Ok(())
     }
 

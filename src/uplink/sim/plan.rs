@@ -91,6 +91,8 @@ pub(super) struct Plan {
     pub(super) closed: Option<usize>,
     /// Mean time between quota drops.
     pub(super) drops: Option<Us>,
+    /// Mean time between changes of the configuration: an endpoint leaves, comes back, has another token.
+    pub(super) edits: Option<Us>,
     pub(super) store_delay: Us,
     /// In a hundred commits.
     pub(super) store_fails: u8,
@@ -165,6 +167,7 @@ impl Plan {
             mute: None,
             closed: None,
             drops: None,
+            edits: None,
             store_delay: rng.choice([MS, 50 * MS, 2 * SECOND]).unwrap_or(MS),
             store_fails: 0,
             damaged: false,
@@ -213,6 +216,9 @@ impl Plan {
             };
             // As the store has them: one of live rows, one of control.
             plan.lanes = plan.lanes.min(2);
+        }
+        if kind == Kind::Wild {
+            plan.edits = (rng.u8(..3) == 0).then(|| rng.u64(5..=300) * SECOND);
         }
         plan
     }

@@ -7,10 +7,15 @@ use super::{
 use crate::{backoff::Rng, dialect::Frame};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// An endpoint has no more tokens one after the other than a run has turns; each is so much later.
+pub(super) const TOKENS: usize = 1_000;
+
 /// A frame on its way, as the platform reads it.
 #[derive(Debug, Clone)]
 pub(super) struct Parcel {
     pub(super) endpoint: usize,
+    /// The number of its token: each thousand is a later one.
+    pub(super) token: usize,
     /// A request id of 1/KP.
     pub(super) id: Option<u64>,
     pub(super) samples: Vec<Number>,
@@ -52,7 +57,8 @@ impl Parcel {
             let n = std::str::from_utf8(&frame.body).ok().and_then(|n| n.parse().ok()).ok_or_else(unread)?;
             let lane = lane.parse().map_err(|_| unread())?;
             return Ok(Self {
-                endpoint: endpoint_of(endpoint)?,
+                endpoint: number_of(endpoint)?,
+                token: 0,
                 id: None,
                 samples: vec![(lane, n)],
                 reading: k.parse().ok(),
@@ -70,7 +76,9 @@ impl Parcel {
         };
         let sample = |item| Some((usize::try_from(number(item, "lane")?).ok()?, number(item, "n")?));
         let samples: Option<Vec<Number>> = items.into_iter().map(sample).collect();
-        Ok(Self { endpoint: endpoint_of(endpoint)?, id, samples: samples.ok_or_else(unread)?, reading: None })
+        let token = number_of(endpoint)?;
+        let endpoint = token % TOKENS;
+        Ok(Self { endpoint, token, id, samples: samples.ok_or_else(unread)?, reading: None })
     }
 }
 
@@ -99,7 +107,7 @@ impl Platform {
         }
         let path = format!(
             "kp1/app-v1/dcx/tok{}/json/{id}/{}",
-            parcel.endpoint,
+            parcel.token,
             if code.is_some() { "error" } else { "status" }
         );
         let body = code.map_or_else(Vec::new, error);
@@ -167,15 +175,15 @@ pub(super) fn noise(plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Vec
     };
     if rng.u8(..100) < plan.foreign {
         say((parcel.endpoint + 1) % plan.endpoints.max(2), "dcx", id, rng);
-        say(parcel.endpoint, "other", id, rng);
+        say(parcel.token, "other", id, rng);
     }
     if rng.u8(..100) < plan.wrong {
-        say(parcel.endpoint, "dcx", (id + (1 << 30)) % (1 << 31), rng);
+        say(parcel.token, "dcx", (id + (1 << 30)) % (1 << 31), rng);
     }
     noise
 }
 
-fn endpoint_of(name: &str) -> Result<usize, String> {
+fn number_of(name: &str) -> Result<usize, String> {
     name.trim_start_matches("tok").trim_start_matches('e').parse().map_err(|_| format!("no endpoint {name}"))
 }
 

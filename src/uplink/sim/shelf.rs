@@ -36,6 +36,7 @@ pub(super) enum Job {
     Reserve(u64),
     /// The transaction that deletes what is gone.
     Delete,
+    Carry(Vec<EndpointKey>),
 }
 
 /// Disk and memory of the store.
@@ -62,10 +63,15 @@ pub(super) struct Shelf {
     last_row: i64,
     // In memory.
     lanes: Lanes,
+    /// Endpoints that the uplink carries.
+    carried: BTreeSet<EndpointKey>,
     gone: Vec<(i64, bool)>,
     claimed: BTreeMap<LaneId, BTreeSet<RowId>>,
     /// When the last ordered answer is due.
     pub(super) busy_until: Us,
+    /// When the last of all is, and before when nothing that is asked now is done.
+    pub(super) last_job: Us,
+    pub(super) barrier: Us,
     pub(super) delete_due: bool,
 }
 
@@ -87,16 +93,20 @@ impl Shelf {
         }
         shelf.numbers = vec![0; shelf.infos.len()];
         shelf.restart();
+        shelf.carry(endpoints.to_vec());
         shelf
     }
 
     /// The power was cut: memory is rebuilt from the disk.
     pub(super) fn restart(&mut self) {
         self.lanes = Lanes::default();
+        self.carried.clear();
         self.gone.clear();
         self.claimed.clear();
         self.busy_until = 0;
         self.delete_due = false;
+        self.barrier = 0;
+        self.last_job = 0;
         for (_, info) in self.infos.iter().enumerate().filter(|(lane, _)| !self.removed.contains(lane)) {
             self.lanes.add(info.clone());
         }
@@ -105,9 +115,26 @@ impl Shelf {
         }
     }
 
-    /// What is said to an uplink that starts.
+    /// The uplink carries these from now on: of those it did not, nothing is in the air.
+    pub(super) fn carry(&mut self, endpoints: Vec<EndpointKey>) {
+        let before = std::mem::replace(&mut self.carried, endpoints.into_iter().collect());
+        for info in &self.infos {
+            if self.carried.contains(&info.endpoint) && !before.contains(&info.endpoint) {
+                self.lanes.reset(info.id);
+                self.claimed.remove(&info.id);
+            }
+        }
+    }
+
+    /// Whether the uplink carries the endpoint of a lane.
+    pub(super) fn is_carried(&self, lane: LaneId) -> bool {
+        self.carried.contains(&self.infos[self.index(lane)].endpoint)
+    }
+
+    /// What is said to an uplink that starts, or that carries endpoints it did not.
     pub(super) fn announcements(&mut self) -> Vec<Event> {
-        let all: Vec<LaneId> = self.infos.iter().map(|info| info.id).collect();
+        let carried = self.infos.iter().filter(|info| self.carried.contains(&info.endpoint));
+        let all: Vec<LaneId> = carried.map(|info| info.id).collect();
         all.into_iter().filter_map(|lane| self.lanes.announce(lane)).map(Event::Ready).collect()
     }
 
@@ -185,7 +212,8 @@ impl Shelf {
             self.stored += 1;
             self.lanes.push(self.infos[lane].id, RowId(self.last_row), 1);
         }
-        self.lanes.announce(self.infos[lane].id).map(Event::Ready)
+        let id = self.infos[lane].id;
+        self.is_carried(id).then(|| self.lanes.announce(id)).flatten().map(Event::Ready)
     }
 
     /// Drops up to so many of the oldest rows of a lane.
@@ -260,6 +288,10 @@ impl Shelf {
                 let from = self.next_id;
                 self.next_id += count;
                 Ok(Some(Event::Ids(from..self.next_id)))
+            }
+            Job::Carry(endpoints) => {
+                self.carry(endpoints);
+                Ok(None)
             }
             Job::Delete => {
                 self.delete_due = false;

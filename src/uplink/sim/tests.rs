@@ -61,6 +61,7 @@ fn nothing_is_lost_blocked_or_sent_without_need() {
                     && sum.cuts > 0
                     && sum.behind > sum.drained / 2
                     && sum.drained > 0
+                    && sum.edits > 0
             );
         }
     }
@@ -111,5 +112,6 @@ impl Stats {
         self.cuts += other.cuts;
         self.behind += other.behind;
         self.drained += other.drained;
+        self.edits += other.edits;
     }
 }

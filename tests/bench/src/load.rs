@@ -195,6 +195,7 @@ pub fn fill(dir: &Path, endpoints: usize, samples: u64, pad: usize, order: Order
         enabled: true,
         quotas: Default::default(),
         report: None,
+        unit: None,
         name_on_wire: [].into(),
     });
     let directory = Arc::new(Directory::new(all));

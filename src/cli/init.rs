@@ -1,0 +1,361 @@
+//! `tidegate init`: a first configuration from what was typed, or is asked for at a terminal. The device and the
+//! platform in it are tried before it is written.
+//!
+//! `ask` puts the questions, `draft` makes the text. Not here: what the tries are (`modbus/look`, `uplink/probe`).
+
+mod ask;
+mod draft;
+
+use super::{
+    CONFIG,
+    modbus::{Place, Wire, look, told},
+};
+use crate::{
+    config::{Config, Uplink, UplinkConfig},
+    uplink::probe::Probe,
+};
+use adapter_api::{EndpointName, shown};
+use adapter_modbus::profile::Library;
+use anyhow::{Context, bail};
+use ask::Person;
+use clap::Args;
+use draft::{Device, Draft, Platform};
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    path::{Path, PathBuf, absolute},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// What is typed behind `tidegate init`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Options {
+    /// A device on the network: HOST or HOST:PORT
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "modbus_rtu")]
+    modbus_tcp: Option<String>,
+    /// A device on a serial port, as /dev/ttyUSB0
+    #[arg(long, value_name = "DEVICE")]
+    modbus_rtu: Option<String>,
+    /// Bits per second [default: the profile's, or 9600]
+    #[arg(long, requires = "modbus_rtu")]
+    baud: Option<i64>,
+    /// even, odd or none [default: the profile's, or none]
+    #[arg(long, requires = "modbus_rtu", value_parser = ["even", "odd", "none"])]
+    parity: Option<String>,
+    /// 1 or 2 [default: the profile's; without a parity 2, else 1]
+    #[arg(long, requires = "modbus_rtu")]
+    stop_bits: Option<i64>,
+    /// The device's number on the line [default: 1]
+    #[arg(long)]
+    unit: Option<u8>,
+    /// Its model, one of `tidegate profiles` [default: found out from the device]
+    #[arg(long)]
+    profile: Option<String>,
+    /// What the device is called on the platform
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// A file with the device's token [default: it is the endpoint's name]
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// The platform: mqtts://HOST or mqtts://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    uplink: Option<String>,
+    /// It is a Kaa platform; this is the application version
+    #[arg(long, value_name = "APP_VERSION", requires = "uplink")]
+    kaa: Option<String>,
+    /// User name on the platform
+    #[arg(long, requires = "uplink")]
+    username: Option<String>,
+    /// A file with its password
+    #[arg(long, requires = "username")]
+    password_file: Option<PathBuf>,
+    /// A file with the authority that signed the platform's certificate [default: the system's]
+    #[arg(long, requires = "uplink")]
+    ca_file: Option<PathBuf>,
+    /// Take mqtt:// to another machine: everything, tokens too, can be read on the way
+    #[arg(long, requires = "uplink")]
+    insecure: bool,
+    /// Write it without trying the device and the platform
+    #[arg(long)]
+    untested: bool,
+    /// Replace the file that is there
+    #[arg(long)]
+    force: bool,
+    /// The file to write
+    #[arg(short, long, default_value = CONFIG)]
+    config: PathBuf,
+}
+
+/// How long each step of a try may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing is written.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// What was tried does not work; said already.
+    Failed,
+}
+
+/// Does what was typed.
+pub(super) async fn run(mut options: Options) -> anyhow::Result<ExitCode> {
+    let file = absolute(&options.config).context("the path of the file")?;
+    if file.exists() && !options.force {
+        bail!("{} is there already; --force replaces it", shown(&file.to_string_lossy()));
+    }
+    let typed = options.modbus_tcp.is_some() || options.modbus_rtu.is_some() || options.uplink.is_some();
+    let mut person = (!typed && io::stdin().is_terminal() && io::stderr().is_terminal())
+        .then(|| Person::new(io::stdin().lock(), io::stderr()));
+    if let Some(person) = &mut person {
+        person.complete(&mut options)?;
+    }
+    let mut verdict = Verdict::Good;
+    let mut draft = Draft::of(&file);
+    draft.in_container = Path::new("/run/systemd/container").exists() || Path::new("/.dockerenv").exists();
+    draft.device = options.device(&file)?;
+    draft.platform = options.platform(&file)?;
+    if !options.untested
+        && let Some(device) = &mut draft.device
+        && try_device(device, &options).await? == Verdict::Failed
+    {
+        verdict = Verdict::Failed;
+    }
+    let text = draft.text();
+    // As it will be read: with its files, as `check` does.
+    let (config, _) = match Config::parse(&text, &file.to_string_lossy(), file.parent().unwrap_or(&file)) {
+        Ok(checked) => checked,
+        Err(findings) => bail!("this would not be a good configuration:\n{findings}"),
+    };
+    if !options.untested
+        && let Uplink::Mqtt(uplink) = &config.uplink
+        && try_platform(uplink).await? == Verdict::Failed
+    {
+        verdict = Verdict::Failed;
+    }
+    if verdict == Verdict::Failed {
+        let agreed = match &mut person {
+            Some(person) => person.agrees("Write the file all the same?")?,
+            None => false,
+        };
+        if !agreed {
+            writeln!(io::stderr(), "nothing was written; --untested writes it without trying")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    write(&file, &text)?;
+    say_next(&file, &draft)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    fn device(&self, file: &Path) -> anyhow::Result<Option<Device>> {
+        let library = Library::default();
+        let defaults = self.profile.as_ref().and_then(|name| library.find(name).ok()).map(|p| p.defaults);
+        let defaults = defaults.unwrap_or_default();
+        let wire = match (&self.modbus_tcp, &self.modbus_rtu) {
+            (Some(host), _) => Wire::Tcp(host.clone()),
+            (None, Some(port)) => Wire::Rtu {
+                port: port.clone(),
+                baud: self.baud.or(defaults.baud.map(i64::from)).unwrap_or(9_600),
+                parity: self.parity.clone().or(defaults.parity).unwrap_or_else(|| "none".to_owned()),
+                stop_bits: self.stop_bits.or(defaults.stop_bits.map(i64::from)),
+            },
+            (None, None) => return Ok(None),
+        };
+        if let Some(name) = &self.endpoint {
+            EndpointName::new(name).context("--endpoint")?;
+        }
+        Ok(Some(Device {
+            wire,
+            unit: self.unit.or(defaults.unit).unwrap_or(1),
+            endpoint: self.endpoint.clone().unwrap_or_else(|| named_after(self.profile.as_deref())),
+            token_file: self.token_file.as_ref().map(|path| beside(path, file)).transpose()?,
+            profile: self.profile.clone(),
+            register: "holding:0",
+        }))
+    }
+
+    fn platform(&self, file: &Path) -> anyhow::Result<Option<Platform>> {
+        let Some(url) = self.uplink.clone().filter(|url| url != "none") else { return Ok(None) };
+        if url.starts_with("mqtt://") && !self.insecure && !is_local(&url) {
+            bail!(
+                "--uplink: mqtt:// is without TLS; write mqtts://, or allow it with --insecure: everything, tokens \
+                 too, can then be read on the way"
+            );
+        }
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| beside(path, file)).transpose();
+        Ok(Some(Platform {
+            url,
+            kaa: self.kaa.clone(),
+            username: self.username.clone(),
+            password_file: path(&self.password_file)?,
+            ca_file: path(&self.ca_file)?,
+        }))
+    }
+}
+
+/// An endpoint nobody has named.
+fn named_after(profile: Option<&str>) -> String {
+    match profile {
+        Some("sunspec") => "inverter-1",
+        Some(meter) if meter.starts_with("sdm") => "meter-1",
+        _ => "device-1",
+    }
+    .to_owned()
+}
+
+/// A path as it is written into the file: one beside it by its name alone.
+fn beside(path: &Path, file: &Path) -> anyhow::Result<PathBuf> {
+    let path = absolute(path).context("the path of a file")?;
+    let name = file.parent().and_then(|dir| path.strip_prefix(dir).ok()).map(Path::to_owned);
+    Ok(name.unwrap_or(path))
+}
+
+/// Whether an address is this machine's own: nobody reads on the way.
+fn is_local(url: &str) -> bool {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| {
+        host.strip_prefix(local).is_some_and(|rest| rest.is_empty() || rest.starts_with(':') || rest == "/")
+    })
+}
+
+/// Asks the device what it is, and takes over what it says.
+async fn try_device(device: &mut Device, options: &Options) -> anyhow::Result<Verdict> {
+    let place = Place::of(&device.wire, device.unit, &options.config);
+    let at = match &device.wire {
+        Wire::Tcp(host) => host.clone(),
+        Wire::Rtu { port, baud, parity, .. } => format!("{port}, {baud} baud, parity {parity}"),
+    };
+    writeln!(io::stdout(), "device         {}, unit {}", shown(&at), device.unit)?;
+    match look(&place, device.profile.as_deref()).await {
+        Ok(sight) => {
+            write!(io::stdout(), "{}", sight.said)?;
+            if options.endpoint.is_none() {
+                device.endpoint = named_after(sight.profile.as_deref());
+            }
+            device.profile = sight.profile;
+            device.register = sight.register.unwrap_or(device.register);
+            Ok(Verdict::Good)
+        }
+        Err(error) => {
+            let failed = told(Err(error));
+            if let Err(error) = failed {
+                writeln!(io::stderr(), "{}", shown(&format!("{error:#}")))?;
+            }
+            if matches!(device.wire, Wire::Rtu { .. }) {
+                writeln!(io::stderr(), "`tidegate modbus scan` looks for units, speeds and parities")?;
+            }
+            Ok(Verdict::Failed)
+        }
+    }
+}
+
+/// Goes the way to the platform, and tells each step.
+async fn try_platform(uplink: &UplinkConfig) -> io::Result<Verdict> {
+    let client_id = format!("tidegate-init-{}", std::process::id());
+    let probe = Probe { config: uplink, client_id: Some(&client_id), patience: PATIENCE };
+    let mut verdict = Verdict::Good;
+    for step in probe.steps().await {
+        match step.found {
+            Ok(found) => writeln!(io::stdout(), "platform       {}", shown(&found))?,
+            Err(fault) => {
+                writeln!(io::stderr(), "{}", fault.lines())?;
+                verdict = Verdict::Failed;
+            }
+        }
+    }
+    Ok(verdict)
+}
+
+/// Into the file, all at once: whoever reads it meanwhile has the old one or the new one. For its owner and its group
+/// only, which stays that of the file that is replaced; where that is root's, or there is none, the directory's.
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let about = || format!("{} cannot be written", shown(&file.to_string_lossy()));
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = dir.join(name);
+    let kept = fs::metadata(file).map(|kept| kept.gid()).ok().filter(|group| *group != 0);
+    let group = kept.map_or_else(|| fs::metadata(dir).map(|dir| dir.gid()), Ok).with_context(about)?;
+    let written = write_new(&new, text, group).and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // Whatever is left of it is of no use; it may not even be there.
+        let _absent = fs::remove_file(&new);
+    }
+    written.with_context(about)
+}
+
+fn write_new(new: &Path, text: &str, group: u32) -> io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o640).open(new)?;
+    file.set_permissions(fs::Permissions::from_mode(0o640))?;
+    // Who may not give it away keeps it.
+    match chown(new, None, Some(group)) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn say_next(file: &Path, draft: &Draft) -> io::Result<()> {
+    let path = shown(&file.to_string_lossy()).to_string();
+    let mut out = io::stdout();
+    writeln!(out, "written        {path}")?;
+    match crate::doctor::unit(file) {
+        Some(unit) => {
+            writeln!(out, "next           systemctl restart {unit} && tidegate doctor{}", of_config(&path))?;
+        }
+        None => writeln!(out, "next           tidegate run --config {path}")?,
+    }
+    if let Some(device) = &draft.device {
+        writeln!(out, "then           tidegate read {}{}", device.endpoint, of_config(&path))?;
+    }
+    Ok(())
+}
+
+/// How the other commands are told of a file.
+fn of_config(path: &str) -> String {
+    if path == CONFIG { String::new() } else { format!(" --config {path}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_local() {
+        for (url, local) in [
+            ("mqtt://localhost", true),
+            ("mqtt://localhost:1884", true),
+            ("mqtt://127.0.0.1/", true),
+            ("mqtt://[::1]:1", true),
+            ("mqtt://localhost.example.com", false),
+            ("mqtt://127.0.0.10", false),
+            ("mqtt://broker", false),
+        ] {
+            assert_eq!(is_local(url), local, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_is_for_owner_and_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        fs::write(&file, "old").unwrap();
+        write(&file, "new").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(write(&dir.path().join("none/t.toml"), "x").is_err());
+    }
+
+    #[test]
+    fn files_beside_the_configuration_are_named_alone() {
+        let file = Path::new("/etc/tidegate/tidegate.toml");
+        for (path, written) in [("/etc/tidegate/password", "password"), ("/root/ca.pem", "/root/ca.pem")] {
+            assert_eq!(beside(Path::new(path), file).unwrap(), Path::new(written));
+        }
+    }
+}

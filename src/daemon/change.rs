@@ -1,0 +1,258 @@
+//! Another configuration while everything runs: what changed is stopped, told or started; the rest notices nothing.
+//!
+//! In this order: adapters that go are stopped (their last samples get in), the store learns of endpoints and limits,
+//! then the uplink, then the adapters. What cannot be applied at all changes nothing (I9).
+
+use super::{ADAPTERS, Daemon, StartError, has_uplink};
+use crate::{
+    config::{Config, Finding, Findings, Severity, Uplink as UplinkChoice},
+    fault::{Code, Fault},
+    log, memory,
+    reload::{
+        self, Plan,
+        plan::{UnitChange, UplinkChange},
+    },
+    store::{Closed, Store},
+};
+use adapter_api::{EndpointName, clock};
+use std::{collections::BTreeSet, path::Path};
+
+/// Where the store keeps which endpoints were disabled on the command line.
+const DISABLED: (&str, &str) = ("gateway", "disabled");
+
+/// Why a configuration is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file is not taken. What runs goes on as it was.
+    #[error("{0}")]
+    File(Findings),
+    /// It could not be applied, or not all of it.
+    #[error("{0}")]
+    Fault(Fault),
+    /// The process has to end.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// Why an endpoint was neither enabled nor disabled.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// No such endpoint.
+    #[error("no endpoint {0} in the configuration")]
+    Unknown(EndpointName),
+    /// The file goes before.
+    #[error(
+        "endpoint {0} has `enabled = false` in the configuration, which goes before: remove the line, and it is reloaded"
+    )]
+    File(EndpointName),
+    /// The gateway speaks there.
+    #[error("endpoint {0} is the gateway's own; remove gateway.endpoint first")]
+    Own(EndpointName),
+    /// It would not be known after a restart.
+    #[error("it could not be written down, so nothing was changed; see `tidegate status`")]
+    NotKept,
+    /// See there.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
+}
+
+impl From<Closed> for SwitchError {
+    fn from(closed: Closed) -> Self {
+        Self::Reload(closed.into())
+    }
+}
+
+/// The endpoints that were disabled on the command line, in this life or an earlier one.
+pub(super) async fn disabled(store: &Store) -> Result<BTreeSet<EndpointName>, Closed> {
+    let kept = store.keep(DISABLED.0, DISABLED.1, b"[]".to_vec()).await?;
+    let names: Vec<String> = serde_json::from_slice(&kept).unwrap_or_default();
+    Ok(names.iter().filter_map(|name| EndpointName::new(name).ok()).collect())
+}
+
+impl Daemon {
+    /// Reads the file anew and applies it.
+    pub async fn reload(&mut self, file: &Path) -> Result<Plan, ReloadError> {
+        let loaded = Config::load(file);
+        let outcome = match loaded {
+            Ok((config, warnings)) => {
+                tell(&warnings);
+                self.apply(config).await
+            }
+            Err(findings) => Err(ReloadError::File(findings)),
+        };
+        let fault = match &outcome {
+            Ok(_) => None,
+            Err(ReloadError::File(findings)) => Some(refused(findings)),
+            Err(ReloadError::Fault(fault)) => Some(fault.clone()),
+            Err(ReloadError::Closed(_)) => return outcome,
+        };
+        match &fault {
+            Some(fault) if self.told.fault.as_ref() != Some(fault) => {
+                fault.log_error("the changed configuration is not in force; what runs goes on as it was");
+            }
+            None if self.told.fault.is_some() => tracing::info!("the configuration is good again"),
+            _ => {}
+        }
+        self.told.fault = fault;
+        self.show();
+        outcome
+    }
+
+    /// Enables or disables an endpoint, beside the file and over restarts.
+    pub async fn switch(&mut self, endpoint: &EndpointName, enabled: bool) -> Result<Plan, SwitchError> {
+        let known = self.given.endpoints.iter().find(|known| known.key.name == *endpoint);
+        match known {
+            None if !enabled || !self.disabled.contains(endpoint) => {
+                return Err(SwitchError::Unknown(endpoint.clone()));
+            }
+            Some(known) if enabled && !known.enabled => return Err(SwitchError::File(endpoint.clone())),
+            _ if !enabled && self.given.gateway.endpoint.as_ref() == Some(endpoint) => {
+                return Err(SwitchError::Own(endpoint.clone()));
+            }
+            _ => {}
+        }
+        let mut disabled = self.disabled.clone();
+        if enabled {
+            disabled.remove(endpoint)
+        } else {
+            disabled.insert(endpoint.clone())
+        };
+        if !self.keep_disabled(&disabled).await? {
+            return Err(SwitchError::NotKept);
+        }
+        self.disabled = disabled;
+        let plan = self.apply(self.given.clone()).await?;
+        self.show();
+        Ok(plan)
+    }
+
+    async fn keep_disabled(&self, disabled: &BTreeSet<EndpointName>) -> Result<bool, Closed> {
+        let names: Vec<&str> = disabled.iter().map(EndpointName::as_str).collect();
+        let text = serde_json::Value::from(names).to_string().into_bytes();
+        self.store.put(DISABLED.0, DISABLED.1, text.clone()).await?;
+        Ok(self.store.keep(DISABLED.0, DISABLED.1, text.clone()).await? == text)
+    }
+
+    /// Puts a configuration in force that holds in itself.
+    async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
+        self.rename_disabled(&given).await?;
+        let merged = reload::plan::merged(&self.given, &given);
+        let mut plan = reload::plan(&self.config, &merged.without(&self.disabled));
+        plan.needs_process_restart = reload::plan(&self.given, &given).needs_process_restart;
+        let before = std::mem::replace(&mut self.config, merged.without(&self.disabled));
+        let stops = plan.units_that(UnitChange::Stop).chain(plan.units_that(UnitChange::Restart));
+        let stops: BTreeSet<String> = stops.map(str::to_owned).collect();
+        self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
+        if let Err(fault) = self.change_store().await? {
+            // Nothing was changed: what was stopped for it goes on as it was.
+            self.config = before;
+            self.directory = self.config.directory().into();
+            self.start_adapters().await?;
+            return Err(ReloadError::Fault(fault));
+        }
+        self.given = merged;
+        self.change_uplink(plan.uplink).await?;
+        self.adapters.tell(&self.config.adapters);
+        self.start_adapters().await?;
+        if plan.live.contains(&"gateway.endpoint") {
+            self.start_reporter().await?;
+        }
+        self.http.apply(self.config.http.as_ref(), clock::now() + ADAPTERS).await;
+        log::keep_to(&self.config.log);
+        memory::give_back();
+        self.note(&plan);
+        Ok(plan)
+    }
+
+    /// An endpoint that is called otherwise stays disabled.
+    async fn rename_disabled(&mut self, given: &Config) -> Result<(), Closed> {
+        let renamed = |name: &EndpointName| given.former.get(name).unwrap_or(name).clone();
+        let disabled: BTreeSet<EndpointName> = self.disabled.iter().map(renamed).collect();
+        if disabled != self.disabled && self.keep_disabled(&disabled).await? {
+            self.disabled = disabled;
+        }
+        Ok(())
+    }
+
+    async fn change_uplink(&mut self, change: UplinkChange) -> Result<(), ReloadError> {
+        if matches!(change, UplinkChange::Stop | UplinkChange::Restart)
+            && let Some(mut uplink) = self.uplink.take()
+        {
+            uplink.stop(clock::now() + ADAPTERS).await;
+        }
+        match (&self.config.uplink, change) {
+            (UplinkChoice::Mqtt(config), _) if self.uplink.is_none() => {
+                self.start_uplink(config.as_ref().clone()).map_err(ReloadError::from)
+            }
+            (UplinkChoice::Mqtt(_), UplinkChange::Directory) => {
+                self.handle.carry(self.directory.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn start_adapters(&mut self) -> Result<(), ReloadError> {
+        let started = self.adapters.start(&self.store, &self.config.adapters).await;
+        started.map_err(ReloadError::from)
+    }
+
+    /// Of the endpoints that were disabled on the command line, those that there are.
+    pub(super) fn disabled_in_force(&self) -> Vec<EndpointName> {
+        let known = |name: &&EndpointName| self.config.endpoints.iter().any(|e| e.key.name == **name);
+        self.disabled.iter().filter(known).cloned().collect()
+    }
+
+    /// Takes note of what is in force now, and tells the journal.
+    fn note(&mut self, plan: &Plan) {
+        self.told.disabled = self.disabled_in_force();
+        self.told.loaded = clock::now();
+        self.told.loads = self.told.loads.saturating_add(1);
+        if plan.needs_process_restart != self.told.needs_process_restart {
+            self.told.needs_process_restart.clone_from(&plan.needs_process_restart);
+            if !plan.needs_process_restart.is_empty() {
+                tracing::warn!(
+                    keys = plan.needs_process_restart.join(", "),
+                    "these keys change with a restart of the process only; everything else is in force"
+                );
+            }
+        }
+        tracing::info!(changes = plan.words(), uplink = has_uplink(&self.config), "configuration in force");
+    }
+}
+
+impl From<StartError> for ReloadError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Closed(closed) => Self::Closed(closed),
+            error => {
+                let text = error.to_string();
+                Self::Fault(error.fault().unwrap_or_else(|| Fault::new(Code::NoThread, text, "reload")))
+            }
+        }
+    }
+}
+
+/// What is thought of a file that is taken.
+pub fn tell(warnings: &[Finding]) {
+    for finding in warnings {
+        match finding.severity {
+            Severity::Warning => tracing::warn!(%finding, "configuration"),
+            _ => tracing::error!(%finding, "configuration; readings are kept until it is put right"),
+        }
+    }
+}
+
+/// A file that is not taken: its first mistake, and where.
+fn refused(findings: &Findings) -> Fault {
+    let errors: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    let Some(first) = errors.first() else {
+        return Fault::new(Code::FileRefused, "the changed file is not taken", "configuration");
+    };
+    let more = if errors.len() > 1 { format!(" (and {} more)", errors.len() - 1) } else { String::new() };
+    let key = if first.key.is_empty() { String::new() } else { format!("{}: ", first.key) };
+    let place =
+        if first.line > 0 { format!("{}:{}", first.file, first.line) } else { first.file.to_string() };
+    Fault::new(Code::FileRefused, format!("the changed file is not taken: {key}{}{more}", first.what), place)
+}

@@ -1,0 +1,169 @@
+//! The adapters that run: how they are started, told of their devices, and stopped.
+//!
+//! A new kind of adapter needs a field here and its lines in `Adapters`.
+
+use super::StartError;
+use crate::{
+    config::{AdapterConfigs, UnitConfig},
+    control::view::UnitView,
+    store::Store,
+    supervisor::{self, Unit},
+};
+use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, Devices, Instant, inquiry::Desk};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::{sync::watch, task::JoinSet};
+
+/// All adapters.
+#[derive(Default)]
+pub(super) struct Adapters {
+    #[cfg(feature = "modbus")]
+    modbus: Kind<adapter_modbus::Modbus>,
+    #[cfg(feature = "test-hooks")]
+    test: Kind<adapter_api::test_adapter::Test>,
+    /// Starts of each unit in the life of the process.
+    starts: BTreeMap<String, Arc<AtomicU64>>,
+}
+
+/// Those of one kind, by their names in the configuration.
+struct Kind<A: Adapter>(BTreeMap<String, Running<A>>);
+
+struct Running<A: Adapter> {
+    unit: Unit,
+    view: UnitView,
+    devices: watch::Sender<Arc<Devices<A::Device>>>,
+}
+
+impl<A: Adapter> Default for Kind<A> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl Adapters {
+    /// Starts those that do not run yet. `Err`: not all of them, and why.
+    pub(super) async fn start(&mut self, store: &Store, config: &AdapterConfigs) -> Result<(), StartError> {
+        #[cfg(feature = "modbus")]
+        for (name, unit) in &config.modbus {
+            self.modbus.start(name, unit, store, &mut self.starts).await?;
+        }
+        #[cfg(feature = "test-hooks")]
+        for (name, unit) in &config.test {
+            self.test.start(name, unit, store, &mut self.starts).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells those that run which devices are theirs; where nothing changed they notice nothing.
+    pub(super) fn tell(&self, config: &AdapterConfigs) {
+        #[cfg(feature = "modbus")]
+        config.modbus.iter().for_each(|(name, unit)| self.modbus.tell(name, &unit.devices));
+        #[cfg(feature = "test-hooks")]
+        config.test.iter().for_each(|(name, unit)| self.test.tell(name, &unit.devices));
+    }
+
+    /// Stops these; one that does not stop in time is left behind.
+    pub(super) async fn stop(&mut self, names: &BTreeSet<String>, deadline: Instant) {
+        let mut leaving: Vec<Unit> = Vec::new();
+        #[cfg(feature = "modbus")]
+        leaving.extend(self.modbus.take(names));
+        #[cfg(feature = "test-hooks")]
+        leaving.extend(self.test.take(names));
+        let mut stopping = JoinSet::new();
+        for mut unit in leaving {
+            stopping.spawn(async move {
+                unit.stop(deadline).await;
+            });
+        }
+        while stopping.join_next().await.is_some() {}
+    }
+
+    /// All of them.
+    pub(super) fn views(&self) -> Vec<UnitView> {
+        let mut views: Vec<UnitView> = Vec::new();
+        #[cfg(feature = "modbus")]
+        views.extend(self.modbus.0.values().map(|running| running.view.clone()));
+        #[cfg(feature = "test-hooks")]
+        views.extend(self.test.0.values().map(|running| running.view.clone()));
+        views
+    }
+
+    /// Their units' names.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.views().into_iter().map(|view| view.name).collect()
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.views().len()
+    }
+}
+
+impl<A: Adapter> Kind<A> {
+    async fn start(
+        &mut self,
+        name: &str,
+        config: &UnitConfig<A::Config, A::Device>,
+        store: &Store,
+        starts: &mut BTreeMap<String, Arc<AtomicU64>>,
+    ) -> Result<(), StartError> {
+        if self.0.contains_key(name) {
+            return Ok(());
+        }
+        let intake = store.intake().await?;
+        let (board, report) = Board::new();
+        let full_name = format!("{}.{name}", A::KIND);
+        let (tell, devices) = watch::channel(Arc::new(config.devices.clone()));
+        let (short, config, shutdown) =
+            (Arc::<str>::from(name), config.config.clone(), CancellationToken::new());
+        let (stop, stamps, taken) = (shutdown.clone(), store.clock().clone(), intake.clone());
+        let desk = Desk::default();
+        let inquired = desk.clone();
+        let starts = starts.entry(full_name.clone()).or_default().clone();
+        let counted = starts.clone();
+        let run = move || {
+            counted.fetch_add(1, Relaxed);
+            A::run(
+                config.clone(),
+                AdapterCx {
+                    name: short.clone(),
+                    devices: devices.clone(),
+                    intake: intake.clone(),
+                    report: report.clone(),
+                    clock: stamps.clone(),
+                    inquiries: inquired.open(),
+                    shutdown: stop.clone(),
+                },
+            )
+        };
+        let started = supervisor::start(full_name.clone(), shutdown, run);
+        let unit = started
+            .map_err(|source| StartError::Thread { unit: full_name.clone(), source })?
+            .handing_in_by(taken);
+        let view = UnitView { name: full_name, unit: unit.watch(), board, desk, starts };
+        self.0.insert(name.to_owned(), Running { unit, view, devices: tell });
+        Ok(())
+    }
+
+    fn tell(&self, name: &str, devices: &Devices<A::Device>) {
+        let Some(running) = self.0.get(name) else { return };
+        running.devices.send_if_modified(|known| {
+            let changed = **known != *devices;
+            if changed {
+                *known = Arc::new(devices.clone());
+            }
+            changed
+        });
+    }
+
+    fn take(&mut self, names: &BTreeSet<String>) -> Vec<Unit> {
+        let ours = self.0.iter().filter(|(_, running)| names.contains(&running.view.name));
+        let ours: Vec<String> = ours.map(|(name, _)| name.clone()).collect();
+        ours.iter().filter_map(|name| self.0.remove(name)).map(|running| running.unit).collect()
+    }
+}

@@ -1,0 +1,173 @@
+//! The state directory: whether the gateway may write there, how much room there is, how long a write takes until it is
+//! on the disk, and whose the database is.
+
+use super::{
+    Finding, Verdict,
+    person::{self, Person},
+    running::Running,
+};
+use crate::{
+    config::Config,
+    fault::{self, Code},
+    store::{self, OpenError, Space},
+};
+use adapter_api::clock;
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+const DIRECTORY: &str = "directory";
+const DISK: &str = "disk";
+const DATABASE: &str = "database";
+/// Of so many writes the middle one counts.
+const WRITES: usize = 5;
+/// A commit that takes longer keeps devices waiting that want to be answered.
+const SLOW: Duration = Duration::from_millis(150);
+
+pub(super) fn examine(config: &Config, person: &Person, running: &Running) -> Vec<Finding> {
+    let dir = &config.gateway.state_dir;
+    let mut findings = Vec::new();
+    match directory(dir, person) {
+        Ok(None) => {
+            findings.push(Finding::ok(DIRECTORY, format!("{} is made at the first start", dir.display())));
+            return findings;
+        }
+        Ok(Some(took)) => {
+            findings.push(Finding::ok(DIRECTORY, format!("the gateway may write to {}", dir.display())));
+            findings.push(speed(took, dir));
+        }
+        Err(finding) => {
+            findings.push(*finding);
+            if !dir.is_dir() {
+                return findings;
+            }
+        }
+    }
+    findings.extend(store::space(dir).map(|space| room(space, config, dir)));
+    findings.push(database(dir, running));
+    findings
+}
+
+/// Whether the gateway may write there, and how long that takes; `None` where it will make the directory itself.
+fn directory(dir: &Path, person: &Person) -> Result<Option<Duration>, Box<Finding>> {
+    let unusable = |code, what: String, todo| {
+        Box::new(Finding::kind(DIRECTORY, code, what, &format!("gateway.state_dir: {}", dir.display()), todo))
+    };
+    let Ok(rights) = fs::metadata(dir) else {
+        let above = dir.ancestors().skip(1).find_map(|above| fs::metadata(above).ok());
+        return match above {
+            Some(above) if person.may_write(&above) => Ok(None),
+            _ => Err(unusable(Code::DirectoryUnusable, "there is no such directory".into(), None)),
+        };
+    };
+    if !rights.is_dir() {
+        return Err(unusable(Code::DirectoryUnusable, "it is no directory".into(), None));
+    }
+    if !person.may_write(&rights) {
+        let (name, owner) = (person.name(), person::rights(&rights));
+        let what = format!("the user {name} may not write there: it belongs to {owner}");
+        let todo = format!("chown -R {name}: {}", dir.display());
+        return Err(unusable(Code::DirectoryUnusable, what, Some(todo)));
+    }
+    match write(dir) {
+        Ok(took) => Ok(Some(took)),
+        Err(error) => {
+            let code = match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => Code::DirectoryReadOnly,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+                _ => Code::DirectoryUnusable,
+            };
+            Err(unusable(code, format!("nothing can be written there: {}", fault::words(&error)), None))
+        }
+    }
+}
+
+/// How long a write takes until it is on the disk.
+fn write(dir: &Path) -> io::Result<Duration> {
+    let path = dir.join(format!("doctor-{}", std::process::id()));
+    let result = write_to(&path);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => result.and(Err(error)),
+        _ => result,
+    }
+}
+
+fn write_to(path: &Path) -> io::Result<Duration> {
+    let mut file = File::create_new(path)?;
+    let mut took = Vec::with_capacity(WRITES);
+    for _ in 0..WRITES {
+        let began = clock::now();
+        file.write_all(&[0; 4_096])?;
+        file.sync_data()?;
+        took.push(clock::now().since(began));
+    }
+    took.sort_unstable();
+    Ok(took.get(WRITES / 2).copied().unwrap_or_default())
+}
+
+fn speed(took: Duration, dir: &Path) -> Finding {
+    let what = format!("a write is on the disk after {:.1} ms", took.as_secs_f64() * 1_000.0);
+    if took < SLOW {
+        return Finding::ok(DISK, what);
+    }
+    let todo =
+        "look for what else writes (`iotop`) and at `dmesg`; a card that becomes slow wears out: replace it";
+    Finding {
+        place: dir.display().to_string(),
+        cause: "something else keeps the disk busy, or the card is slow".to_owned(),
+        ..Finding::warning(DISK, what, todo)
+    }
+}
+
+fn room(space: Space, config: &Config, dir: &Path) -> Finding {
+    let (free, total) = (space.free >> 20, space.total >> 20);
+    let limits = &config.store.limits;
+    // As the store has it: of a small disk it leaves less alone.
+    let kept_free = limits.min_free.min(space.total / 16);
+    let what = format!("{free} of {total} MiB are free");
+    let place = format!("gateway.state_dir: {}", dir.display());
+    if space.free < kept_free {
+        let what = format!("{what}, less than store.min_free: the database may not grow");
+        return Finding::kind(DISK, Code::DiskFull, what, &place, None);
+    }
+    let used = fs::metadata(store::database(dir)).map_or(0, |file| file.len());
+    let wanted = limits.max_bytes.saturating_sub(used);
+    if space.free - kept_free < wanted {
+        let todo =
+            "free some space, or lower store.max_bytes; `tidegate queue` tells for how long there is room";
+        let what = format!("{what}: the disk is full before the queue has store.max_bytes");
+        return Finding { place, ..Finding::warning(DISK, what, todo) };
+    }
+    Finding::ok(DISK, what)
+}
+
+fn database(dir: &Path, running: &Running) -> Finding {
+    let found = match store::version(dir) {
+        Err(OpenError::Directory { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let what = "this user may not look at the database";
+            return Finding::warning(DATABASE, what, "run `tidegate doctor` as root");
+        }
+        Err(error) => return Finding::fault(DATABASE, error.fault()),
+        Ok(Some(found)) => format!("version {found}"),
+        Ok(None) if store::database(dir).exists() => "there; its version is still in its journal".to_owned(),
+        Ok(None) => "there is none yet".to_owned(),
+    };
+    match store::runner(dir) {
+        Some(runner) if running.pid() == Some(runner) => Finding::ok(DATABASE, found),
+        // Seen from another container it has no number, or another.
+        Some(_) if running.answers() => Finding::ok(DATABASE, found),
+        Some(runner) => {
+            let what =
+                format!("the process {runner} runs on this directory, and another answers on the socket");
+            let alone =
+                format!("the process {runner} runs on this directory and does not answer on the socket");
+            let what = if running.pid().is_some() { what } else { alone };
+            let place = format!("gateway.state_dir: {}", dir.display());
+            Finding::kind(DATABASE, Code::DatabaseLocked, what, &place, None).but(Verdict::Warning)
+        }
+        None => Finding::ok(DATABASE, found),
+    }
+}

@@ -1,0 +1,188 @@
+//! The machine around the gateway: its service, its clock, how many files it may watch.
+
+use super::{Finding, Verdict, person::Person, running::Running};
+use crate::{config::Config, trust::watch::sign_now};
+use adapter_api::{clock, shown};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Stdio, time::Duration,
+};
+
+const SERVICE: &str = "service";
+const CLOCK: &str = "clock";
+const WATCHES: &str = "watches";
+/// Where the packaged service has its configuration, and what it is called.
+const PACKAGED: &str = "/etc/tidegate";
+/// How long systemd may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The unit of systemd that runs with this file; `None` for one of somebody's own.
+pub fn unit(file: &Path) -> Option<String> {
+    let name = file.file_stem()?.to_str()?;
+    let packaged = file.parent() == Some(Path::new(PACKAGED)) && file.extension()? == "toml";
+    packaged.then(|| if name == "tidegate" { name.to_owned() } else { format!("tidegate@{name}") })
+}
+
+/// The service, where systemd runs one with this file.
+pub(super) async fn service(file: &Path) -> Option<Finding> {
+    let unit = unit(file).filter(|_| Path::new("/run/systemd/system").exists())?;
+    let properties = ["LoadState", "ActiveState", "SubState", "Result", "NRestarts", "UnitFileState"];
+    let mut command = tokio::process::Command::new("systemctl");
+    command.arg("show").arg(&unit).args(properties.map(|property| format!("--property={property}")));
+    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let Ok(Ok(output)) = clock::timeout(PATIENCE, command.output()).await else {
+        let what = "systemd does not answer";
+        return Some(Finding::warning(SERVICE, what, format!("try `systemctl status {unit}`")));
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(judged(&unit, &text.lines().filter_map(|line| line.split_once('=')).collect()))
+}
+
+fn judged(unit: &str, said: &BTreeMap<&str, &str>) -> Finding {
+    let of = |key: &str| shown(said.get(key).copied().unwrap_or("unknown")).to_string();
+    let restarts = match of("NRestarts").as_str() {
+        "0" | "unknown" => String::new(),
+        n => format!(", restarted {n} times"),
+    };
+    let what = format!("{unit}.service is {} ({}){restarts}", of("ActiveState"), of("SubState"));
+    match (of("LoadState").as_str(), of("ActiveState").as_str()) {
+        ("not-found", _) => {
+            let todo = "install the package; for a gateway of your own this is as it should be";
+            Finding::warning(SERVICE, format!("systemd knows no {unit}.service"), todo)
+        }
+        (_, "active") if of("UnitFileState") == "disabled" => Finding::warning(
+            SERVICE,
+            format!("{what}, and not at the next boot"),
+            format!("systemctl enable {unit}"),
+        ),
+        (_, "active") => Finding::ok(SERVICE, what),
+        (_, "activating" | "reloading" | "deactivating") => Finding::of(SERVICE, Verdict::Warning, what),
+        _ => {
+            let todo = format!("`journalctl -u {unit}` says why; then `systemctl start {unit}`");
+            Finding::error(SERVICE, format!("{what}: {}", of("Result")), todo)
+        }
+    }
+}
+
+/// Whether the time is known.
+pub(super) async fn clock(config: &Config, running: &Running) -> Finding {
+    let known = running.status("/clock/known").as_bool();
+    let by = running.status("/clock/by").as_str().map(str::to_owned);
+    let (known, by) = match known {
+        Some(known) => (known, by),
+        None => {
+            let sign = sign_now(config.clock.trust).await;
+            (sign.is_some(), sign.map(|sign| sign.words().to_owned()))
+        }
+    };
+    if known {
+        return Finding::ok(CLOCK, format!("the time is known by {}", by.unwrap_or_default()));
+    }
+    let todo = "see with `timedatectl` whether an NTP server can be reached; where the clock is right by other means, as \
+                in a container: trust = \"always\" in [clock]";
+    Finding {
+        cause: "no time service has set the clock since the boot: there is none, or no way to its server"
+            .to_owned(),
+        place: "clock.trust".to_owned(),
+        ..Finding::warning(CLOCK, "nobody says that the clock of this machine is right", todo)
+    }
+}
+
+/// Whether the gateway can watch its configuration for changes.
+pub(super) fn watches(person: &Person, gateway: Option<u32>) -> Finding {
+    let limit = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
+        text.trim().parse::<usize>().ok()
+    };
+    let (Some(instances), Some(watches)) = (limit("max_user_instances"), limit("max_user_watches")) else {
+        let todo = "a changed configuration is taken over by `systemctl reload tidegate`";
+        return Finding::warning(WATCHES, "this kernel has no inotify", todo);
+    };
+    let (mut used_instances, mut used_watches) = (0, 0);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes.filter(|entry| entry.metadata().is_ok_and(|m| m.uid() == person.uid())) {
+        let is_gateway = process.file_name().to_str().and_then(|pid| pid.parse().ok()) == gateway;
+        if gateway.is_some() && is_gateway {
+            // What it has, it has.
+            continue;
+        }
+        for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            if fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:inotify") {
+                used_instances += 1;
+                let info = process.path().join("fdinfo").join(file.file_name());
+                let info = fs::read_to_string(info).unwrap_or_default();
+                used_watches += info.lines().filter(|line| line.starts_with("inotify")).count();
+            }
+        }
+    }
+    judged_watches((instances, used_instances), (watches, used_watches), &person.name())
+}
+
+fn judged_watches(instances: (usize, usize), watches: (usize, usize), name: &str) -> Finding {
+    let left = |(limit, used): (usize, usize)| limit.saturating_sub(used);
+    let what = format!(
+        "{} of {} inotify instances and {} of {} watches are left to {name}",
+        left(instances),
+        instances.0,
+        left(watches),
+        watches.0
+    );
+    if left(instances) > 0 && left(watches) > 0 {
+        return Finding::ok(WATCHES, what);
+    }
+    let key = if left(instances) == 0 { "max_user_instances" } else { "max_user_watches" };
+    let todo = format!(
+        "raise it: `sysctl fs.inotify.{key}=1024`, and for good in /etc/sysctl.d; until then changes of the \
+         configuration are taken over by `systemctl reload tidegate` only"
+    );
+    Finding::warning(WATCHES, what, todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_a_file_is_known_by_its_name() {
+        for (file, expected) in [
+            ("/etc/tidegate/tidegate.toml", Some("tidegate")),
+            ("/etc/tidegate/second.toml", Some("tidegate@second")),
+            ("/etc/tidegate/profiles/x.toml", None),
+            ("/etc/tidegate/password", None),
+            ("gateway.toml", None),
+        ] {
+            assert_eq!(unit(Path::new(file)).as_deref(), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_judged_by_what_systemd_says() {
+        for (load, active, enabled, verdict) in [
+            ("loaded", "active", "enabled", Verdict::Ok),
+            ("loaded", "active", "disabled", Verdict::Warning),
+            ("loaded", "activating", "enabled", Verdict::Warning),
+            ("loaded", "inactive", "enabled", Verdict::Error),
+            ("loaded", "failed", "enabled", Verdict::Error),
+            ("not-found", "inactive", "", Verdict::Warning),
+        ] {
+            let said = [
+                ("LoadState", load),
+                ("ActiveState", active),
+                ("UnitFileState", enabled),
+                ("NRestarts", "3"),
+            ];
+            let finding = judged("tidegate", &said.into());
+            assert_eq!(finding.verdict, verdict, "{finding}");
+        }
+    }
+
+    #[test]
+    fn watches_are_missed_when_none_is_left() {
+        for (instances, watches, verdict) in [
+            ((128, 3), (8192, 20), Verdict::Ok),
+            ((128, 128), (8192, 20), Verdict::Warning),
+            ((128, 3), (20, 25), Verdict::Warning),
+        ] {
+            assert_eq!(judged_watches(instances, watches, "tidegate").verdict, verdict);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Notices that the content of the configuration changed: of the file, or of one it names.
+//!
+//! Watched are the directories and not the files: editors and dpkg replace a file by a rename, and directories of
+//! symbolic links are swapped under it (as Kubernetes does with `..data`). So every name on the way to a file is
+//! watched, through every link. What was seen then decides by the content, so that nothing is reloaded twice.
+//!
+//! Where the system has no watches left, the content is looked at every half a minute.
+
+use crate::config::{self, files::digest};
+use adapter_api::clock;
+use rustix::{
+    fd::OwnedFd,
+    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    io::Errno,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ffi::{OsStr, OsString},
+    mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+use tokio::io::unix::AsyncFd;
+
+/// A file is written in several steps: nothing is looked at before it was quiet for so long,
+const QUIET: Duration = Duration::from_millis(250);
+/// or after so many steps.
+const STEPS: usize = 20;
+/// Without watches, the content is looked at so often.
+const POLL: Duration = Duration::from_secs(30);
+/// Links followed on the way to one file, as the system does.
+const LINKS: usize = 40;
+
+/// Watches one configuration.
+#[derive(Debug)]
+pub struct Watcher {
+    file: PathBuf,
+    inotify: Option<AsyncFd<OwnedFd>>,
+    /// By watch: the directory and the names in it that matter.
+    watches: BTreeMap<i32, Watched>,
+    /// The content that was taken note of last.
+    seen: u64,
+    /// Something happened that was not looked at yet.
+    stirred: bool,
+    polling: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    directory: PathBuf,
+    names: BTreeSet<OsString>,
+}
+
+impl Watcher {
+    /// Watches this file, and those it names. Nothing has been seen of it yet.
+    pub fn new(file: &Path) -> Self {
+        let opened = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
+        let inotify = opened.map_err(std::io::Error::from).and_then(registered);
+        let mut watcher = Self {
+            file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
+            inotify: None,
+            watches: BTreeMap::new(),
+            seen: 0,
+            stirred: false,
+            polling: false,
+        };
+        match inotify {
+            Ok(inotify) => watcher.inotify = Some(inotify),
+            Err(error) => watcher.poll_instead(&error),
+        }
+        watcher.note();
+        watcher
+    }
+
+    /// Whether changes are noticed late, for want of watches.
+    pub fn is_polling(&self) -> bool {
+        self.polling
+    }
+
+    /// Takes note of the content there is now: a later one is a change. To be called before it is read.
+    pub fn note(&mut self) {
+        let files = config::files_of(&self.file);
+        self.watch(&files);
+        self.seen = digest(files.iter());
+    }
+
+    /// Resolves when the content is another one than was taken note of last. Cancel-safe.
+    pub async fn changed(&mut self) {
+        loop {
+            if !self.stirred {
+                self.stir().await;
+            }
+            // What comes in the meantime belongs to it.
+            for _ in 0..STEPS {
+                if clock::timeout(QUIET, self.stir()).await.is_err() {
+                    break;
+                }
+            }
+            self.stirred = false;
+            let files = config::files_of(&self.file);
+            // Names may lead elsewhere now.
+            self.watch(&files);
+            if digest(files.iter()) != self.seen {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something happens to a name that matters, or for the next look.
+    async fn stir(&mut self) {
+        loop {
+            let Some(inotify) = &self.inotify else {
+                clock::sleep(POLL).await;
+                self.stirred = true;
+                return;
+            };
+            let ready = async { inotify.readable().await.map(|mut ready| ready.clear_ready()) };
+            let ready = if self.polling { clock::timeout(POLL, ready).await.ok() } else { Some(ready.await) };
+            match ready {
+                // Time for a look.
+                None => self.stirred = true,
+                Some(Ok(())) => self.stirred |= self.drain(),
+                Some(Err(error)) => {
+                    self.inotify = None;
+                    self.poll_instead(&error);
+                }
+            }
+            if self.stirred {
+                return;
+            }
+        }
+    }
+
+    /// Reads what happened. Returns whether something of it matters.
+    fn drain(&self) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
+        let mut room = [MaybeUninit::uninit(); 4_096];
+        let mut events = inotify::Reader::new(inotify.get_ref(), &mut room);
+        let mut matters = false;
+        // Until it would block.
+        while let Ok(event) = events.next() {
+            // The directory itself has gone, or events were lost.
+            let lost = event
+                .events()
+                .intersects(ReadFlags::IGNORED | ReadFlags::QUEUE_OVERFLOW | ReadFlags::UNMOUNT);
+            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            let known = self.watches.get(&event.wd());
+            matters |= lost
+                || match (known, name) {
+                    (Some(watched), Some(name)) => watched.names.contains(name),
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+        }
+        matters
+    }
+
+    /// Watches every name on the way to these files, and nothing else any more.
+    fn watch(&mut self, files: &BTreeSet<PathBuf>) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut wanted: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
+        files.iter().for_each(|file| ways(file, &mut wanted));
+        let what = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::ONLYDIR;
+        let mut watches: BTreeMap<i32, Watched> = BTreeMap::new();
+        let mut missing = None;
+        for (directory, names) in wanted {
+            match inotify::add_watch(inotify, directory.as_path(), what) {
+                Ok(watch) => {
+                    let watched = Watched { directory, names: BTreeSet::new() };
+                    watches.entry(watch).or_insert(watched).names.extend(names);
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                // Above the files there may be directories that may be passed and not read.
+                Err(Errno::ACCESS) if files.iter().all(|file| file.parent() != Some(&directory)) => {}
+                Err(error) => missing = Some(error),
+            }
+        }
+        for (watch, watched) in &self.watches {
+            // One whose directory has gone is no more.
+            if !watches.contains_key(watch)
+                && let Err(error) = inotify::remove_watch(inotify, *watch)
+            {
+                tracing::trace!(%error, directory = %watched.directory.display(), "was watched");
+            }
+        }
+        self.watches = watches;
+        if let Some(error) = missing {
+            self.poll_instead(&error.into());
+        }
+    }
+
+    fn poll_instead(&mut self, error: &std::io::Error) {
+        if !std::mem::replace(&mut self.polling, true) {
+            tracing::warn!(
+                %error,
+                "changes of the configuration are noticed within half a minute only: the system has no watch \
+                 left for its directory (fs.inotify.max_user_watches, max_user_instances); `tidegate reload` is at once"
+            );
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors that may be closed; an owned one stays open"
+)]
+fn registered(inotify: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(inotify)
+}
+
+/// The names on the way to a file, by their directories, through all links; as far as it leads.
+fn ways(file: &Path, found: &mut BTreeMap<PathBuf, BTreeSet<OsString>>) {
+    let mut ahead: VecDeque<OsString> = names(file);
+    let (mut here, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = ahead.pop_front() {
+        if name == ".." {
+            here.pop();
+            continue;
+        }
+        found.entry(here.clone()).or_default().insert(name.clone());
+        let next = here.join(&name);
+        match std::fs::read_link(&next) {
+            Ok(target) if links < LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    here = PathBuf::from("/");
+                }
+                names(&target).into_iter().rev().for_each(|name| ahead.push_front(name));
+            }
+            _ => here = next,
+        }
+    }
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Whether a change is noticed, on the real clock: the system tells of it.
+    async fn notices(watcher: &mut Watcher) -> bool {
+        let noticed = clock::timeout(LONG, watcher.changed()).await.is_ok();
+        watcher.note();
+        noticed
+    }
+
+    /// Nothing that happened so far is a change.
+    fn is_quiet(watcher: &Watcher) -> bool {
+        let files = config::files_of(&watcher.file);
+        digest(files.iter()) == watcher.seen
+    }
+
+    #[tokio::test]
+    async fn a_change_is_noticed_however_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("etc")).unwrap();
+        let file = at("etc/t.toml");
+        fs::write(&file, "a = 1").unwrap();
+        let mut watcher = Watcher::new(&file);
+        assert!(!watcher.is_polling());
+
+        fs::write(&file, "a = 2").unwrap();
+        assert!(notices(&mut watcher).await, "written in place");
+        fs::write(at("etc/.t.toml.swp"), "a = 3").unwrap();
+        fs::rename(at("etc/.t.toml.swp"), &file).unwrap();
+        assert!(notices(&mut watcher).await, "replaced by a rename");
+        fs::write(at("etc/else"), "x").unwrap();
+        assert!(is_quiet(&watcher), "another file");
+        fs::remove_file(&file).unwrap();
+        assert!(notices(&mut watcher).await, "removed");
+        fs::write(&file, "ca_file = \"ca.pem\"").unwrap();
+        assert!(notices(&mut watcher).await, "made");
+        fs::write(at("etc/ca.pem"), "1").unwrap();
+        assert!(notices(&mut watcher).await, "a file it names is made");
+        fs::write(at("etc/ca.pem"), "2").unwrap();
+        assert!(notices(&mut watcher).await, "a file it names is written");
+        fs::rename(at("etc"), at("old")).unwrap();
+        assert!(notices(&mut watcher).await, "its directory is gone");
+        fs::create_dir(at("new")).unwrap();
+        fs::write(at("new/t.toml"), "a = 4").unwrap();
+        fs::rename(at("new"), at("etc")).unwrap();
+        assert!(notices(&mut watcher).await, "another directory in its place");
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_is_noticed_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for (version, text) in [("v1", "a = 1"), ("v2", "a = 2"), ("v3", "a = 3")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("t.toml"), text).unwrap();
+        }
+        // As Kubernetes has it: t.toml -> ..data/t.toml, ..data -> v1.
+        fs::create_dir(at("mount")).unwrap();
+        symlink("../v1", at("mount/..data")).unwrap();
+        symlink("..data/t.toml", at("mount/t.toml")).unwrap();
+        symlink("mount", at("way")).unwrap();
+        let mut watcher = Watcher::new(&at("way/t.toml"));
+        symlink("../v2", at("mount/..data_tmp")).unwrap();
+        fs::rename(at("mount/..data_tmp"), at("mount/..data")).unwrap();
+        assert!(notices(&mut watcher).await, "..data is swapped");
+        fs::write(at("v2/t.toml"), "a = 5").unwrap();
+        assert!(notices(&mut watcher).await, "what it leads to is written");
+        symlink("v3", at("way_tmp")).unwrap();
+        fs::rename(at("way_tmp"), at("way")).unwrap();
+        assert!(notices(&mut watcher).await, "the directory's own link is swapped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_watches_it_is_looked_at_now_and_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        fs::write(&file, "a = 1").unwrap();
+        let mut watcher = Watcher::new(&file);
+        watcher.inotify = None;
+        watcher.poll_instead(&std::io::ErrorKind::StorageFull.into());
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
+        fs::write(&file, "a = 2").unwrap();
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
+        assert!(watcher.is_polling());
+    }
+}

@@ -1,0 +1,199 @@
+//! Endpoints that come, go and are called otherwise while the store is open.
+
+use super::*;
+use crate::shape::report::Report;
+
+/// As the configuration has it: those that are, and `former>present` names.
+fn directory(endpoints: &[Endpoint], former: &[(&str, &str)]) -> Arc<Directory> {
+    let name = |name: &str| EndpointName::new(name).unwrap();
+    let former = former.iter().map(|(a, b)| (name(a), name(b)));
+    Arc::new(Directory::new(endpoints.to_vec()).formerly(former))
+}
+
+fn change(directory: Arc<Directory>) -> Change {
+    Change {
+        directory,
+        uplink: true,
+        device_time: DeviceTime::default(),
+        commit_within: Duration::from_millis(50),
+        limits: Limits::default(),
+    }
+}
+
+impl Site {
+    async fn apply(&self, endpoints: &[Endpoint], former: &[(&str, &str)]) {
+        self.store.change(change(directory(endpoints, former))).await.unwrap().unwrap();
+    }
+
+    async fn carry(&self, endpoints: &[&str]) {
+        let endpoints = endpoints.iter().map(|name| endpoint(name).key).collect();
+        self.store.ask(Command::Carry { session: SessionKey(None), endpoints }).await.unwrap();
+    }
+
+    /// Queued rows by endpoint.
+    async fn queued(&self) -> BTreeMap<String, usize> {
+        let mut queued = BTreeMap::new();
+        for (lane, rows) in self.store.queue().await.unwrap() {
+            *queued.entry(lane.endpoint.to_string()).or_default() += rows;
+        }
+        queued.retain(|_, rows| *rows > 0);
+        queued
+    }
+
+    async fn read(&self, endpoint: &str) -> Vec<i64> {
+        let name = EndpointName::new(endpoint).unwrap();
+        let values = self.store.latest(name, None).await.unwrap();
+        values.iter().map(|last| if let Value::Int(n) = last.reading.value { n } else { -1 }).collect()
+    }
+}
+
+fn counted(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    pairs.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect()
+}
+
+#[tokio::test]
+async fn an_endpoint_comes_and_goes_and_its_rows_wait_for_it() {
+    let site = site();
+    let mut events = site.uplink().await;
+    site.submit("b", 0..3).await.unwrap();
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 2).await;
+    assert_eq!(numbers(&flying), [0, 1]);
+    // It leaves with two rows in the air; the uplink gives them back or not, and is told nothing more.
+    site.apply(&[endpoint("a")], &[]).await;
+    site.carry(&["a"]).await;
+    assert_eq!(site.submit("b", 3..4).await, Err(Refused::Unknown));
+    assert_eq!(site.queued().await, counted(&[("b", 3)]));
+    // It comes back: all of them, in order.
+    site.apply(&[endpoint("a"), endpoint("b")], &[]).await;
+    site.carry(&["a", "b"]).await;
+    assert_eq!(ready(&mut events).await.id, lane.id);
+    let (flying, more) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!((numbers(&flying), more), (vec![0, 1, 2], false));
+    site.submit("b", 4..5).await.unwrap();
+    assert_eq!(ready(&mut events).await.id, lane.id);
+    site.totals().await;
+}
+
+#[tokio::test]
+async fn who_stays_notices_nothing() {
+    let site = site();
+    let mut events = site.uplink().await;
+    site.submit("a", 0..3).await.unwrap();
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 2).await;
+    site.apply(&[endpoint("a"), endpoint("c")], &[]).await;
+    site.carry(&["a", "c"]).await;
+    site.store.ask(Command::Landed(testing::landed(&lane, ids(&flying)))).await.unwrap();
+    assert!(matches!(events.recv().await.unwrap(), Event::Taken(_)), "what was in the air lands");
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!(numbers(&flying), [2], "and is not handed out again");
+}
+
+#[tokio::test]
+async fn what_is_queued_and_known_goes_along_with_a_name() {
+    let site = site();
+    let mut events = site.uplink().await;
+    site.submit("b", 0..3).await.unwrap();
+    let lane = ready(&mut events).await;
+    site.apply(&[endpoint("a"), endpoint("c")], &[("b", "c"), ("older", "c")]).await;
+    assert_eq!(site.queued().await, counted(&[("c", 3)]));
+    assert_eq!((site.read("b").await, site.read("c").await), (vec![], vec![2]));
+    // An adapter that has not heard of it yet hands in by the former name.
+    site.submit("b", 3..4).await.unwrap();
+    site.submit("c", 4..5).await.unwrap();
+    assert_eq!(site.queued().await, counted(&[("c", 5)]));
+    site.carry(&["a", "c"]).await;
+    let renamed = ready(&mut events).await;
+    assert_eq!((renamed.id, renamed.endpoint.to_string()), (lane.id, "c".to_owned()));
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!(numbers(&flying), [0, 1, 2, 3, 4]);
+    site.totals().await;
+    // The next start finds it so.
+    let dir = site.dir.path().to_owned();
+    site.store.stop().await.unwrap();
+    let db = rusqlite::Connection::open(database(&dir)).unwrap();
+    let names: String =
+        db.query_row("SELECT group_concat(DISTINCT endpoint) FROM lane", [], |row| row.get(0)).unwrap();
+    assert_eq!(names, "c");
+}
+
+#[tokio::test]
+async fn a_name_that_has_rows_already_gets_the_others_before_them() {
+    let site = site();
+    site.submit("b", 0..2).await.unwrap();
+    site.submit("a", 2..4).await.unwrap();
+    site.apply(&[endpoint("a")], &[("b", "a")]).await;
+    assert_eq!(site.queued().await, counted(&[("a", 4)]));
+    assert_eq!(site.read("a").await, [3], "what was known by the name stays");
+    let mut events = site.uplink().await;
+    let (first, second) = (ready(&mut events).await, ready(&mut events).await);
+    assert_eq!((first.class, second.class), (Class::Backlog, Class::Telemetry));
+    assert!(first.seq < second.seq);
+    assert_eq!(numbers(&rows(&site.store, &mut events, first.id, 9).await.0), [0, 1]);
+    assert_eq!(numbers(&rows(&site.store, &mut events, second.id, 9).await.0), [2, 3]);
+    site.totals().await;
+}
+
+#[tokio::test]
+async fn names_change_at_the_start_as_well() {
+    let site = site();
+    site.submit("b", 0..2).await.unwrap();
+    site.store.stop().await.unwrap();
+    site.died.await.unwrap_err();
+    let directory = directory(&[endpoint("c")], &[("b", "c")]);
+    let options = Options {
+        dir: site.dir.path().to_owned(),
+        commit_within: Duration::from_millis(50),
+        max_sample_bytes: 1_000,
+        boot_id: "boot-1".into(),
+        limits: Limits::default(),
+    };
+    let (store, died) = open(&options, &directory, Shape::new(directory.clone(), true)).unwrap();
+    let site = Site { dir: site.dir, store, died };
+    assert_eq!(site.queued().await, counted(&[("c", 2)]));
+    assert_eq!(site.read("c").await, [1]);
+}
+
+#[tokio::test]
+async fn rules_that_stay_keep_what_they_know_and_those_that_end_report_it() {
+    let site = site();
+    let rule = crate::shape::report::Rule { on_change: true, ..Default::default() };
+    let on_change = Arc::new(Report::new(rule, BTreeMap::new(), []));
+    let with = |name: &str| Endpoint { report: Some(on_change.clone()), ..endpoint(name) };
+    site.apply(&[with("a"), with("b")], &[]).await;
+    let same = || sample(7);
+    let submit = async |name: &str| {
+        let intake = site.store.intake().await.unwrap();
+        let name = EndpointName::new(name).unwrap();
+        intake.submit(&name, vec![same()], Urgency::Urgent).await.unwrap().committed().await.unwrap();
+    };
+    submit("a").await;
+    submit("b").await;
+    // `a` stays as it is beside one that is new; `b` is called otherwise; then `a` has no rules any more.
+    site.apply(&[with("a"), with("c"), endpoint("d")], &[("b", "c")]).await;
+    submit("a").await;
+    submit("c").await;
+    assert_eq!(site.queued().await, counted(&[("a", 1), ("c", 1)]), "unchanged is not reported again");
+    site.apply(&[endpoint("a"), with("c")], &[("b", "c")]).await;
+    submit("a").await;
+    submit("c").await;
+    assert_eq!(site.queued().await, counted(&[("a", 2), ("c", 1)]));
+}
+
+#[tokio::test]
+async fn limits_change_while_it_is_open() {
+    let site = site();
+    let quotas = Quotas { samples_per_s: Some(1), ..Quotas::default() };
+    let limited = Endpoint { quotas, ..endpoint("a") };
+    site.apply(&[limited.clone(), endpoint("b")], &[]).await;
+    site.submit("a", 0..10).await.unwrap();
+    let over = Err(Refused::OverQuota(adapter_api::Quota::SamplesPerS));
+    assert_eq!(site.submit("a", 10..20).await, over);
+    // Another endpoint comes: what `a` has taken stays taken.
+    site.apply(&[limited, endpoint("c")], &[]).await;
+    assert_eq!(site.submit("a", 10..20).await, over);
+    site.apply(&[endpoint("a")], &[]).await;
+    site.submit("a", 10..20).await.unwrap();
+    site.totals().await;
+}

@@ -1,0 +1,145 @@
+//! What changes while the store is open: endpoints, their names, their rules, limits, and who carries them up.
+//!
+//! What is queued stays queued, whatever changes. Rows of an endpoint that left the configuration are kept, and
+//! fly when it comes back.
+
+use super::Thread;
+use crate::{
+    dialect::SessionKey,
+    endpoints::{Directory, EndpointKey},
+    fault::Fault,
+    store::{Change, LaneId, LaneInfo},
+};
+use adapter_api::{Submission, clock};
+use rusqlite::params;
+use std::collections::HashSet;
+
+impl Thread {
+    /// Changes everything at once; or nothing, and why.
+    pub(super) fn change(&mut self, change: Change) -> Result<(), Fault> {
+        let Change { directory, uplink, device_time, commit_within, limits } = change;
+        let now = clock::now();
+        self.ending = self.shape.ending(&directory);
+        // What was handed in before is judged by the rules it was handed in under.
+        if !self.group.is_empty() || !self.gone.is_empty() || !self.ending.is_empty() {
+            self.gone_due = Some(now);
+            self.commit(now);
+        }
+        self.ending.clear();
+        if let Err(error) = self.rename(&directory) {
+            let fault = self.room.diagnose(&error);
+            fault.log_error("queued samples could not be given another name");
+            return Err(fault);
+        }
+        self.shape.adopt(directory.clone(), uplink, device_time, now);
+        self.commit_within = commit_within;
+        self.room.keep_to(limits, now);
+        self.warn_of_orphans(&directory);
+        self.after_commit(now);
+        self.watch_room(now);
+        Ok(())
+    }
+
+    /// What is queued and known under a former name of an endpoint goes to its present one, in one transaction.
+    pub(super) fn rename(&mut self, directory: &Directory) -> rusqlite::Result<()> {
+        let known =
+            |(former, _): &(EndpointKey, EndpointKey)| self.lanes.knows(former) || self.latest.knows(former);
+        let renamed: Vec<(EndpointKey, EndpointKey)> = directory.renamed().filter(known).collect();
+        for (former, present) in renamed {
+            // Each after the other: two may have become one.
+            let moved = self.lanes.renamed(&former, &present);
+            self.write_renamed(&former, &present, &moved).inspect_err(|_| {
+                // What could not be rolled back is closed by SQLite itself.
+                let _already = self.db.execute_batch("ROLLBACK");
+            })?;
+            tracing::info!(%former, %present, "an endpoint is called otherwise; what is queued of it goes along");
+            self.latest.rename(&former, &present);
+            for (id, info) in moved {
+                self.lanes.rename(id, info);
+                self.lanes.reset(id);
+                self.behind.retain(|asked| asked.lane != id);
+                self.timeless.remove(&id);
+                self.announce(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_renamed(
+        &self,
+        former: &EndpointKey,
+        present: &EndpointKey,
+        moved: &[(LaneId, Option<LaneInfo>)],
+    ) -> rusqlite::Result<()> {
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        for (id, info) in moved {
+            match info {
+                None => self.db.execute("DELETE FROM lane WHERE id = ?1", [id.0])?,
+                Some(LaneInfo { endpoint, class, seq, .. }) => self.db.execute(
+                    "UPDATE lane SET tenant = ?2, endpoint = ?3, class = ?4, seq = ?5 WHERE id = ?1",
+                    params![id.0, endpoint.tenant.as_str(), endpoint.name.as_str(), class.number(), seq],
+                )?,
+            };
+        }
+        let names =
+            [former.tenant.as_str(), former.name.as_str(), present.tenant.as_str(), present.name.as_str()];
+        let sides = "SET tenant = ?3, endpoint = ?4 WHERE tenant = ?1 AND endpoint = ?2";
+        self.db.execute(&format!("UPDATE dead {sides}"), names)?;
+        self.db.execute(&format!("UPDATE OR IGNORE latest {sides}"), names)?;
+        self.db.execute(
+            "DELETE FROM latest WHERE tenant = ?1 AND endpoint = ?2",
+            [former.tenant.as_str(), former.name.as_str()],
+        )?;
+        self.db.execute_batch("COMMIT")
+    }
+
+    /// Rows that no endpoint of the configuration owns.
+    pub(super) fn warn_of_orphans(&self, directory: &Directory) {
+        let orphaned =
+            |(lane, rows): &(&LaneInfo, usize)| *rows > 0 && directory.by_key(&lane.endpoint).is_none();
+        let lanes = self.lanes.iter().filter(orphaned).count();
+        if lanes > 0 {
+            tracing::warn!(
+                lanes,
+                "queued rows belong to endpoints that left the configuration; they are kept"
+            );
+        }
+    }
+
+    /// A session carries these endpoints from now on.
+    pub(super) fn carry(&mut self, session: &SessionKey, endpoints: Vec<EndpointKey>) {
+        let joined = self.sessions.carry_now(session, endpoints);
+        self.begin_to_carry(&joined);
+        let (lanes, sessions) = (&self.lanes, &self.sessions);
+        // Nobody waits for an answer about the others.
+        self.behind.retain(|asked| lanes.info(asked.lane).is_some_and(|lane| sessions.carry(&lane.endpoint)));
+    }
+
+    /// A session did not carry these before, or not in this life of it: it is told what there is of theirs.
+    pub(super) fn begin_to_carry(&mut self, endpoints: &HashSet<EndpointKey>) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let all = self.lanes.iter().map(|(lane, _)| lane);
+        let mut lanes: Vec<(i64, LaneId)> =
+            all.filter(|l| endpoints.contains(&l.endpoint)).map(|l| (l.seq, l.id)).collect();
+        // An endpoint's lanes in their order: the uplink must know of the earlier ones first.
+        lanes.sort_unstable();
+        let known: HashSet<LaneId> = lanes.iter().map(|(_, lane)| *lane).collect();
+        self.behind.retain(|asked| !known.contains(&asked.lane));
+        for (_, lane) in lanes {
+            // Nothing of an earlier life of this session is in the air any more.
+            self.lanes.reset(lane);
+            self.timeless.remove(&lane);
+            self.announce(lane);
+        }
+    }
+
+    /// A submission by the name its endpoint has now: its adapter may not have heard of it yet.
+    pub(super) fn by_present_name(&self, mut submission: Submission) -> Submission {
+        if let Some(present) = self.shape.present_name(&submission.endpoint) {
+            submission.endpoint = present.clone();
+        }
+        submission
+    }
+}
