@@ -2,7 +2,10 @@
 
 use crate::fault::{self, Code};
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// A connection that was in use and is lost is mostly back within this: platforms end sessions as they like.
 const CUT: Duration = Duration::from_secs(10);
@@ -101,6 +104,12 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
         }
     }
     all
+}
+
+/// The units there are.
+pub(super) fn units(status: &Value) -> BTreeSet<&str> {
+    let units = each(status.get("units").unwrap_or(&Value::Null));
+    units.filter_map(|unit| unit.get("name").and_then(Value::as_str)).collect()
 }
 
 /// Units of which nothing is wrong and all devices answer, and how many these are.

@@ -77,6 +77,13 @@ struct Kind {
 }
 
 impl Telling {
+    /// The units there are: what was wrong with one that left the configuration is not told to be over.
+    pub(super) fn handle_units(&mut self, units: &BTreeSet<&str>) {
+        // `uplink` and `store` are always there; adapters are `kind.name`.
+        self.kinds.retain(|(who, _), _| !who.contains('.') || units.contains(who.as_str()));
+        self.worked.retain(|who| units.contains(who.as_str()));
+    }
+
     /// All that stands at this moment.
     pub(super) fn handle_look(&mut self, now: Instant, standings: Vec<Standing>) {
         for kind in self.kinds.values_mut() {

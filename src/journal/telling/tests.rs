@@ -148,6 +148,20 @@ fn nothing_is_kept_of_what_is_long_over() {
 }
 
 #[test]
+fn what_left_the_configuration_is_not_told_to_be_well() {
+    let mut keeper = Keeper::default();
+    let of = |who: &str| Standing { who: who.into(), ..standing("TG-431 x") };
+    keeper.stands = vec![of("modbus.a"), of("modbus.b"), of("store")];
+    keeper.look(5);
+    keeper.telling.handle_units(&["modbus.b"].into());
+    keeper.stands.clear();
+    keeper.look(50);
+    let told: Vec<_> = keeper.told.iter().map(|(at, line)| format!("{at} {line}")).collect();
+    let begins = "5 begins TG-431 x";
+    assert_eq!(told, [begins, begins, begins, "50 over TG-431 x after 45 s", "50 over TG-431 x after 45 s"]);
+}
+
+#[test]
 fn that_all_devices_answer_is_told_once() {
     let mut telling = Telling::default();
     let mut lines = Vec::new();
