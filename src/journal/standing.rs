@@ -80,7 +80,10 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
     let alone = |all: &mut Vec<Standing>, who, fault| all.extend(Standing::new(who, fault));
     alone(&mut all, "configuration", at("/configuration/fault"));
     alone(&mut all, "store", at("/store_full"));
-    each(at("/faults")).for_each(|fault| alone(&mut all, "store", fault));
+    for fault in each(at("/faults")) {
+        let http = fault.get("code").and_then(Value::as_str) == Some(Code::HttpListener.id());
+        alone(&mut all, if http { "http" } else { "store" }, fault);
+    }
     let over: Vec<&Value> = each(at("/quotas")).filter_map(|quota| quota.get("fault")).collect();
     let endpoints = at("/endpoints").as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
     let over: Vec<Standing> = over.into_iter().filter_map(|fault| Standing::new("store", fault)).collect();
