@@ -9,7 +9,7 @@ mod telling;
 
 use adapter_api::{Instant, clock, journal};
 use serde_json::Value;
-use standing::{Standing, standings};
+use standing::{Standing, standings, units, well};
 use std::time::Duration;
 use telling::{Line, Telling};
 
@@ -32,7 +32,9 @@ pub(crate) async fn keep(status: impl AsyncFn() -> Option<Value>) {
         // Without an answer the store has died, and the process ends.
         let Some(status) = status().await else { return };
         let now = clock::now();
+        telling.handle_units(&units(&status));
         telling.handle_look(now, standings(&status));
+        telling.handle_well(&well(&status));
         while let Some(line) = telling.poll_line() {
             line.write();
         }
@@ -56,6 +58,9 @@ async fn until(due: Option<Instant>) {
 impl Line {
     fn write(&self) {
         match self {
+            Self::Works { who, devices } => {
+                tracing::info!(unit = who, devices, "all devices answer");
+            }
             Self::Begins(fault) => {
                 let Standing { who, code, what, place, cause, todo, .. } = fault;
                 let of = fault.share();

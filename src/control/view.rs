@@ -293,6 +293,7 @@ impl UnitView {
             "panics": self.unit.panics(),
             "health": health,
             "faults": faults,
+            "configured": self.board.devices(),
             "devices": devices,
             "wires": wires,
         })

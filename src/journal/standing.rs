@@ -2,7 +2,10 @@
 
 use crate::fault::{self, Code};
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// A connection that was in use and is lost is mostly back within this: platforms end sessions as they like.
 const CUT: Duration = Duration::from_secs(10);
@@ -77,7 +80,10 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
     let alone = |all: &mut Vec<Standing>, who, fault| all.extend(Standing::new(who, fault));
     alone(&mut all, "configuration", at("/configuration/fault"));
     alone(&mut all, "store", at("/store_full"));
-    each(at("/faults")).for_each(|fault| alone(&mut all, "store", fault));
+    for fault in each(at("/faults")) {
+        let http = fault.get("code").and_then(Value::as_str) == Some(Code::HttpListener.id());
+        alone(&mut all, if http { "http" } else { "store" }, fault);
+    }
     let over: Vec<&Value> = each(at("/quotas")).filter_map(|quota| quota.get("fault")).collect();
     let endpoints = at("/endpoints").as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
     let over: Vec<Standing> = over.into_iter().filter_map(|fault| Standing::new("store", fault)).collect();
@@ -95,12 +101,35 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
         let name = unit.get("name").and_then(Value::as_str).unwrap_or_default();
         let devices = unit.get("devices").and_then(Value::as_object);
         let silent = by_code(devices.into_iter().flatten().map(|(_, device)| device));
-        let of = devices.map_or(0, serde_json::Map::len);
+        let of = configured(unit).max(devices.map_or(0, serde_json::Map::len));
         for fault in each(unit.get("faults").unwrap_or(&Value::Null)) {
             all.extend(Standing::new(name, fault).map(|fault| fault.counted(&silent, of, "devices")));
         }
     }
     all
+}
+
+/// The units there are.
+pub(super) fn units(status: &Value) -> BTreeSet<&str> {
+    let units = each(status.get("units").unwrap_or(&Value::Null));
+    units.filter_map(|unit| unit.get("name").and_then(Value::as_str)).collect()
+}
+
+/// Units of which nothing is wrong and all devices answer, and how many these are.
+pub(super) fn well(status: &Value) -> BTreeMap<&str, usize> {
+    let is = |value: &Value, key, wanted| value.get(key).and_then(Value::as_str) == Some(wanted);
+    let well = each(status.get("units").unwrap_or(&Value::Null)).filter_map(|unit| {
+        let devices = unit.get("devices")?.as_object()?;
+        let online = devices.values().filter(|device| is(device, "presence", "online")).count();
+        let faults = each(unit.get("faults")?).count();
+        let well = is(unit, "health", "up") && faults == 0 && online > 0 && online == configured(unit);
+        well.then_some((unit.get("name")?.as_str()?, online))
+    });
+    well.collect()
+}
+
+fn configured(unit: &Value) -> usize {
+    unit.get("configured").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
 }
 
 impl Standing {
@@ -126,6 +155,23 @@ fn by_code<'v>(with_code: impl Iterator<Item = &'v Value>) -> BTreeMap<&'v str, 
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_unit_is_well_when_all_its_devices_answer() {
+        let online = json!({ "presence": "online" });
+        let unit = |name: &str, health: &str, configured: u64, devices: Value, faults: Value| json!({ "name": name, "health": health, "configured": configured, "devices": devices, "faults": faults });
+        let two = || json!({ "m1": online, "m2": online });
+        let status = json!({ "units": [
+            unit("well", "up", 2, two(), json!([])),
+            unit("one is not known yet", "up", 3, two(), json!([])),
+            unit("one is silent", "up", 2, json!({ "m1": online, "m2": { "presence": "offline" } }), json!([])),
+            unit("degraded", "degraded", 2, two(), json!([{ "code": "TG-442" }])),
+            unit("stalled", "up", 2, two(), json!([{ "code": "TG-218" }])),
+            unit("idle", "up", 0, json!({}), json!([])),
+        ]});
+        assert_eq!(well(&status), BTreeMap::from([("well", 2)]));
+        assert_eq!(well(&json!({})), BTreeMap::new());
+    }
 
     #[test]
     fn a_status_is_put_together_by_unit_and_kind() {
@@ -157,6 +203,7 @@ mod tests {
                 "units": [
                     {
                         "name": "modbus.a",
+                        "configured": 4,
                         "devices": {
                             "m1": { "presence": "online" },
                             "m2": { "presence": "offline", "code": "TG-431" },
@@ -175,7 +222,7 @@ mod tests {
                 "uplink TG-102 h port 8883",
                 "uplink TG-154 e1 and 1 more (2 of 200 endpoints)",
                 "uplink TG-109 e3",
-                "modbus.a TG-431 m2 and 1 more (2 of 3 devices)",
+                "modbus.a TG-431 m2 and 1 more (2 of 4 devices)",
                 "modbus.a TG-442 m1",
                 "test.b TG-218 test.b",
             ],

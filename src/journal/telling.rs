@@ -6,7 +6,7 @@
 use super::standing::Standing;
 use adapter_api::Instant;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     time::Duration,
 };
@@ -35,6 +35,13 @@ pub(super) enum Line {
         /// How long it was told to stand.
         after: Duration,
     },
+    /// All devices of a unit answer, for the first time.
+    Works {
+        /// The unit.
+        who: String,
+        /// How many.
+        devices: usize,
+    },
     /// All that is wrong, hourly.
     Still(Vec<Standing>),
 }
@@ -45,6 +52,8 @@ pub(super) struct Telling {
     kinds: BTreeMap<(String, String), Kind>,
     lines: VecDeque<Line>,
     remind_at: Option<Instant>,
+    /// Units that worked once.
+    worked: BTreeSet<String>,
 }
 
 /// One kind of fault of one unit.
@@ -68,6 +77,13 @@ struct Kind {
 }
 
 impl Telling {
+    /// The units there are: what was wrong with one that left the configuration is not told to be over.
+    pub(super) fn handle_units(&mut self, units: &BTreeSet<&str>) {
+        // `uplink` and `store` are always there; adapters are `kind.name`.
+        self.kinds.retain(|(who, _), _| !who.contains('.') || units.contains(who.as_str()));
+        self.worked.retain(|who| units.contains(who.as_str()));
+    }
+
     /// All that stands at this moment.
     pub(super) fn handle_look(&mut self, now: Instant, standings: Vec<Standing>) {
         for kind in self.kinds.values_mut() {
@@ -83,6 +99,16 @@ impl Telling {
         }
         self.kinds.retain(|_, kind| !kind.is_forgotten(now));
         self.remind(now);
+    }
+
+    /// Units of which nothing is wrong, and how many devices of them answer. From the first time on only what is
+    /// wrong is told, and that it is over.
+    pub(super) fn handle_well(&mut self, well: &BTreeMap<&str, usize>) {
+        for (who, devices) in well {
+            if self.worked.insert((*who).to_owned()) {
+                self.lines.push_back(Line::Works { who: (*who).to_owned(), devices: *devices });
+            }
+        }
     }
 
     /// What is to be written.

@@ -36,6 +36,8 @@ pub struct Board(Arc<Mutex<Reports>>);
 struct Reports {
     health: Health,
     presence: BTreeMap<EndpointName, Presence>,
+    /// Of which so many are configured.
+    devices: usize,
     /// Of the wires that its devices share, by the names that people know them by.
     wires: BTreeMap<String, Load>,
 }
@@ -47,7 +49,8 @@ pub struct Reporter(Board);
 impl Board {
     /// An empty board and its writing end.
     pub fn new() -> (Self, Reporter) {
-        let reports = Reports { health: Health::Starting, presence: BTreeMap::new(), wires: BTreeMap::new() };
+        let (presence, wires) = (BTreeMap::new(), BTreeMap::new());
+        let reports = Reports { health: Health::Starting, presence, devices: 0, wires };
         let board = Self(Arc::new(Mutex::new(reports)));
         (board.clone(), Reporter(board))
     }
@@ -55,6 +58,11 @@ impl Board {
     /// What was last reported.
     pub fn read(&self) -> (Health, BTreeMap<EndpointName, Presence>) {
         self.with(|reports| (reports.health.clone(), reports.presence.clone()))
+    }
+
+    /// How many devices it has, those included of which nothing was reported yet.
+    pub fn devices(&self) -> usize {
+        self.with(|reports| reports.devices.max(reports.presence.len()))
     }
 
     /// What was last reported of one device.
@@ -77,9 +85,19 @@ impl Board {
 impl Reporter {
     /// Reports the adapter's own health.
     pub fn health(&self, health: Health) {
-        if self.0.with(|board| std::mem::replace(&mut board.health, health.clone()) != health) {
+        let changed = self.0.with(|board| {
+            let changed = board.health != health;
+            board.health = health;
+            changed
+        });
+        if changed {
             journal::stir();
         }
+    }
+
+    /// Reports how many devices it has.
+    pub fn devices(&self, count: usize) {
+        self.0.with(|board| board.devices = count);
     }
 
     /// Reports whether a device can be reached.

@@ -101,6 +101,7 @@ impl Adapter for Test {
                 cx.report.forget(endpoint);
             }
             known = devices.keys().cloned().collect();
+            cx.report.devices(known.len());
             // All arms are cancel-safe.
             tokio::select! {
                 biased;

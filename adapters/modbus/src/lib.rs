@@ -192,6 +192,7 @@ struct Open {
 impl Buses {
     /// Gives every connection its devices. Connections whose devices did not change notice nothing.
     fn adopt(&mut self, devices: &Devices<Device>) {
+        self.shared.report.devices(devices.len());
         let mut targets: BTreeMap<EndpointName, Target> = BTreeMap::new();
         for (endpoint, device) in devices {
             match config::resolve(&self.config, endpoint, device) {

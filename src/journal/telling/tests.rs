@@ -16,6 +16,7 @@ fn shown(line: &Line) -> String {
         Line::Begins(fault) => format!("begins {}", one(fault)),
         Line::Changed(fault) => format!("changed {}", one(fault)),
         Line::Over { was, after } => format!("over {} after {} s", one(was), after.as_secs()),
+        Line::Works { who, devices } => format!("works {who} {devices}"),
         Line::Still(faults) => format!("still {}", list(faults)),
     }
 }
@@ -144,6 +145,31 @@ fn nothing_is_kept_of_what_is_long_over() {
     keeper.look(20_000);
     assert!(keeper.telling.kinds.is_empty());
     assert_eq!(keeper.telling.poll_timeout(), None);
+}
+
+#[test]
+fn what_left_the_configuration_is_not_told_to_be_well() {
+    let mut keeper = Keeper::default();
+    let of = |who: &str| Standing { who: who.into(), ..standing("TG-431 x") };
+    keeper.stands = vec![of("modbus.a"), of("modbus.b"), of("store")];
+    keeper.look(5);
+    keeper.telling.handle_units(&["modbus.b"].into());
+    keeper.stands.clear();
+    keeper.look(50);
+    let told: Vec<_> = keeper.told.iter().map(|(at, line)| format!("{at} {line}")).collect();
+    let begins = "5 begins TG-431 x";
+    assert_eq!(told, [begins, begins, begins, "50 over TG-431 x after 45 s", "50 over TG-431 x after 45 s"]);
+}
+
+#[test]
+fn that_all_devices_answer_is_told_once() {
+    let mut telling = Telling::default();
+    let mut lines = Vec::new();
+    for well in [vec![], vec![("a", 3)], vec![], vec![("a", 3), ("b", 1)], vec![("a", 4)]] {
+        telling.handle_well(&well.into_iter().collect());
+        lines.extend(std::iter::from_fn(|| telling.poll_line()).map(|line| shown(&line)));
+    }
+    assert_eq!(lines, ["works a 3", "works b 1"]);
 }
 
 #[test]
