@@ -69,15 +69,17 @@ impl<R: BufRead, W: Write> Person<R, W> {
             options.insecure =
                 self.agrees("Without TLS everything, tokens too, can be read on the way. Really?")?;
         }
+        let has_tls = url.starts_with("mqtts://");
         options.uplink = Some(url);
         options.kaa = self.text("Kaa's application version; nothing for any other broker")?;
         options.username = self.text("User name; nothing for none")?;
         if options.username.is_some() {
             options.password_file = self.text("The file with its password")?.map(PathBuf::from);
         }
-        let ca = self
-            .text("File of the authority that signed the platform's certificate; nothing for the system's")?;
-        options.ca_file = ca.map(PathBuf::from);
+        if has_tls {
+            let ca = "File of the authority that signed the platform's certificate; nothing for the system's";
+            options.ca_file = self.text(ca)?.map(PathBuf::from);
+        }
         if options.kaa.is_some() && (options.modbus_tcp.is_some() || options.modbus_rtu.is_some()) {
             options.token_file = self.text("The file with the device's token")?.map(PathBuf::from);
         }
