@@ -116,16 +116,9 @@ impl Daemon {
         let given = config;
         let directory = Arc::new(given.directory());
         let shape = Shape::new(directory.clone(), has_uplink(&given)).device_time(given.clock.device_time);
-        let options = store::Options {
-            dir: given.gateway.state_dir.clone(),
-            commit_within: given.store.commit_within,
-            max_sample_bytes: given.store.max_sample_bytes,
-            boot_id: clock::boot_id(),
-            limits: given.store.limits.clone(),
-        };
         // Before anything is seen outside: a second gateway must not push the first one off its broker.
         let socket = control::server::bind(&given.gateway.control_socket)?;
-        let (store, store_died) = store::open(&options, &directory, shape)?;
+        let (store, store_died) = store::open(&options(&given), &directory, shape)?;
         let watch = Watch::begin(given.clock.trust, given.clock.hold, &store).await?;
         let trust = watch.view();
         let mut watchers = JoinSet::new();
@@ -267,6 +260,16 @@ impl Daemon {
             directory: self.directory.clone(),
             configuration: self.told.clone(),
         });
+    }
+}
+
+fn options(config: &Config) -> store::Options {
+    store::Options {
+        dir: config.gateway.state_dir.clone(),
+        commit_within: config.store.commit_within,
+        max_sample_bytes: config.store.max_sample_bytes,
+        boot_id: clock::boot_id(),
+        limits: config.store.limits.clone(),
     }
 }
 

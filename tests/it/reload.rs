@@ -198,6 +198,7 @@ fn only_what_changed_restarts_and_untouched_endpoints_lose_nothing() {
     the_uplink_alone_restarts(&mut bench, &mut other);
     what_is_not_taken_changes_nothing(&mut bench);
     however_it_is_replaced(&mut bench, &mut other);
+    the_journal_tells_as_much_as_is_wanted(&mut bench);
 
     let witnessed = witness.stop();
     assert!(witnessed.refused.is_empty(), "{:?}", witnessed.refused);
@@ -440,8 +441,19 @@ fn however_it_is_replaced(bench: &mut Bench, other: &mut Pusher) {
     };
     bench.edit("nothing changed, and it is asked to reload", asked, &[]);
     bench.edit("nothing changed, and SIGHUP", |bench| bench.gateway.hang_up(), &[]);
-    let (said, good) = bench.gateway.say(&["log", "warn", "tidegate::store"]);
-    assert!(good, "{said}");
+}
+
+fn the_journal_tells_as_much_as_is_wanted(bench: &mut Bench) {
+    let says = |bench: &Bench| bench.gateway.says("asked for on the control socket");
+    let (said, good) = bench.gateway.say(&["log", "error"]);
+    assert!(good && said.contains("level error"), "{said}");
+    let before = says(bench);
+    assert!(bench.gateway.say(&["log", "debug", "tidegate::store"]).1);
+    assert_eq!(says(bench), before, "who asks is told at a lower level");
+    assert!(!bench.gateway.say(&["log", "debug", "tidegate=trace"]).1, "no target");
+    assert!(bench.gateway.say(&["reload"]).1);
+    assert!(bench.gateway.say(&["log", "warn", "tidegate::store"]).1);
+    assert_eq!(says(bench), before + 1, "a reload ends it");
 }
 
 #[test]
