@@ -49,7 +49,8 @@ pub struct Daemon {
     _watchers: JoinSet<()>,
     /// Whoever reports what was dropped.
     reporters: JoinSet<()>,
-    /// The configuration as it was given, and as it is in force: without the endpoints that were disabled.
+    /// The configuration as the file has it, and as it is in force: without the endpoints that were disabled, and
+    /// with what only a new process takes up as it was.
     given: Config,
     config: Config,
     disabled: BTreeSet<EndpointName>,
@@ -123,7 +124,7 @@ impl Daemon {
         let trust = watch.view();
         let mut watchers = JoinSet::new();
         watchers.spawn(watch.run());
-        let disabled = change::disabled(&store).await?;
+        let disabled = change::by_present_names(&change::disabled(&store).await?, &given);
         let config = given.without(&disabled);
         let told = Configuration::new(file);
         let handle = Uplink::new(directory.clone());

@@ -516,4 +516,15 @@ fn what_is_disabled_stays_so_over_a_kill() {
     bench.edit("disabled in the file too", |bench| bench.write(), &[]);
     let (said, good) = bench.gateway.say(&["endpoint", "enable", "p2"]);
     assert!(!good && said.contains("enabled = false"), "the file goes before: {said}");
+    bench.file.endpoints.remove("p2");
+    bench.file.endpoints.insert("p7", format!("formerly = \"p2\"\n{}", pushed("TP2")));
+    bench.file.state_dir = bench.site.path("elsewhere");
+    bench.edit("called otherwise", |bench| bench.write(), &[]);
+    let needs = json!(["gateway.state_dir"]);
+    for (disabled, command) in [(json!(["p7"]), "enable"), (json!([]), "disable")] {
+        let told = bench.gateway.status()["configuration"].clone();
+        assert_eq!((&told["disabled"], &told["needs_process_restart"]), (&disabled, &needs));
+        let (said, good) = bench.gateway.say(&["endpoint", command, "p7"]);
+        assert!(good, "{said}");
+    }
 }
