@@ -52,7 +52,8 @@ pub struct Daemon {
     watchers: JoinSet<()>,
     /// Whoever reports what was dropped.
     reporters: JoinSet<()>,
-    /// The configuration as it was given, and as it is in force: without the endpoints that were disabled.
+    /// The configuration as the file has it, and as it is in force: without the endpoints that were disabled, and
+    /// with what only a new process takes up as it was.
     given: Config,
     config: Config,
     disabled: BTreeSet<EndpointName>,
@@ -121,21 +122,14 @@ impl Daemon {
         let given = config;
         let directory = Arc::new(given.directory());
         let shape = Shape::new(directory.clone(), has_uplink(&given)).device_time(given.clock.device_time);
-        let options = store::Options {
-            dir: given.gateway.state_dir.clone(),
-            commit_within: given.store.commit_within,
-            max_sample_bytes: given.store.max_sample_bytes,
-            boot_id: clock::boot_id(),
-            limits: given.store.limits.clone(),
-        };
         // Before anything is seen outside: a second gateway must not push the first one off its broker.
         let socket = control::server::bind(&given.gateway.control_socket)?;
-        let (store, store_died) = store::open(&options, &directory, shape)?;
+        let (store, store_died) = store::open(&options(&given), &directory, shape)?;
         let watch = Watch::begin(given.clock.trust, given.clock.hold, &store).await?;
         let trust = watch.view();
         let mut watchers = JoinSet::new();
         watchers.spawn(watch.run());
-        let disabled = change::disabled(&store).await?;
+        let disabled = change::by_present_names(&change::disabled(&store).await?, &given);
         let config = given.without(&disabled);
         let told = Configuration::new(file);
         let handle = Uplink::new(directory.clone());
@@ -280,6 +274,16 @@ impl Daemon {
             configuration: self.told.clone(),
             http: self.notice.clone(),
         });
+    }
+}
+
+fn options(config: &Config) -> store::Options {
+    store::Options {
+        dir: config.gateway.state_dir.clone(),
+        commit_within: config.store.commit_within,
+        max_sample_bytes: config.store.max_sample_bytes,
+        boot_id: clock::boot_id(),
+        limits: config.store.limits.clone(),
     }
 }
 

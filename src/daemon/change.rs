@@ -69,6 +69,11 @@ pub(super) async fn disabled(store: &Store) -> Result<BTreeSet<EndpointName>, Cl
     Ok(names.iter().filter_map(|name| EndpointName::new(name).ok()).collect())
 }
 
+/// These endpoints, as they are called in this configuration.
+pub(super) fn by_present_names(names: &BTreeSet<EndpointName>, config: &Config) -> BTreeSet<EndpointName> {
+    names.iter().map(|name| config.former.get(name).unwrap_or(name).clone()).collect()
+}
+
 impl Daemon {
     /// Reads the file anew and applies it.
     pub async fn reload(&mut self, file: &Path) -> Result<Plan, ReloadError> {
@@ -136,9 +141,9 @@ impl Daemon {
     /// Puts a configuration in force that holds in itself.
     async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
         self.rename_disabled(&given).await?;
-        let merged = reload::plan::merged(&self.given, &given);
+        let merged = reload::plan::merged(&self.config, &given);
         let mut plan = reload::plan(&self.config, &merged.without(&self.disabled));
-        plan.needs_process_restart = reload::plan(&self.given, &given).needs_process_restart;
+        plan.needs_process_restart = reload::plan(&self.config, &given).needs_process_restart;
         let before = std::mem::replace(&mut self.config, merged.without(&self.disabled));
         let stops = plan.units_that(UnitChange::Stop).chain(plan.units_that(UnitChange::Restart));
         let stops: BTreeSet<String> = stops.map(str::to_owned).collect();
@@ -150,7 +155,7 @@ impl Daemon {
             self.start_adapters().await?;
             return Err(ReloadError::Fault(fault));
         }
-        self.given = merged;
+        self.given = given;
         self.change_uplink(plan.uplink).await?;
         self.adapters.tell(&self.config.adapters);
         self.start_adapters().await?;
@@ -166,8 +171,7 @@ impl Daemon {
 
     /// An endpoint that is called otherwise stays disabled.
     async fn rename_disabled(&mut self, given: &Config) -> Result<(), Closed> {
-        let renamed = |name: &EndpointName| given.former.get(name).unwrap_or(name).clone();
-        let disabled: BTreeSet<EndpointName> = self.disabled.iter().map(renamed).collect();
+        let disabled = by_present_names(&self.disabled, given);
         if disabled != self.disabled && self.keep_disabled(&disabled).await? {
             self.disabled = disabled;
         }

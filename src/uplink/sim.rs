@@ -73,7 +73,8 @@ enum Happening {
     Process(Parcel),
     Answer(Answer),
     Inbound(u64, Answer),
-    Subscribed(u64, u64, Vec<bool>),
+    /// The answers to filters: of which token, or of all, and whether it is granted.
+    Subscribed(u64, u64, Vec<(Option<usize>, bool)>),
     Unsubscribed(u64, u64),
     /// The configuration changes.
     Edit,
@@ -251,7 +252,8 @@ impl World {
             }
             // It was under way when the connection went: the broker keeps it, or thinks it arrived.
             Happening::Inbound(_, answer) if self.rng.u8(..4) > 0 => self.deliver(answer),
-            Happening::Subscribed(conn, key, granted) if self.link.up == Some(conn) => {
+            Happening::Subscribed(conn, key, answers) if self.link.up == Some(conn) => {
+                let granted = self.granted(&answers);
                 self.engine.handle_link(now, mqtt::Event::Subscribed(key, granted));
             }
             Happening::Unsubscribed(conn, key) if self.link.up == Some(conn) => {

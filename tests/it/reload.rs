@@ -198,6 +198,7 @@ fn only_what_changed_restarts_and_untouched_endpoints_lose_nothing() {
     the_uplink_alone_restarts(&mut bench, &mut other);
     what_is_not_taken_changes_nothing(&mut bench);
     however_it_is_replaced(&mut bench, &mut other);
+    the_journal_tells_as_much_as_is_wanted(&mut bench);
 
     let witnessed = witness.stop();
     assert!(witnessed.refused.is_empty(), "{:?}", witnessed.refused);
@@ -440,8 +441,19 @@ fn however_it_is_replaced(bench: &mut Bench, other: &mut Pusher) {
     };
     bench.edit("nothing changed, and it is asked to reload", asked, &[]);
     bench.edit("nothing changed, and SIGHUP", |bench| bench.gateway.hang_up(), &[]);
-    let (said, good) = bench.gateway.say(&["log", "warn", "tidegate::store"]);
-    assert!(good, "{said}");
+}
+
+fn the_journal_tells_as_much_as_is_wanted(bench: &mut Bench) {
+    let says = |bench: &Bench| bench.gateway.says("asked for on the control socket");
+    let (said, good) = bench.gateway.say(&["log", "error"]);
+    assert!(good && said.contains("level error"), "{said}");
+    let before = says(bench);
+    assert!(bench.gateway.say(&["log", "debug", "tidegate::store"]).1);
+    assert_eq!(says(bench), before, "who asks is told at a lower level");
+    assert!(!bench.gateway.say(&["log", "debug", "tidegate=trace"]).1, "no target");
+    assert!(bench.gateway.say(&["reload"]).1);
+    assert!(bench.gateway.say(&["log", "warn", "tidegate::store"]).1);
+    assert_eq!(says(bench), before + 1, "a reload ends it");
 }
 
 #[test]
@@ -504,4 +516,15 @@ fn what_is_disabled_stays_so_over_a_kill() {
     bench.edit("disabled in the file too", |bench| bench.write(), &[]);
     let (said, good) = bench.gateway.say(&["endpoint", "enable", "p2"]);
     assert!(!good && said.contains("enabled = false"), "the file goes before: {said}");
+    bench.file.endpoints.remove("p2");
+    bench.file.endpoints.insert("p7", format!("formerly = \"p2\"\n{}", pushed("TP2")));
+    bench.file.state_dir = bench.site.path("elsewhere");
+    bench.edit("called otherwise", |bench| bench.write(), &[]);
+    let needs = json!(["gateway.state_dir"]);
+    for (disabled, command) in [(json!(["p7"]), "enable"), (json!([]), "disable")] {
+        let told = bench.gateway.status()["configuration"].clone();
+        assert_eq!((&told["disabled"], &told["needs_process_restart"]), (&disabled, &needs));
+        let (said, good) = bench.gateway.say(&["endpoint", command, "p7"]);
+        assert!(good, "{said}");
+    }
 }

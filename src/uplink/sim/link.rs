@@ -218,23 +218,29 @@ impl World {
 
     pub(super) fn subscribe(&mut self, key: u64, filters: &[Path]) -> Result<(), String> {
         let Some(conn) = self.link.up else { return Err("a subscription without a connection".into()) };
-        let mut granted = Vec::new();
+        let mut answers = Vec::new();
         for filter in filters {
             let token = filter.expose().split('/').nth(3).unwrap_or_default();
             let token = token.trim_start_matches("tok").parse::<usize>().ok();
             let endpoint = token.map(|token| token % TOKENS);
             let refused =
                 self.now < self.plan.faults_until && endpoint.is_some() && endpoint == self.plan.closed;
-            granted.push(!refused);
-            match token {
-                Some(token) if !refused => self.link.granted.extend([token]),
-                None => self.link.common = true,
-                _ => {}
-            }
+            answers.push((token, !refused));
         }
         let after = self.link.latency * 2 + self.rng.u64(..SECOND);
-        self.after(after, Happening::Subscribed(conn, key, granted));
+        self.after(after, Happening::Subscribed(conn, key, answers));
         Ok(())
+    }
+
+    /// The broker says so: from now on, and not before, answers can be counted on.
+    pub(super) fn granted(&mut self, answers: &[(Option<usize>, bool)]) -> Vec<bool> {
+        for (token, _) in answers.iter().filter(|(_, granted)| *granted) {
+            match token {
+                Some(token) => self.link.granted.extend([*token]),
+                None => self.link.common = true,
+            }
+        }
+        answers.iter().map(|(_, granted)| *granted).collect()
     }
 
     pub(super) fn unsubscribe(&mut self, key: u64, filters: &[Path]) -> Result<(), String> {
