@@ -175,16 +175,20 @@ fn endpoints(old: &Config, new: &Config) -> EndpointChanges {
     let (before, after) = (by_name(old), by_name(new));
     let mut changes = EndpointChanges::default();
     for (former, present) in &new.former {
-        if before.contains_key(former) && !before.contains_key(present) {
+        if before.contains_key(former) {
             changes.renamed.push((former.clone(), present.clone()));
         }
     }
-    let renamed = |name: &EndpointName| changes.renamed.iter().any(|(a, b)| a == name || b == name);
+    let now_called: BTreeMap<EndpointName, EndpointName> =
+        changes.renamed.iter().map(|(former, present)| (present.clone(), former.clone())).collect();
+    let renamed = |name: &EndpointName| {
+        now_called.contains_key(name) || new.former.get(name).is_some_and(|n| now_called.contains_key(n))
+    };
     changes.added = after.keys().filter(|n| !before.contains_key(*n) && !renamed(n)).cloned().collect();
     changes.removed = before.keys().filter(|n| !after.contains_key(*n) && !renamed(n)).cloned().collect();
     for (name, now) in &after {
-        let former = changes.renamed.iter().find(|(_, present)| present == name).map(|(former, _)| former);
-        let Some(was) = before.get(former.unwrap_or(name)) else { continue };
+        let former = now_called.get(name).and_then(|former| before.get(former));
+        let Some(was) = before.get(name).or(former) else { continue };
         let mut note = |list: fn(&mut EndpointChanges) -> &mut Vec<EndpointName>, differs: bool| {
             if differs {
                 list(&mut changes).push(name.clone());

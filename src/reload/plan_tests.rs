@@ -120,6 +120,15 @@ fn endpoints_change_beside_their_neighbours() {
         &[("[endpoints.m2]", "[endpoints.m7]\nformerly = [\"old\", \"m2\"]"), ("\"T2\"", "\"T8\"")],
         "devices: modbus.hall; renamed: m2>m7; token: m7; uplink: directory",
     );
+    let two_become_one =
+        "modbus = { unit = 2, resources = { t = { register = \"input:1\", type = \"i16\" } } }";
+    check(
+        &[
+            (&format!("[endpoints.m2]\ntoken = \"T2\"\nadapter = \"hall\"\n{two_become_one}"), ""),
+            ("\"T1\"", "\"T1\"\nformerly = \"m2\""),
+        ],
+        "devices: modbus.hall; renamed: m2>m1; uplink: directory",
+    );
     check(&[("\"T2\"", "\"T8\"")], "token: m2; uplink: directory");
     check(&[("\"T2\"", "\"T2\"\ntenant = \"other\"")], "token: m2; uplink: directory");
     check(&[("unit = 2", "period = \"5s\", unit = 2")], "devices: m2; devices: modbus.hall");

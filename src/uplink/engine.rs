@@ -163,7 +163,10 @@ impl Engine {
         match event {
             // Of one that left meanwhile it was said too late; it is said again when it comes back.
             store::Event::Ready(lane) if self.directory.by_key(&lane.endpoint).is_none() => {}
-            store::Event::Ready(lane) => self.outflow.handle_ready(lane),
+            store::Event::Ready(lane) => {
+                self.outflow.handle_renamed(now, &lane);
+                self.outflow.handle_ready(lane);
+            }
             store::Event::Rows { lane, rows, more } => {
                 let (rows, unreadable) = decode(rows);
                 self.outflow.handle_rows(now, lane, rows, unreadable, more);

@@ -528,3 +528,24 @@ fn what_is_disabled_stays_so_over_a_kill() {
         assert!(good, "{said}");
     }
 }
+
+#[test]
+fn the_platform_goes_and_comes_back_while_the_rest_runs() {
+    let mut bench = Bench::new();
+    bench.gateway.start();
+    bench.gateway.until_up();
+    let mut pusher = Pusher::connect(bench.push);
+    pusher.push("p1", "1");
+    bench.until_accepted("TP1", 1);
+    fs::write(&bench.path, bench.file.text().replace("kind = \"kaa\"", "kind = \"none\"")).unwrap();
+    let status = bench.gateway.until_status("there is no platform", |s| s["uplink"]["state"] == "none");
+    assert_eq!(status["units"][0]["starts"], 1);
+    pusher.push("p1", "2");
+    assert_eq!(bench.gateway.ledger().suppressed, 1, "values are visible on the gateway only");
+    bench.write();
+    bench.gateway.until_up();
+    pusher.push("p1", "3");
+    bench.until_accepted("TP1", 3);
+    bench.platform.arrivals().assert_exactly("TP1", [1, 3].into_iter());
+    assert_eq!(bench.broker.connects(CLIENT_ID), 2);
+}

@@ -14,6 +14,13 @@ use adapter_api::{Submission, clock};
 use rusqlite::params;
 use std::collections::HashSet;
 
+/// An endpoint that is called otherwise, and what becomes of its lanes: `None` for those that are no more.
+struct Renaming {
+    former: EndpointKey,
+    present: EndpointKey,
+    lanes: Vec<(LaneId, Option<LaneInfo>)>,
+}
+
 impl Thread {
     /// Changes everything at once; or nothing, and why.
     pub(super) fn change(&mut self, change: Change) -> Result<(), Fault> {
@@ -45,52 +52,63 @@ impl Thread {
         let known =
             |(former, _): &(EndpointKey, EndpointKey)| self.lanes.knows(former) || self.latest.knows(former);
         let renamed: Vec<(EndpointKey, EndpointKey)> = directory.renamed().filter(known).collect();
-        for (former, present) in renamed {
-            // Each after the other: two may have become one.
-            let moved = self.lanes.renamed(&former, &present);
-            self.write_renamed(&former, &present, &moved).inspect_err(|_| {
+        let mut rest = renamed;
+        while !rest.is_empty() {
+            // One name after the other where two have become one.
+            let mut taken = HashSet::new();
+            let (now, later): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|(_, present)| taken.insert(present.clone()));
+            rest = later;
+            let renamings: Vec<Renaming> = now.into_iter().map(|names| self.renaming(names)).collect();
+            self.write_renamings(&renamings).inspect_err(|_| {
                 // What could not be rolled back is closed by SQLite itself.
                 let _already = self.db.execute_batch("ROLLBACK");
             })?;
-            tracing::info!(%former, %present, "an endpoint is called otherwise; what is queued of it goes along");
-            self.latest.rename(&former, &present);
-            for (id, info) in moved {
-                self.lanes.rename(id, info);
-                self.lanes.reset(id);
-                self.behind.retain(|asked| asked.lane != id);
-                self.timeless.remove(&id);
-                self.announce(id);
-            }
+            renamings.into_iter().for_each(|renaming| self.settle_renaming(renaming));
         }
         Ok(())
     }
 
-    fn write_renamed(
-        &self,
-        former: &EndpointKey,
-        present: &EndpointKey,
-        moved: &[(LaneId, Option<LaneInfo>)],
-    ) -> rusqlite::Result<()> {
+    fn renaming(&self, (former, present): (EndpointKey, EndpointKey)) -> Renaming {
+        let lanes = self.lanes.renamed(&former, &present);
+        Renaming { former, present, lanes }
+    }
+
+    fn write_renamings(&self, renamings: &[Renaming]) -> rusqlite::Result<()> {
         self.db.execute_batch("BEGIN IMMEDIATE")?;
-        for (id, info) in moved {
-            match info {
-                None => self.db.execute("DELETE FROM lane WHERE id = ?1", [id.0])?,
-                Some(LaneInfo { endpoint, class, seq, .. }) => self.db.execute(
-                    "UPDATE lane SET tenant = ?2, endpoint = ?3, class = ?4, seq = ?5 WHERE id = ?1",
-                    params![id.0, endpoint.tenant.as_str(), endpoint.name.as_str(), class.number(), seq],
-                )?,
-            };
+        for Renaming { former, present, lanes } in renamings {
+            for (id, info) in lanes {
+                match info {
+                    None => self.db.execute("DELETE FROM lane WHERE id = ?1", [id.0])?,
+                    Some(LaneInfo { endpoint, class, seq, .. }) => self.db.execute(
+                        "UPDATE lane SET tenant = ?2, endpoint = ?3, class = ?4, seq = ?5 WHERE id = ?1",
+                        params![id.0, endpoint.tenant.as_str(), endpoint.name.as_str(), class.number(), seq],
+                    )?,
+                };
+            }
+            let from = [former.tenant.as_str(), former.name.as_str()];
+            let both = [from[0], from[1], present.tenant.as_str(), present.name.as_str()];
+            let sides = "SET tenant = ?3, endpoint = ?4 WHERE tenant = ?1 AND endpoint = ?2";
+            if self.room.dead.rows > 0 {
+                self.db.execute(&format!("UPDATE dead {sides}"), both)?;
+            }
+            self.db.execute(&format!("UPDATE OR IGNORE latest {sides}"), both)?;
+            self.db.execute("DELETE FROM latest WHERE tenant = ?1 AND endpoint = ?2", from)?;
         }
-        let names =
-            [former.tenant.as_str(), former.name.as_str(), present.tenant.as_str(), present.name.as_str()];
-        let sides = "SET tenant = ?3, endpoint = ?4 WHERE tenant = ?1 AND endpoint = ?2";
-        self.db.execute(&format!("UPDATE dead {sides}"), names)?;
-        self.db.execute(&format!("UPDATE OR IGNORE latest {sides}"), names)?;
-        self.db.execute(
-            "DELETE FROM latest WHERE tenant = ?1 AND endpoint = ?2",
-            [former.tenant.as_str(), former.name.as_str()],
-        )?;
         self.db.execute_batch("COMMIT")
+    }
+
+    /// After COMMIT.
+    fn settle_renaming(&mut self, Renaming { former, present, lanes }: Renaming) {
+        tracing::info!(%former, %present, "an endpoint is called otherwise; what is queued of it goes along");
+        self.latest.rename(&former, &present);
+        for (id, info) in lanes {
+            self.lanes.rename(id, info);
+            self.lanes.reset(id);
+            self.behind.retain(|asked| asked.lane != id);
+            self.timeless.remove(&id);
+            self.announce(id);
+        }
     }
 
     /// Rows that no endpoint of the configuration owns.

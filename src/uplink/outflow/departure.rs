@@ -7,6 +7,7 @@ use super::{Outflow, Phase};
 use crate::{
     endpoints::EndpointKey,
     mutant::{self, Mutant},
+    store::{LaneId, LaneInfo},
 };
 use adapter_api::Instant;
 
@@ -36,15 +37,35 @@ impl Outflow {
     pub fn handle_left(&mut self, now: Instant, endpoint: &EndpointKey) {
         self.ground(now, endpoint);
         self.parking.unpark(endpoint);
-        for id in self.lanes_of(endpoint) {
-            // A question to the store is answered to nobody.
-            self.answered(id);
-            if let Some(Phase::Flying(flight)) = self.lanes.remove(&id).map(|lane| lane.phase) {
-                // Only its proofs are under way still.
-                self.flights.remove(&flight);
-            }
-        }
+        self.lanes_of(endpoint).into_iter().for_each(|id| self.forget(id));
         self.endpoints.remove(endpoint);
+    }
+
+    /// The store says that a lane holds rows. If it was another endpoint's, that one is called otherwise, and what
+    /// of the lane is in the air comes back.
+    pub fn handle_renamed(&mut self, now: Instant, lane: &LaneInfo) {
+        let Some(known) = self.lanes.get(&lane.id).filter(|known| known.info.endpoint != lane.endpoint)
+        else {
+            return;
+        };
+        let (former, phase) = (known.info.endpoint.clone(), known.phase);
+        if let Phase::Flying(flight) = phase {
+            self.give_back(now, flight);
+        }
+        self.forget(lane.id);
+        if let Some(ways) = self.endpoints.get_mut(&former) {
+            ways.lanes.retain(|known| *known != lane.id);
+        }
+    }
+
+    /// Forgets a lane that is not in the air any more.
+    fn forget(&mut self, id: LaneId) {
+        // A question to the store is answered to nobody.
+        self.answered(id);
+        if let Some(Phase::Flying(flight)) = self.lanes.remove(&id).map(|lane| lane.phase) {
+            // Only its proofs are under way still.
+            self.flights.remove(&flight);
+        }
     }
 
     /// Takes everything of an endpoint out of the air, and lets nothing more fly.

@@ -161,6 +161,49 @@ impl Bench {
 }
 
 #[test]
+fn who_leaves_takes_nobody_along_and_flies_again_when_it_is_back() {
+    let mut bench = bench(false, &[(1, "a"), (2, "b")]);
+    bench.commit(1, "a", 1..=3);
+    bench.commit(2, "b", 4..=6);
+    let parts = bench.launch();
+    assert_eq!(parts.len(), 2);
+    bench.outflow.handle_left(bench.now, &key("a"));
+    bench.store();
+    for (part, _) in &parts {
+        bench.outflow.handle_delivered(bench.now, *part);
+    }
+    bench.store();
+    assert_eq!((&bench.landed, &bench.waiting[&LaneId(1)]), (&vec![4, 5, 6], &vec![1, 2, 3]));
+    assert_eq!(bench.outflow.air(), Size::default());
+    // It is back, and may fly when its replies can reach us.
+    bench.commit(1, "a", []);
+    assert!(bench.launch().is_empty());
+    bench.outflow.handle_open(&key("a"));
+    let parts = bench.launch();
+    assert_eq!(parts[0].1, [1, 2, 3]);
+    bench.outflow.handle_delivered(bench.now, parts[0].0);
+    bench.store();
+    assert_eq!(bench.landed, [4, 5, 6, 1, 2, 3]);
+}
+
+#[test]
+fn a_lane_that_becomes_anothers_comes_back_and_flies_for_that_one() {
+    let mut bench = bench(false, &[(1, "a"), (2, "b")]);
+    bench.commit(2, "b", 4..=6);
+    let before = bench.launch()[0].0;
+    let info = LaneInfo { id: LaneId(2), endpoint: key("a"), class: Class::Backlog, seq: -1 };
+    bench.outflow.handle_renamed(bench.now, &info);
+    bench.outflow.handle_ready(info);
+    bench.outflow.handle_left(bench.now, &key("b"));
+    assert!(!bench.outflow.handle_delivered(bench.now, before), "its old flight is no more");
+    let after = bench.launch();
+    assert_eq!(after[0].1, [4, 5, 6]);
+    bench.outflow.handle_delivered(bench.now, after[0].0);
+    bench.store();
+    assert_eq!(bench.landed, [4, 5, 6]);
+}
+
+#[test]
 fn a_poison_row_is_buried_alone() {
     let mut bench = bench(true, &[(1, "a")]);
     bench.commit(1, "a", 0..100);
