@@ -15,6 +15,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
     time::Instant,
 };
 
@@ -350,6 +352,39 @@ fn whoever_holds_connections_open_holds_up_nobody() {
     assert!(refused.is_none_or(|answer| answer.status >= 400));
     assert_eq!(look(port, "/api/latest/p1").json()["values"][0]["value"], 100);
     drop(held);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn whoever_asks_without_a_pause_takes_turns_with_the_devices() {
+    let site = Site::new();
+    let (push, port) = (free_port(), free_port());
+    let config = listening(Config::plain(&site, free_port()).pushed(2_000, push), port, "");
+    let mut gateway = Gateway::new(&site, &config, 1);
+    gateway.start();
+    let mut pusher = Pusher::connect(push);
+    look(port, "/");
+    let over = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let asker = || {
+            let mut asked = 0;
+            while !over.load(SeqCst) {
+                // One that was pushed out by others asks again.
+                let answer = try_ask(port, "GET", "/api/latest/p7", &[("Host", "localhost")]);
+                asked += usize::from(answer.is_some_and(|answer| answer.status == 200));
+            }
+            asked
+        };
+        let askers: Vec<_> = (0..16).map(|_| scope.spawn(asker)).collect();
+        for n in 1..=200 {
+            pusher.push("p7", &n.to_string());
+        }
+        over.store(true, SeqCst);
+        askers.into_iter().map(|asker| asker.join().unwrap()).sum::<usize>()
+    });
+    println!("FIGURE page_questions_during_200_pushes {asked}");
+    assert!(asked > 0, "nobody asked");
+    assert_eq!(look(port, "/api/latest/p7").json()["values"][0]["value"], 200);
     assert!(gateway.terminate().success());
 }
 
