@@ -154,7 +154,7 @@ impl Daemon {
             store,
             store_died,
             trust,
-            watchers: watchers,
+            watchers,
             reporters: JoinSet::new(),
             given,
             config,

@@ -330,6 +330,23 @@ fn an_address_in_use_is_told_and_costs_nothing_else() {
 }
 
 #[test]
+fn the_listener_follows_the_configuration() {
+    let site = Site::new();
+    let (push, first, second) = (free_port(), free_port(), free_port());
+    let pushed = || Config::plain(&site, 1).pushed(1, push);
+    let mut gateway = Gateway::new(&site, &listening(pushed(), first, ""), 10);
+    gateway.start();
+    look(first, "/healthz");
+    gateway.configure(&site, &listening(pushed(), second, ""));
+    assert_eq!(look(second, "/healthz").status, 200);
+    until("nobody listens on the first one", PATIENCE, || TcpStream::connect(("127.0.0.1", first)).err());
+    gateway.configure(&site, &pushed());
+    until("nobody listens at all", PATIENCE, || TcpStream::connect(("127.0.0.1", second)).err());
+    Pusher::connect(push).push("p1", "1");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn whoever_holds_connections_open_holds_up_nobody() {
     let site = Site::new();
     let (mut gateway, mut pusher, port) = served(&site, "");
