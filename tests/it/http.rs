@@ -15,6 +15,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
     time::Instant,
 };
 
@@ -328,6 +330,23 @@ fn an_address_in_use_is_told_and_costs_nothing_else() {
 }
 
 #[test]
+fn the_listener_follows_the_configuration() {
+    let site = Site::new();
+    let (push, first, second) = (free_port(), free_port(), free_port());
+    let pushed = || Config::plain(&site, 1).pushed(1, push);
+    let mut gateway = Gateway::new(&site, &listening(pushed(), first, ""), 10);
+    gateway.start();
+    look(first, "/healthz");
+    gateway.configure(&site, &listening(pushed(), second, ""));
+    assert_eq!(look(second, "/healthz").status, 200);
+    until("nobody listens on the first one", PATIENCE, || TcpStream::connect(("127.0.0.1", first)).err());
+    gateway.configure(&site, &pushed());
+    until("nobody listens at all", PATIENCE, || TcpStream::connect(("127.0.0.1", second)).err());
+    Pusher::connect(push).push("p1", "1");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn whoever_holds_connections_open_holds_up_nobody() {
     let site = Site::new();
     let (mut gateway, mut pusher, port) = served(&site, "");
@@ -350,6 +369,39 @@ fn whoever_holds_connections_open_holds_up_nobody() {
     assert!(refused.is_none_or(|answer| answer.status >= 400));
     assert_eq!(look(port, "/api/latest/p1").json()["values"][0]["value"], 100);
     drop(held);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn whoever_asks_without_a_pause_takes_turns_with_the_devices() {
+    let site = Site::new();
+    let (push, port) = (free_port(), free_port());
+    let config = listening(Config::plain(&site, free_port()).pushed(2_000, push), port, "");
+    let mut gateway = Gateway::new(&site, &config, 1);
+    gateway.start();
+    let mut pusher = Pusher::connect(push);
+    look(port, "/");
+    let over = AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let asker = || {
+            let mut asked = 0;
+            while !over.load(SeqCst) {
+                // One that was pushed out by others asks again.
+                let answer = try_ask(port, "GET", "/api/latest/p7", &[("Host", "localhost")]);
+                asked += usize::from(answer.is_some_and(|answer| answer.status == 200));
+            }
+            asked
+        };
+        let askers: Vec<_> = (0..16).map(|_| scope.spawn(asker)).collect();
+        for n in 1..=200 {
+            pusher.push("p7", &n.to_string());
+        }
+        over.store(true, SeqCst);
+        askers.into_iter().map(|asker| asker.join().unwrap()).sum::<usize>()
+    });
+    println!("FIGURE page_questions_during_200_pushes {asked}");
+    assert!(asked > 0, "nobody asked");
+    assert_eq!(look(port, "/api/latest/p7").json()["values"][0]["value"], 200);
     assert!(gateway.terminate().success());
 }
 

@@ -248,8 +248,9 @@ def looks_closer(browser):
     until("the hostile name is shown", lambda: HOSTILE in text(browser, "looked"))
     assert browser.ask("document.querySelectorAll('img').length") == 0, "a name became an element"
     assert browser.ask("document.title") == "Tidegate", "a name was run"
-    browser.ask("[...document.querySelectorAll('.look button')].find((b) => b.closest('.look').innerText"
-                ".startsWith('workshop')).click()")
+    browser.ask("[...document.querySelectorAll('.look button')].find((b) => b.textContent === 'Close'"
+                " && b.closest('.look').innerText.startsWith('workshop')).click()")
+    assert browser.ask("[...document.querySelectorAll('.needs-token')].every((e) => !e.offsetParent)"), "no token, no buttons"
     until("it is closed", lambda: HOSTILE not in text(browser, "looked"))
 
 
