@@ -7,7 +7,7 @@
 
 use crate::fault::Code;
 use adapter_api::shown;
-use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, ops::Range, sync::Arc};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -99,15 +99,26 @@ impl fmt::Display for Finding {
         }
         f.write_str(": ")?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", brief(&self.key))?;
         }
-        write!(f, "{}", shown(&self.what))?;
+        write!(f, "{}", shown(&brief(&self.what)))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {}", shown(hint)),
+            Some(hint) => write!(f, "\n  hint: {}", shown(&brief(hint))),
             None => Ok(()),
         }
     }
 }
+
+/// Names of the file may be of any length; what people read is not.
+fn brief(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
+}
+
+/// In characters.
+const LONGEST: usize = 1_024;
 
 impl Findings {
     /// Of a file that could not be read.

@@ -83,7 +83,8 @@ fn agreed(command: &[&str], more: &[&str]) {
         })
         .collect();
     let code = output.status.code().unwrap();
-    assert_json_agreed(&command.join(" "), &format!("{}{err}exit code {code}", lines.join("\n") + "\n"));
+    let said = lines.into_iter().map(|line| line + "\n").collect::<String>();
+    assert_json_agreed(&command.join(" "), &format!("{said}{err}exit code {code}"));
 }
 
 fn mask(answer: &mut Value) {

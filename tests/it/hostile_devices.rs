@@ -84,7 +84,8 @@ fn values_and_resources_of_hostile_devices_are_shown_escaped_and_short() {
             first.iter().all(|listening| listening.is_finished()).then_some(())
         });
     });
-    let right_to_left = format!("\u{202e}gnitirw{IMAGE}");
+    // Of the readings of one sample the first by name is shown at a glance.
+    let right_to_left = format!("a\u{202e}gnitirw{IMAGE}");
     assert!(pusher.push_text("p1", 1, "text", TITLE.as_bytes()));
     assert!(pusher.push_text("p2", 1, IMAGE, IMAGE.as_bytes()));
     assert!(pusher.push_text("p3", 1, &right_to_left, FORGED.as_bytes()));

@@ -178,12 +178,16 @@ fn traced(site: &Site, config: &Config) -> Gateway {
 /// Everything that can be asked of a running gateway.
 fn ask_all(site: &Site, emitted: &mut Emitted) {
     let config = site.path("tidegate.toml").display().to_string();
-    for question in [&["status"][..], &["queue"], &["queue", "--dead"], &["read", "p1"], &["read", "p2"]] {
+    for question in
+        [&["status"][..], &["queue"], &["queue", "--dead"], &["endpoints"], &["read", "p1"], &["read", "p2"]]
+    {
         let asked = [question, &["-c", &config]].concat();
         assert!(emitted.run(&asked), "{asked:?}");
         assert!(emitted.run(&[&asked[..], &["--json"]].concat()));
     }
-    for question in ["/v1/status", "/v1/queue", "/v1/dead", "/v1/latest/p1", "/v1/latest/p9", "/v1/none"] {
+    for question in
+        ["/v1/status", "/v1/queue", "/v1/dead", "/v1/endpoints", "/v1/latest/p1", "/v1/latest/p9", "/v1/none"]
+    {
         emitted.ask(&site.path("control.sock"), question);
     }
     let page = fs::read_to_string(site.path("page.port")).unwrap();

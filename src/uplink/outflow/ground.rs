@@ -89,7 +89,8 @@ impl Outflow {
     fn refuse_again(&mut self, now: Instant, part: PartId, lane: LaneId, reason: &str) {
         let Some(endpoint) = self.lanes.get(&lane).map(|lane| lane.info.endpoint.clone()) else { return };
         if self.parking.is_parked(&endpoint) {
-            if self.is_degraded(now) {
+            // Where others are refused as well, the platform is the more likely cause.
+            if self.parking.are_others_parked(now, &endpoint) {
                 self.park(now, &endpoint, reason);
             } else {
                 self.welcome(now, &endpoint);
