@@ -40,7 +40,7 @@ pub struct Watcher {
     /// By watch: the directory and the names in it that matter.
     watches: BTreeMap<i32, Watched>,
     /// The content that was taken note of last.
-    seen: u64,
+    seen: Option<u64>,
     /// Something happened that was not looked at yet.
     stirred: bool,
     polling: bool,
@@ -61,7 +61,7 @@ impl Watcher {
             file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
             inotify: None,
             watches: BTreeMap::new(),
-            seen: 0,
+            seen: None,
             stirred: false,
             polling: false,
         };
@@ -82,7 +82,13 @@ impl Watcher {
     pub fn note(&mut self) {
         let files = config::files_of(&self.file);
         self.watch(&files);
-        self.seen = digest(files.iter());
+        self.seen = Some(digest(files.iter()));
+    }
+
+    /// What was taken note of is not in force, or not all of it, and not for a fault of its own: it counts as changed
+    /// after a while.
+    pub fn again(&mut self) {
+        self.seen = None;
     }
 
     /// Resolves when the content is another one than was taken note of last. Cancel-safe.
@@ -101,7 +107,7 @@ impl Watcher {
             let files = config::files_of(&self.file);
             // Names may lead elsewhere now.
             self.watch(&files);
-            if digest(files.iter()) != self.seen {
+            if Some(digest(files.iter())) != self.seen {
                 return;
             }
         }
@@ -116,7 +122,8 @@ impl Watcher {
                 return;
             };
             let ready = async { inotify.readable().await.map(|mut ready| ready.clear_ready()) };
-            let ready = if self.polling { clock::timeout(POLL, ready).await.ok() } else { Some(ready.await) };
+            let looks = self.polling || self.seen.is_none();
+            let ready = if looks { clock::timeout(POLL, ready).await.ok() } else { Some(ready.await) };
             match ready {
                 // Time for a look.
                 None => self.stirred = true,
@@ -267,7 +274,7 @@ mod tests {
     /// Nothing that happened so far is a change.
     fn is_quiet(watcher: &Watcher) -> bool {
         let files = config::files_of(&watcher.file);
-        digest(files.iter()) == watcher.seen
+        Some(digest(files.iter())) == watcher.seen
     }
 
     #[tokio::test]
@@ -325,6 +332,19 @@ mod tests {
         symlink("v3", at("way_tmp")).unwrap();
         fs::rename(at("way_tmp"), at("way")).unwrap();
         assert!(notices(&mut watcher).await, "the directory's own link is swapped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_applied_is_a_change_again_after_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        fs::write(&file, "a = 1").unwrap();
+        let mut watcher = Watcher::new(&file);
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
+        watcher.again();
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
+        watcher.note();
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

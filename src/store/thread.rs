@@ -379,9 +379,13 @@ impl Thread {
                 });
                 reply(answer, kept);
             }
-            Command::Put { owner, key, value } => {
-                if let Err(error) = self.put(owner, key, &value) {
-                    self.lines.unkept(&error, owner, key);
+            Command::Put { owner, key, value, answer } => {
+                let put = self.put(owner, key, &value);
+                if let Err(error) = &put {
+                    self.lines.unkept(error, owner, key);
+                }
+                if let Some(answer) = answer {
+                    reply(answer, put.is_ok());
                 }
             }
             Command::Figures(answer) => reply(answer, self.figures()),

@@ -493,7 +493,7 @@ impl Engine {
 }
 
 fn keep(spent: Vec<u8>) -> Output {
-    Output::Store(Command::Put { owner: "uplink", key: "budget", value: spent })
+    Output::Store(Command::Put { owner: "uplink", key: "budget", value: spent, answer: None })
 }
 
 /// The next reserved id.
