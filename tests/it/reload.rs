@@ -13,6 +13,8 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
+    io::Write as _,
+    net::TcpStream,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -291,7 +293,7 @@ fn endpoints_come_and_go(bench: &mut Bench, other: &mut Pusher) {
     other.push("p2", "23");
     bench.until_accepted("TP2", 23);
     assert!(!bench.platform.arrivals().numbers()["TP2"].contains(&22), "it was disabled");
-    let who = format!("uid={} ", rustix::process::getuid().as_raw());
+    let who = format!("peer=uid {}, ", rustix::process::getuid().as_raw());
     let written_down = |line: &str| line.contains(&who) && line.contains("/v1/endpoint/p2/disable");
     assert!(bench.gateway.journal().lines().any(written_down), "who asked is written down");
 }
@@ -548,4 +550,84 @@ fn the_platform_goes_and_comes_back_while_the_rest_runs() {
     bench.until_accepted("TP1", 3);
     bench.platform.arrivals().assert_exactly("TP1", [1, 3].into_iter());
     assert_eq!(bench.broker.connects(CLIENT_ID), 2);
+}
+
+#[test]
+fn an_adapter_that_does_not_stop_stays_in_sight_and_none_starts_beside_it() {
+    let mut bench = Bench::new();
+    let wild = free_port();
+    bench.file.adapters.insert("test.wild", format!("listen = \"127.0.0.1:{wild}\""));
+    bench.write();
+    bench.gateway.start();
+    bench.gateway.until_up();
+    Pusher::connect(wild);
+    let mut stream = TcpStream::connect(("127.0.0.1", wild)).unwrap();
+    stream.write_all(b"block 12\n").unwrap();
+    // It is read long before the changed file is.
+    bench.file.adapters.insert("test.wild", format!("listen = \"127.0.0.1:{}\"", free_port()));
+    bench.write();
+    let unit = |status: &Value| {
+        let units = status["units"].as_array().unwrap();
+        units.iter().filter(|unit| unit["name"] == "test.wild").cloned().collect::<Vec<_>>()
+    };
+    let status = bench.gateway.until_status("it is left behind, and told", |status| {
+        !status["configuration"]["fault"].is_null() && !unit(status).is_empty()
+    });
+    let left = unit(&status);
+    assert_eq!((left.len(), &left[0]["state"], &left[0]["starts"]), (1, &json!("left behind"), &json!(1)));
+    assert_eq!(status["configuration"]["fault"]["code"], "TG-219");
+    let mut pusher = Pusher::connect(bench.push);
+    pusher.push("p1", "1");
+    bench.until_accepted("TP1", 1);
+    let status = bench
+        .gateway
+        .until_status("it is started when it has ended", |status| status["configuration"]["fault"].is_null());
+    let again = unit(&status);
+    assert_eq!((again.len(), &again[0]["state"], &again[0]["starts"]), (1, &json!("running"), &json!(2)));
+    assert!(bench.gateway.terminate().success());
+}
+
+#[test]
+fn what_is_disabled_stays_so_under_another_name_from_a_start_on() {
+    let mut bench = Bench::new();
+    bench.gateway.start();
+    bench.gateway.until_up();
+    let (said, good) = bench.gateway.say(&["endpoint", "disable", "p2"]);
+    assert!(good, "{said}");
+    assert!(bench.gateway.terminate().success());
+    bench.file.endpoints.remove("p2");
+    for former in ["formerly = \"p2\"\n", ""] {
+        bench.file.endpoints.insert("p7", format!("{former}{}", pushed("TP2")));
+        bench.write();
+        bench.gateway.start();
+        bench.gateway.until_up();
+        assert_eq!(bench.gateway.status()["configuration"]["disabled"], json!(["p7"]), "{former}");
+        assert!(bench.gateway.terminate().success());
+    }
+}
+
+#[test]
+fn another_profile_of_the_same_name_is_read_by_from_then_on() {
+    let mut bench = Bench::new();
+    let profiles = bench.site.path("profiles");
+    fs::create_dir(&profiles).unwrap();
+    bench.gateway.environment("TIDEGATE_PROFILES", profiles.to_str().unwrap());
+    let profile = |bench: &Bench, resource: &str| {
+        let text = format!(
+            "vendor = 'a'\nmodel = 'b'\nsource = 'c'\nregisters.{resource} = {{ register = 'holding:0', type = 'u32' }}\n"
+        );
+        replace(&bench.site.path("profiles/own.toml"), &text);
+    };
+    profile(&bench, "seq");
+    let slave = Slave::start(&bench.site, 1, 4);
+    bench.file.adapters.insert("modbus.line", modbus(slave.port(), "1s"));
+    let own =
+        "token = \"TM1\"\nadapter = \"line\"\nmodbus = { unit = 1, period = \"100ms\", profile = \"own\" }";
+    bench.file.endpoints.insert("m1", own.to_owned());
+    bench.write();
+    bench.gateway.start();
+    bench.gateway.until_up();
+    bench.edit("a profile changes", |bench| profile(bench, "level"), &[]);
+    let read = |bench: &Bench| bench.gateway.say(&["read", "m1"]).0;
+    until("it is read by the other", PATIENCE, || read(&bench).contains("level").then_some(()));
 }
