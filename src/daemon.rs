@@ -86,6 +86,15 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// One of this name was told to stop, and its thread is still there.
+    #[error(
+        "{unit} did not stop, and is not started beside itself; it is when its thread has ended, or with a restart of \
+         the process"
+    )]
+    LeftBehind {
+        /// Which.
+        unit: String,
+    },
     /// The control socket could not be opened.
     #[error(transparent)]
     Control(#[from] control::server::ListenError),
@@ -104,6 +113,9 @@ impl StartError {
                 Some(Fault::new(code, error.to_string(), "gateway.control_socket"))
             }
             Self::Thread { unit, .. } => Some(Fault::new(Code::NoThread, self.to_string(), unit.as_str())),
+            Self::LeftBehind { unit } => {
+                Some(Fault::new(Code::UnitLeftBehind, self.to_string(), unit.as_str()))
+            }
             Self::Closed(_) => None,
         }
     }
@@ -129,7 +141,8 @@ impl Daemon {
         let trust = watch.view();
         let mut watchers = JoinSet::new();
         watchers.spawn(watch.run());
-        let disabled = change::by_present_names(&change::disabled(&store).await?, &given);
+        let known = change::disabled(&store).await?;
+        let disabled = change::by_present_names(&known, &given);
         let config = given.without(&disabled);
         let told = Configuration::new(file);
         let handle = Uplink::new(directory.clone());
@@ -164,6 +177,10 @@ impl Daemon {
             http: Http::new(notice.clone(), live.clone()),
             notice,
         };
+        if known != daemon.disabled {
+            // It outlives the line in the file that told of the former name.
+            daemon.keep_disabled(&daemon.disabled).await?;
+        }
         if !daemon.disabled.is_empty() {
             daemon.told.disabled = daemon.disabled_in_force();
             if let Err(fault) = daemon.change_store().await? {
@@ -175,7 +192,9 @@ impl Daemon {
             daemon.start_uplink(*config)?;
         }
         let config = daemon.config.adapters.clone();
-        daemon.adapters.start(&daemon.store, &config).await?;
+        if let Some(error) = daemon.adapters.start(&daemon.store, &config).await?.into_iter().next() {
+            return Err(error);
+        }
         daemon.show();
         daemon.http.apply(daemon.config.http.as_ref(), clock::now()).await;
         let shown = live.clone();

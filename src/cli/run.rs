@@ -32,6 +32,10 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
     log::start();
     // Before it is read: what changes from now on is read again.
     let mut watcher = Watcher::new(file);
+    // As well before it is read: with many files that takes a while, and SIGHUP ends who does not listen.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let config = match Config::load(file) {
         Ok((config, warnings)) => {
             log::keep_to(&config.log);
@@ -43,9 +47,6 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EX_CONFIG));
         }
     };
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut daemon = match Daemon::start(config, Some(file.to_owned())).await {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -80,12 +81,24 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
             never = &mut telling => match never {},
         };
         // It is not told of two things at once, and says meanwhile that it is alive.
-        let answered = tokio::select! {
-            answered = answer(&mut daemon, &mut watcher, file, call, &systemd) => answered,
-            never = &mut telling => match never {},
+        let answering = async {
+            tokio::select! {
+                answered = answer(&mut daemon, &mut watcher, file, call, &systemd) => answered,
+                never = &mut telling => match never {},
+            }
         };
-        if answered.is_err() {
-            return Ok(store_has_died());
+        let told_to_stop = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        match to_its_end(answering, told_to_stop).await {
+            Some((Err(Closed), _)) => return Ok(store_has_died()),
+            Some((Ok(()), false)) => {}
+            Some((Ok(()), true)) => break,
+            // Impatience is allowed: what was answered is on disk.
+            None => return Ok(ExitCode::FAILURE),
         }
     }
     systemd.stopping().await;
@@ -95,6 +108,24 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
         // Impatience is allowed: what was answered is on disk.
         _ = terminate.recv() => Ok(ExitCode::FAILURE),
         _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Does something to its end, and whether somebody told to stop meanwhile. `None`: who told so twice, and it was not
+/// at its end.
+async fn to_its_end<T>(
+    work: impl Future<Output = T>,
+    mut told_to_stop: impl AsyncFnMut(),
+) -> Option<(T, bool)> {
+    let (mut work, mut stop) = (pin!(work), false);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some((done, stop)),
+            () = told_to_stop() => {}
+        }
+        if std::mem::replace(&mut stop, true) {
+            return None;
+        }
     }
 }
 
@@ -121,7 +152,7 @@ async fn answer(
         Call::Errand(Errand::Switch { endpoint, enabled, answer }) => {
             let done = match daemon.switch(&endpoint, enabled).await {
                 Ok(plan) => applied(&plan),
-                Err(SwitchError::Reload(error)) => not_applied(error)?,
+                Err(SwitchError::Reload(error)) => not_applied(error, watcher)?,
                 Err(error) => Done { good: false, answer: json!({ "error": error.to_string() }) },
             };
             (done, answer)
@@ -144,7 +175,7 @@ async fn reload(
     systemd.ready().await;
     match outcome {
         Ok(plan) => Ok(applied(&plan)),
-        Err(error) => not_applied(error),
+        Err(error) => not_applied(error, watcher),
     }
 }
 
@@ -152,13 +183,42 @@ fn applied(plan: &Plan) -> Done {
     Done { good: true, answer: json!({ "applied": true, "words": plan.words(), "plan": plan.json() }) }
 }
 
-fn not_applied(error: ReloadError) -> Result<Done, Closed> {
+fn not_applied(error: ReloadError, watcher: &mut Watcher) -> Result<Done, Closed> {
     let text = error.to_string();
     let findings: Vec<String> = match error {
         ReloadError::File(findings) => findings.iter().map(ToString::to_string).collect(),
-        ReloadError::Fault(_) => Vec::new(),
+        ReloadError::Fault(_) | ReloadError::Partly(_) => {
+            watcher.again();
+            Vec::new()
+        }
         ReloadError::Closed(closed) => return Err(closed),
     };
     let answer = json!({ "applied": false, "error": text, "findings": findings });
     Ok(Done { good: false, answer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn who_tells_to_stop_is_heard_at_the_end_of_what_is_done_and_twice_at_once() {
+        let (tell, mut told) = mpsc::channel::<()>(2);
+        let none = async || std::future::pending().await;
+        assert_eq!(to_its_end(async { 7 }, none).await, Some((7, false)));
+        tell.send(()).await.unwrap();
+        let work = async {
+            // Until it was heard.
+            while tell.capacity() < 2 {
+                tokio::task::yield_now().await;
+            }
+            7
+        };
+        assert_eq!(to_its_end(work, async || told.recv().await.unwrap()).await, Some((7, true)));
+        tell.send(()).await.unwrap();
+        tell.send(()).await.unwrap();
+        let hear = async || told.recv().await.unwrap();
+        assert_eq!(to_its_end(std::future::pending::<u32>(), hear).await, None);
+    }
 }

@@ -214,13 +214,17 @@ pub fn files_of(path: &Path) -> BTreeSet<PathBuf> {
     files
 }
 
-/// All keys of files end alike.
+/// All keys of files end alike; a profile is a file of its name.
 fn named_in(table: &DeTable<'_>, base: Base<'_>, files: &mut BTreeSet<PathBuf>) {
     for (key, value) in table {
         match value.get_ref() {
             DeValue::Table(table) => named_in(table, base, files),
             DeValue::String(file) if key.get_ref().ends_with("_file") && !file.is_empty() => {
                 files.insert(base.path(Path::new(file.as_ref())));
+            }
+            #[cfg(feature = "modbus")]
+            DeValue::String(name) if key.get_ref() == "profile" => {
+                files.extend(adapter_modbus::profile::Library::default().file(name));
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ use crate::{
         plan::{UnitChange, UplinkChange},
     },
     store::{Closed, Store},
+    supervisor::UnitState,
 };
 use adapter_api::{EndpointName, clock};
 use std::{collections::BTreeSet, path::Path};
@@ -26,9 +27,12 @@ pub enum ReloadError {
     /// The file is not taken. What runs goes on as it was.
     #[error("{0}")]
     File(Findings),
-    /// It could not be applied, or not all of it.
+    /// It could not be applied. What runs goes on as it was.
     #[error("{0}")]
     Fault(Fault),
+    /// It is in force, but for this.
+    #[error("{0}")]
+    Partly(Fault),
     /// The process has to end.
     #[error(transparent)]
     Closed(#[from] Closed),
@@ -88,17 +92,28 @@ impl Daemon {
         let fault = match &outcome {
             Ok(_) => None,
             Err(ReloadError::File(findings)) => Some(refused(findings)),
-            Err(ReloadError::Fault(fault)) => Some(fault.clone()),
+            Err(ReloadError::Fault(fault) | ReloadError::Partly(fault)) => Some(fault.clone()),
             Err(ReloadError::Closed(_)) => return outcome,
         };
         match &fault {
-            Some(fault) if self.told.fault.as_ref() != Some(fault) => {
-                fault.log_error("the changed configuration is not in force; what runs goes on as it was");
-            }
+            Some(fault) if self.told.fault.as_ref() != Some(fault) => fault.log_error(match &outcome {
+                Err(ReloadError::Partly(_)) => {
+                    "the changed configuration is in force, but not all of it; that is tried again"
+                }
+                _ => "the changed configuration is not in force; what runs goes on as it was",
+            }),
             None if self.told.fault.is_some() => tracing::info!("the configuration is good again"),
             _ => {}
         }
         self.told.fault = fault;
+        if matches!(outcome, Ok(_) | Err(ReloadError::Partly(_))) {
+            // Also if nothing in it changed: what `tidegate log` set ends here.
+            log::keep_to(&self.config.log);
+        }
+        if outcome.is_ok() {
+            self.told.loaded = clock::now();
+            self.told.loads = self.told.loads.saturating_add(1);
+        }
         self.show();
         outcome
     }
@@ -126,25 +141,25 @@ impl Daemon {
             return Err(SwitchError::NotKept);
         }
         self.disabled = disabled;
-        let plan = self.apply(self.given.clone()).await?;
+        let applied = self.apply(self.given.clone()).await;
         self.show();
-        Ok(plan)
+        Ok(applied?)
     }
 
-    async fn keep_disabled(&self, disabled: &BTreeSet<EndpointName>) -> Result<bool, Closed> {
+    pub(super) async fn keep_disabled(&self, disabled: &BTreeSet<EndpointName>) -> Result<bool, Closed> {
         let names: Vec<&str> = disabled.iter().map(EndpointName::as_str).collect();
         let text = serde_json::Value::from(names).to_string().into_bytes();
-        self.store.put(DISABLED.0, DISABLED.1, text.clone()).await?;
-        Ok(self.store.keep(DISABLED.0, DISABLED.1, text.clone()).await? == text)
+        self.store.put(DISABLED.0, DISABLED.1, text).await
     }
 
     /// Puts a configuration in force that holds in itself.
     async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
-        self.rename_disabled(&given).await?;
+        // An endpoint that is called otherwise stays disabled.
+        let disabled = by_present_names(&self.disabled, &given);
         let merged = reload::plan::merged(&self.config, &given);
-        let mut plan = reload::plan(&self.config, &merged.without(&self.disabled));
+        let mut plan = reload::plan(&self.config, &merged.without(&disabled));
         plan.needs_process_restart = reload::plan(&self.config, &given).needs_process_restart;
-        let before = std::mem::replace(&mut self.config, merged.without(&self.disabled));
+        let before = std::mem::replace(&mut self.config, merged.without(&disabled));
         let stops = plan.units_that(UnitChange::Stop).chain(plan.units_that(UnitChange::Restart));
         let stops: BTreeSet<String> = stops.map(str::to_owned).collect();
         self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
@@ -152,53 +167,74 @@ impl Daemon {
             // Nothing was changed: what was stopped for it goes on as it was.
             self.config = before;
             self.directory = self.config.directory().into();
-            self.start_adapters().await?;
+            for error in self.start_adapters().await? {
+                tracing::error!(%error, "an adapter was stopped for the change that was not made");
+            }
             return Err(ReloadError::Fault(fault));
         }
         self.given = given;
-        self.change_uplink(plan.uplink).await?;
+        if disabled != self.disabled {
+            // Where it is not kept, the file tells of the former name at the next start.
+            self.keep_disabled(&disabled).await?;
+            self.disabled = disabled;
+        }
+        let mut failed: Vec<StartError> = self.change_uplink(plan.uplink).await?.into_iter().collect();
         self.adapters.tell(&self.config.adapters);
-        self.start_adapters().await?;
+        failed.extend(self.start_adapters().await?);
         if plan.live.contains(&"gateway.endpoint") {
             self.start_reporter().await?;
         }
         self.http.apply(self.config.http.as_ref(), clock::now() + ADAPTERS).await;
-        log::keep_to(&self.config.log);
         memory::give_back();
-        self.note(&plan);
-        Ok(plan)
-    }
-
-    /// An endpoint that is called otherwise stays disabled.
-    async fn rename_disabled(&mut self, given: &Config) -> Result<(), Closed> {
-        let disabled = by_present_names(&self.disabled, given);
-        if disabled != self.disabled && self.keep_disabled(&disabled).await? {
-            self.disabled = disabled;
+        match partly(&failed) {
+            Some(fault) => {
+                if plan != Plan::default() {
+                    self.note(&plan);
+                }
+                Err(ReloadError::Partly(fault))
+            }
+            None => {
+                self.note(&plan);
+                Ok(plan)
+            }
         }
-        Ok(())
     }
 
-    async fn change_uplink(&mut self, change: UplinkChange) -> Result<(), ReloadError> {
+    async fn change_uplink(&mut self, change: UplinkChange) -> Result<Option<StartError>, Closed> {
+        let left = || Some(StartError::LeftBehind { unit: "uplink".into() });
+        let state = self.uplink.as_ref().map(|uplink| uplink.watch().state());
+        match state {
+            // It was told to stop earlier.
+            Some(UnitState::LeftBehind) => return Ok(left()),
+            Some(UnitState::Stopped) => self.uplink = None,
+            _ => {}
+        }
         if matches!(change, UplinkChange::Stop | UplinkChange::Restart)
-            && let Some(mut uplink) = self.uplink.take()
+            && let Some(uplink) = &mut self.uplink
         {
-            uplink.stop(clock::now() + ADAPTERS).await;
+            if !uplink.stop(clock::now() + ADAPTERS).await {
+                // Two of them would speak for the same endpoints: the next begins when this one has ended.
+                return Ok(left());
+            }
+            self.uplink = None;
         }
         match (&self.config.uplink, change) {
             (UplinkChoice::Mqtt(config), _) if self.uplink.is_none() => {
-                self.start_uplink(config.as_ref().clone()).map_err(ReloadError::from)
+                match self.start_uplink(config.as_ref().clone()) {
+                    Err(StartError::Closed(closed)) => Err(closed),
+                    started => Ok(started.err()),
+                }
             }
             (UplinkChoice::Mqtt(_), UplinkChange::Directory) => {
                 self.handle.carry(self.directory.clone());
-                Ok(())
+                Ok(None)
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
-    async fn start_adapters(&mut self) -> Result<(), ReloadError> {
-        let started = self.adapters.start(&self.store, &self.config.adapters).await;
-        started.map_err(ReloadError::from)
+    async fn start_adapters(&mut self) -> Result<Vec<StartError>, Closed> {
+        self.adapters.start(&self.store, &self.config.adapters).await
     }
 
     /// Of the endpoints that were disabled on the command line, those that there are.
@@ -210,8 +246,6 @@ impl Daemon {
     /// Takes note of what is in force now, and tells the journal.
     fn note(&mut self, plan: &Plan) {
         self.told.disabled = self.disabled_in_force();
-        self.told.loaded = clock::now();
-        self.told.loads = self.told.loads.saturating_add(1);
         if plan.needs_process_restart != self.told.needs_process_restart {
             self.told.needs_process_restart.clone_from(&plan.needs_process_restart);
             if !plan.needs_process_restart.is_empty() {
@@ -225,16 +259,11 @@ impl Daemon {
     }
 }
 
-impl From<StartError> for ReloadError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Closed(closed) => Self::Closed(closed),
-            error => {
-                let text = error.to_string();
-                Self::Fault(error.fault().unwrap_or_else(|| Fault::new(Code::NoThread, text, "reload")))
-            }
-        }
-    }
+/// What of a configuration is not in force though the rest is.
+fn partly(failed: &[StartError]) -> Option<Fault> {
+    let first = failed.first()?;
+    let fault = first.fault().unwrap_or_else(|| Fault::new(Code::NoThread, first.to_string(), "reload"));
+    Some(fault)
 }
 
 /// What is thought of a file that is taken.

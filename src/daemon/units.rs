@@ -6,8 +6,8 @@ use super::StartError;
 use crate::{
     config::{AdapterConfigs, UnitConfig},
     control::view::UnitView,
-    store::Store,
-    supervisor::{self, Unit},
+    store::{Closed, Store},
+    supervisor::{self, Unit, UnitState},
 };
 use adapter_api::{Adapter, AdapterCx, Board, CancellationToken, Devices, Instant, inquiry::Desk};
 use std::{
@@ -28,6 +28,8 @@ pub(super) struct Adapters {
     test: Kind<adapter_api::test_adapter::Test>,
     /// Starts of each unit in the life of the process.
     starts: BTreeMap<String, Arc<AtomicU64>>,
+    /// Those that did not stop when they were told to.
+    left: Vec<UnitView>,
 }
 
 /// Those of one kind, by their names in the configuration.
@@ -46,17 +48,23 @@ impl<A: Adapter> Default for Kind<A> {
 }
 
 impl Adapters {
-    /// Starts those that do not run yet. `Err`: not all of them, and why.
-    pub(super) async fn start(&mut self, store: &Store, config: &AdapterConfigs) -> Result<(), StartError> {
+    /// Starts those that do not run yet. Returns why some of them could not be.
+    pub(super) async fn start(
+        &mut self,
+        store: &Store,
+        config: &AdapterConfigs,
+    ) -> Result<Vec<StartError>, Closed> {
+        let mut failed = Vec::new();
+        self.left.retain(|left| left.unit.state() != UnitState::Stopped);
         #[cfg(feature = "modbus")]
         for (name, unit) in &config.modbus {
-            self.modbus.start(name, unit, store, &mut self.starts).await?;
+            failed.extend(self.modbus.start(name, unit, store, &mut self.starts, &self.left).await?.err());
         }
         #[cfg(feature = "test-hooks")]
         for (name, unit) in &config.test {
-            self.test.start(name, unit, store, &mut self.starts).await?;
+            failed.extend(self.test.start(name, unit, store, &mut self.starts, &self.left).await?.err());
         }
-        Ok(())
+        Ok(failed)
     }
 
     /// Tells those that run which devices are theirs; where nothing changed they notice nothing.
@@ -67,20 +75,20 @@ impl Adapters {
         config.test.iter().for_each(|(name, unit)| self.test.tell(name, &unit.devices));
     }
 
-    /// Stops these; one that does not stop in time is left behind.
+    /// Stops these; one that does not stop in time is left behind, and stays in sight until it has.
     pub(super) async fn stop(&mut self, names: &BTreeSet<String>, deadline: Instant) {
-        let mut leaving: Vec<Unit> = Vec::new();
+        let mut leaving: Vec<(Unit, UnitView)> = Vec::new();
         #[cfg(feature = "modbus")]
         leaving.extend(self.modbus.take(names));
         #[cfg(feature = "test-hooks")]
         leaving.extend(self.test.take(names));
         let mut stopping = JoinSet::new();
-        for mut unit in leaving {
-            stopping.spawn(async move {
-                unit.stop(deadline).await;
-            });
+        for (mut unit, view) in leaving {
+            stopping.spawn(async move { (!unit.stop(deadline).await).then_some(view) });
         }
-        while stopping.join_next().await.is_some() {}
+        while let Some(stopped) = stopping.join_next().await {
+            self.left.extend(stopped.ok().flatten());
+        }
     }
 
     /// All of them.
@@ -90,6 +98,7 @@ impl Adapters {
         views.extend(self.modbus.0.values().map(|running| running.view.clone()));
         #[cfg(feature = "test-hooks")]
         views.extend(self.test.0.values().map(|running| running.view.clone()));
+        views.extend(self.left.iter().filter(|left| left.unit.state() != UnitState::Stopped).cloned());
         views
     }
 
@@ -111,13 +120,18 @@ impl<A: Adapter> Kind<A> {
         config: &UnitConfig<A::Config, A::Device>,
         store: &Store,
         starts: &mut BTreeMap<String, Arc<AtomicU64>>,
-    ) -> Result<(), StartError> {
+        left: &[UnitView],
+    ) -> Result<Result<(), StartError>, Closed> {
         if self.0.contains_key(name) {
-            return Ok(());
+            return Ok(Ok(()));
+        }
+        let full_name = format!("{}.{name}", A::KIND);
+        if left.iter().any(|left| left.name == full_name) {
+            // Two of them would ask the same devices on the same port.
+            return Ok(Err(StartError::LeftBehind { unit: full_name }));
         }
         let intake = store.intake().await?;
         let (board, report) = Board::new();
-        let full_name = format!("{}.{name}", A::KIND);
         let (tell, devices) = watch::channel(Arc::new(config.devices.clone()));
         let (short, config, shutdown) =
             (Arc::<str>::from(name), config.config.clone(), CancellationToken::new());
@@ -141,13 +155,13 @@ impl<A: Adapter> Kind<A> {
                 },
             )
         };
-        let started = supervisor::start(full_name.clone(), shutdown, run);
-        let unit = started
-            .map_err(|source| StartError::Thread { unit: full_name.clone(), source })?
-            .handing_in_by(taken);
+        let unit = match supervisor::start(full_name.clone(), shutdown, run) {
+            Ok(unit) => unit.handing_in_by(taken),
+            Err(source) => return Ok(Err(StartError::Thread { unit: full_name, source })),
+        };
         let view = UnitView { name: full_name, unit: unit.watch(), board, desk, starts };
         self.0.insert(name.to_owned(), Running { unit, view, devices: tell });
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn tell(&self, name: &str, devices: &Devices<A::Device>) {
@@ -161,9 +175,12 @@ impl<A: Adapter> Kind<A> {
         });
     }
 
-    fn take(&mut self, names: &BTreeSet<String>) -> Vec<Unit> {
+    fn take(&mut self, names: &BTreeSet<String>) -> Vec<(Unit, UnitView)> {
         let ours = self.0.iter().filter(|(_, running)| names.contains(&running.view.name));
         let ours: Vec<String> = ours.map(|(name, _)| name.clone()).collect();
-        ours.iter().filter_map(|name| self.0.remove(name)).map(|running| running.unit).collect()
+        ours.iter()
+            .filter_map(|name| self.0.remove(name))
+            .map(|running| (running.unit, running.view))
+            .collect()
     }
 }

@@ -25,10 +25,14 @@ use tokio::io::unix::AsyncFd;
 
 /// A file is written in several steps: nothing is looked at before it was quiet for so long,
 const QUIET: Duration = Duration::from_millis(250);
-/// or after so many steps.
-const STEPS: usize = 20;
+/// or after so long, if it never is.
+const STORM: Duration = Duration::from_secs(5);
+/// Looks at which files are named, while somebody changes that.
+const LOOKS: usize = 8;
 /// Without watches, the content is looked at so often.
 const POLL: Duration = Duration::from_secs(30);
+/// What could not be applied is tried again after this.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Links followed on the way to one file, as the system does.
 const LINKS: usize = 40;
 
@@ -40,7 +44,7 @@ pub struct Watcher {
     /// By watch: the directory and the names in it that matter.
     watches: BTreeMap<i32, Watched>,
     /// The content that was taken note of last.
-    seen: u64,
+    seen: Option<u64>,
     /// Something happened that was not looked at yet.
     stirred: bool,
     polling: bool,
@@ -61,7 +65,7 @@ impl Watcher {
             file: std::path::absolute(file).unwrap_or_else(|_| file.to_owned()),
             inotify: None,
             watches: BTreeMap::new(),
-            seen: 0,
+            seen: None,
             stirred: false,
             polling: false,
         };
@@ -80,9 +84,23 @@ impl Watcher {
 
     /// Takes note of the content there is now: a later one is a change. To be called before it is read.
     pub fn note(&mut self) {
-        let files = config::files_of(&self.file);
-        self.watch(&files);
-        self.seen = digest(files.iter());
+        let mut files = config::files_of(&self.file);
+        for _ in 0..LOOKS {
+            self.watch(&files);
+            // What was named before it was watched was not noticed.
+            let named = config::files_of(&self.file);
+            if named == files {
+                break;
+            }
+            files = named;
+        }
+        self.seen = Some(digest(files.iter()));
+    }
+
+    /// What was taken note of is not in force, or not all of it, and not for a fault of its own: it counts as changed
+    /// after a while.
+    pub fn again(&mut self) {
+        self.seen = None;
     }
 
     /// Resolves when the content is another one than was taken note of last. Cancel-safe.
@@ -92,16 +110,13 @@ impl Watcher {
                 self.stir().await;
             }
             // What comes in the meantime belongs to it.
-            for _ in 0..STEPS {
-                if clock::timeout(QUIET, self.stir()).await.is_err() {
-                    break;
-                }
-            }
+            let until = clock::now() + STORM;
+            while clock::now() < until && clock::timeout(QUIET, self.stir()).await.is_ok() {}
             self.stirred = false;
             let files = config::files_of(&self.file);
             // Names may lead elsewhere now.
             self.watch(&files);
-            if digest(files.iter()) != self.seen {
+            if Some(digest(files.iter())) != self.seen {
                 return;
             }
         }
@@ -110,13 +125,17 @@ impl Watcher {
     /// Waits until something happens to a name that matters, or for the next look.
     async fn stir(&mut self) {
         loop {
+            let look = if self.seen.is_none() { Some(AGAIN) } else { self.polling.then_some(POLL) };
             let Some(inotify) = &self.inotify else {
-                clock::sleep(POLL).await;
+                clock::sleep(look.unwrap_or(POLL)).await;
                 self.stirred = true;
                 return;
             };
             let ready = async { inotify.readable().await.map(|mut ready| ready.clear_ready()) };
-            let ready = if self.polling { clock::timeout(POLL, ready).await.ok() } else { Some(ready.await) };
+            let ready = match look {
+                Some(pause) => clock::timeout(pause, ready).await.ok(),
+                None => Some(ready.await),
+            };
             match ready {
                 // Time for a look.
                 None => self.stirred = true,
@@ -159,7 +178,7 @@ impl Watcher {
     /// Watches every name on the way to these files, and nothing else any more.
     fn watch(&mut self, files: &BTreeSet<PathBuf>) {
         let Some(inotify) = &self.inotify else { return };
-        let mut wanted: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
+        let mut wanted: BTreeMap<PathBuf, Names> = BTreeMap::new();
         files.iter().for_each(|file| ways(file, &mut wanted));
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
@@ -171,7 +190,7 @@ impl Watcher {
             | WatchFlags::ONLYDIR;
         let mut watches: BTreeMap<i32, Watched> = BTreeMap::new();
         let mut missing = None;
-        for (directory, names) in wanted {
+        for (directory, Names { names, turns }) in wanted {
             match inotify::add_watch(inotify, directory.as_path(), what) {
                 Ok(watch) => {
                     let watched = Watched { directory, names: BTreeSet::new() };
@@ -179,7 +198,7 @@ impl Watcher {
                 }
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 // Above the files there may be directories that may be passed and not read.
-                Err(Errno::ACCESS) if files.iter().all(|file| file.parent() != Some(&directory)) => {}
+                Err(Errno::ACCESS) if !turns => {}
                 Err(error) => missing = Some(error),
             }
         }
@@ -192,8 +211,12 @@ impl Watcher {
             }
         }
         self.watches = watches;
-        if let Some(error) = missing {
-            self.poll_instead(&error.into());
+        match missing {
+            Some(error) => self.poll_instead(&error.into()),
+            None if std::mem::take(&mut self.polling) => {
+                tracing::info!("changes of the configuration are noticed at once again");
+            }
+            None => {}
         }
     }
 
@@ -216,8 +239,16 @@ fn registered(inotify: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(inotify)
 }
 
+/// Names in a directory that lead to files.
+#[derive(Debug, Default)]
+struct Names {
+    names: BTreeSet<OsString>,
+    /// One of them is a file or a link: what is replaced in the everyday.
+    turns: bool,
+}
+
 /// The names on the way to a file, by their directories, through all links; as far as it leads.
-fn ways(file: &Path, found: &mut BTreeMap<PathBuf, BTreeSet<OsString>>) {
+fn ways(file: &Path, found: &mut BTreeMap<PathBuf, Names>) {
     let mut ahead: VecDeque<OsString> = names(file);
     let (mut here, mut links) = (PathBuf::from("/"), 0);
     while let Some(name) = ahead.pop_front() {
@@ -225,9 +256,12 @@ fn ways(file: &Path, found: &mut BTreeMap<PathBuf, BTreeSet<OsString>>) {
             here.pop();
             continue;
         }
-        found.entry(here.clone()).or_default().insert(name.clone());
         let next = here.join(&name);
-        match std::fs::read_link(&next) {
+        let link = std::fs::read_link(&next);
+        let known = found.entry(here.clone()).or_default();
+        known.turns |= link.is_ok() || ahead.is_empty();
+        known.names.insert(name);
+        match link {
             Ok(target) if links < LINKS => {
                 links += 1;
                 if target.is_absolute() {
@@ -267,7 +301,7 @@ mod tests {
     /// Nothing that happened so far is a change.
     fn is_quiet(watcher: &Watcher) -> bool {
         let files = config::files_of(&watcher.file);
-        digest(files.iter()) == watcher.seen
+        Some(digest(files.iter())) == watcher.seen
     }
 
     #[tokio::test]
@@ -327,17 +361,46 @@ mod tests {
         assert!(notices(&mut watcher).await, "the directory's own link is swapped");
     }
 
+    #[test]
+    fn where_a_file_or_a_link_lies_has_to_be_watched_and_what_is_passed_has_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(dir.join("a/b")).unwrap();
+        fs::create_dir_all(dir.join("c/d")).unwrap();
+        symlink(dir.join("c/d"), dir.join("a/b/link")).unwrap();
+        let mut found = BTreeMap::new();
+        ways(&dir.join("a/b/link/t.toml"), &mut found);
+        let turns = |name: &str| found[&dir.join(name)].turns;
+        assert_eq!(["a", "a/b", "c", "c/d"].map(turns), [false, true, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_applied_is_a_change_again_after_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        fs::write(&file, "a = 1").unwrap();
+        let mut watcher = Watcher::new(&file);
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
+        watcher.again();
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
+        watcher.note();
+        clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_watches_it_is_looked_at_now_and_then() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("t.toml");
         fs::write(&file, "a = 1").unwrap();
         let mut watcher = Watcher::new(&file);
-        watcher.inotify = None;
+        let inotify = watcher.inotify.take();
         watcher.poll_instead(&std::io::ErrorKind::StorageFull.into());
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
         fs::write(&file, "a = 2").unwrap();
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
         assert!(watcher.is_polling());
+        watcher.inotify = inotify;
+        watcher.note();
+        assert!(!watcher.is_polling(), "there are watches again");
     }
 }

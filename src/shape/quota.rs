@@ -142,6 +142,10 @@ impl Gauges {
     pub(super) fn adopt(&mut self, directory: &Directory, now: Instant) {
         let mut known = std::mem::replace(self, Self::new(directory));
         for (former, present) in directory.renamed() {
+            if known.by_name.get(&present.name).is_some_and(|gauge| gauge.endpoint == present) {
+                // It was there beside the other, and keeps its own.
+                continue;
+            }
             if let Some(mut gauge) = known.by_name.remove(&former.name).filter(|g| g.endpoint == former) {
                 gauge.endpoint = present.clone();
                 known.by_name.insert(present.name, gauge);
@@ -154,9 +158,11 @@ impl Gauges {
             };
             let quotas = gauge.quotas;
             *gauge = Gauge { quotas, ..before };
-            if gauge.quotas.limit(gauge.last).is_none() {
+            gauge.refused.retain(|quota, _| quotas.limit(*quota).is_some());
+            if quotas.limit(gauge.last).is_none() {
                 // The quota it was over is no more.
                 gauge.over = None;
+                gauge.last = gauge.refused.keys().next().copied().unwrap_or(gauge.last);
             }
         }
         let over = self.by_name.values().filter_map(|gauge| gauge.over);
@@ -407,6 +413,44 @@ mod tests {
         let other = EndpointKey { tenant: Tenant::stored("other"), ..key.clone() };
         gauges.look([(&key, 10), (&other, 5_000)].into_iter(), at(100));
         assert_eq!(submit(&mut gauges, 1, 990, 100), None, "what landed has made room");
+    }
+
+    fn endpoint(name: &str, quotas: Quotas) -> crate::endpoints::Endpoint {
+        crate::endpoints::Endpoint {
+            key: key(name),
+            token: crate::config::secret::EndpointToken::new(name),
+            enabled: true,
+            quotas,
+            report: None,
+            unit: None,
+            name_on_wire: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_quota_that_is_lifted_is_spoken_of_no_more_and_the_others_are() {
+        let all = Quotas { samples_per_s: Some(1), bytes_per_s: Some(100), bytes_queued: None };
+        let mut gauges = gauges(all);
+        assert_eq!(submit(&mut gauges, 1, 1_000, 0), None);
+        assert_eq!(submit(&mut gauges, 1, 5_000, 0), Some(Quota::BytesPerS));
+        assert_eq!(submit(&mut gauges, 9, 0, 0), None);
+        assert_eq!(submit(&mut gauges, 1, 0, 0), Some(Quota::SamplesPerS));
+        let left = Quotas { samples_per_s: None, ..all };
+        gauges.adopt(&Directory::new([endpoint("e", left)]), at(1));
+        let exceeded = gauges.exceeded();
+        let told: Vec<_> = exceeded.iter().map(|e| (e.quota, e.limit, e.refused.len(), e.now)).collect();
+        assert_eq!(told, [(Quota::BytesPerS, 100, 1, false)]);
+    }
+
+    #[test]
+    fn an_endpoint_that_takes_another_in_keeps_its_own_count() {
+        let quotas = Quotas { samples_per_s: Some(1), ..Quotas::default() };
+        let mut gauges = gauges(quotas);
+        gauges.adopt(&Directory::new([endpoint("a", quotas), endpoint("e", quotas)]), at(0));
+        assert_eq!(submit(&mut gauges, 500, 0, 0), None);
+        let merged = Directory::new([endpoint("e", quotas)]).formerly([(key("a").name, key("e").name)]);
+        gauges.adopt(&merged, at(0));
+        assert_eq!(submit(&mut gauges, 1, 0, 0), Some(Quota::SamplesPerS));
     }
 
     #[test]

@@ -154,7 +154,13 @@ impl Lanes {
 
     /// An endpoint's lanes as they are when it is called otherwise; `None` in place of those that are no longer
     /// needed. Where the other name has lanes already, they come before those, as backlog.
-    pub fn renamed(&self, from: &EndpointKey, to: &EndpointKey) -> Vec<(LaneId, Option<LaneInfo>)> {
+    /// `needed`: lanes that stay though nothing of theirs is on the books.
+    pub fn renamed(
+        &self,
+        from: &EndpointKey,
+        to: &EndpointKey,
+        needed: &HashSet<LaneId>,
+    ) -> Vec<(LaneId, Option<LaneInfo>)> {
         let lanes = |endpoint| self.of.get(endpoint).map(Vec::as_slice).unwrap_or_default();
         let (ours, theirs) = (lanes(from), lanes(to));
         let count = i64::try_from(ours.len()).unwrap_or(i64::MAX);
@@ -163,7 +169,7 @@ impl Lanes {
             let lane = self.lanes.get(id)?;
             let mut info = LaneInfo { id: *id, endpoint: to.clone(), class: lane.info.class, seq: *seq };
             if !theirs.is_empty() {
-                if lane.rows() == 0 {
+                if lane.rows() == 0 && !needed.contains(id) {
                     return Some((*id, None));
                 }
                 info.seq = first.saturating_add(i64::try_from(n).unwrap_or(i64::MAX));

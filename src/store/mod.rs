@@ -285,6 +285,8 @@ pub(crate) enum Command {
         owner: &'static str,
         key: &'static str,
         value: Vec<u8>,
+        /// Whether it is on disk, for those who ask.
+        answer: Option<oneshot::Sender<bool>>,
     },
     Figures(oneshot::Sender<Figures>),
     Queue(oneshot::Sender<Vec<(LaneInfo, usize)>>),
@@ -529,9 +531,9 @@ impl Store {
         self.query(|answer| Command::Keep { owner, key, draw, answer }).await
     }
 
-    /// Keeps another value under a key.
-    pub async fn put(&self, owner: &'static str, key: &'static str, value: Vec<u8>) -> Result<(), Closed> {
-        self.ask(Command::Put { owner, key, value }).await
+    /// Keeps another value under a key. Returns whether it is on disk.
+    pub async fn put(&self, owner: &'static str, key: &'static str, value: Vec<u8>) -> Result<bool, Closed> {
+        self.query(|answer| Command::Put { owner, key, value, answer: Some(answer) }).await
     }
 
     /// Waits until so many samples and more were dropped in the life of the database. Returns how many.

@@ -232,7 +232,11 @@ impl Thread {
             damaged: false,
             stop: None,
         };
-        thread.rename(directory)?;
+        if let Err(error) = thread.rename(directory) {
+            // What is queued must get out all the same, on a full disk above all.
+            thread.room.diagnose(&error).log_error(change::NOT_RENAMED);
+            thread.damaged |= recover::is_damage(&error);
+        }
         thread.warn_of_orphans(directory);
         Ok(thread)
     }
@@ -290,12 +294,16 @@ impl Thread {
             && let Some(submission) = self.units.next(now, stopping)
         {
             taken += 1;
-            let submission = self.by_present_name(submission);
-            if let Some(submission) = self.within_quota(submission) {
-                self.admit(submission);
-            }
+            self.take(submission);
         }
         self.group.len() >= GROUP || taken >= GROUP || asked >= COMMANDS
+    }
+
+    fn take(&mut self, submission: Submission) {
+        let submission = self.by_present_name(submission);
+        if let Some(submission) = self.within_quota(submission) {
+            self.admit(submission);
+        }
     }
 
     fn admit(&mut self, mut submission: Submission) {
@@ -371,9 +379,13 @@ impl Thread {
                 });
                 reply(answer, kept);
             }
-            Command::Put { owner, key, value } => {
-                if let Err(error) = self.put(owner, key, &value) {
-                    self.lines.unkept(&error, owner, key);
+            Command::Put { owner, key, value, answer } => {
+                let put = self.put(owner, key, &value);
+                if let Err(error) = &put {
+                    self.lines.unkept(error, owner, key);
+                }
+                if let Some(answer) = answer {
+                    reply(answer, put.is_ok());
                 }
             }
             Command::Figures(answer) => reply(answer, self.figures()),

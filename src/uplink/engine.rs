@@ -263,13 +263,14 @@ impl Engine {
                     self.directory.by_key(&endpoint).map(|endpoint| self.dialect.subscriptions(endpoint));
                 self.subscriptions.ask_again(endpoint, filters.unwrap_or_default());
             }
-            if self.connected {
-                // Before what is wanted: it may be the same filter, of another endpoint.
-                self.outputs
-                    .extend(self.unwanted.poll().map(|(key, filters)| Output::Unsubscribe(key, filters)));
+            // All of it before what is wanted: nothing is taken back that was just asked for.
+            match self.connected.then(|| self.unwanted.poll()).flatten() {
+                Some((key, filters)) => self.outputs.push_back(Output::Unsubscribe(key, filters)),
+                None => {
+                    let asked = self.subscriptions.poll();
+                    self.outputs.extend(asked.map(|(key, filters)| Output::Subscribe(key, filters)));
+                }
             }
-            self.outputs
-                .extend(self.subscriptions.poll().map(|(key, filters)| Output::Subscribe(key, filters)));
             self.pump(now);
             let spent = self.budget.as_mut().and_then(|budget| budget.poll_keep(now));
             self.outputs.extend(spent.map(keep));
@@ -492,7 +493,7 @@ impl Engine {
 }
 
 fn keep(spent: Vec<u8>) -> Output {
-    Output::Store(Command::Put { owner: "uplink", key: "budget", value: spent })
+    Output::Store(Command::Put { owner: "uplink", key: "budget", value: spent, answer: None })
 }
 
 /// The next reserved id.

@@ -39,8 +39,14 @@ use crate::{
 use adapter_api::{Instant, Sample};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+/// Lives of a session in this process: what the store says of a flight of an earlier one means no flight of this.
+static LIVES: AtomicU64 = AtomicU64::new(1);
+/// Flights of one life have so many bits.
+const FLIGHT_BITS: u32 = 40;
 
 /// A flight: never reused in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -310,7 +316,7 @@ impl Outflow {
             window: Window::new(),
             wishes: VecDeque::new(),
             unheard: VecDeque::new(),
-            next_flight: 1,
+            next_flight: LIVES.fetch_add(1, Relaxed) << FLIGHT_BITS,
             connected: false,
             draining: false,
         }

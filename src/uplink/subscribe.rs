@@ -157,12 +157,14 @@ impl Subscriptions {
 }
 
 impl Unwanted {
-    /// These are needed no longer; those `wanted` are, again.
-    pub(super) fn add(&mut self, filters: Vec<Path>, wanted: &HashSet<Path>) {
-        self.waiting.retain(|filter| !wanted.contains(filter));
-        self.asked.values_mut().for_each(|asked| asked.retain(|filter| !wanted.contains(filter)));
-        let known: HashSet<Path> = self.waiting.iter().cloned().collect();
-        self.waiting.extend(filters.into_iter().filter(|filter| !known.contains(filter)));
+    /// These are needed no longer, unless somebody needs them still or again: `needed`, as they are on the wire, for
+    /// an endpoint that is called otherwise has the same.
+    pub(super) fn add(&mut self, filters: Vec<Path>, needed: &HashSet<String>) {
+        self.waiting.retain(|filter| !needed.contains(filter.expose()));
+        self.asked.values_mut().for_each(|asked| asked.retain(|filter| !needed.contains(filter.expose())));
+        let known: HashSet<String> = self.waiting.iter().map(|filter| filter.expose().to_owned()).collect();
+        let old = |filter: &Path| needed.contains(filter.expose()) || known.contains(filter.expose());
+        self.waiting.extend(filters.into_iter().filter(|filter| !old(filter)));
     }
 
     /// The next packet to send.
@@ -251,7 +253,7 @@ mod tests {
         let (_, first) = unwanted.poll().unwrap();
         assert!((100..1_000).contains(&first.len()), "{}", first.len());
         unwanted.handle_disconnected();
-        unwanted.add(vec![filter(1)], &HashSet::from([filter(7)]));
+        unwanted.add(vec![filter(1)], &HashSet::from([filter(7).expose().to_owned()]));
         let (mut gone, mut packets) = (HashSet::new(), 0);
         while let Some((key, filters)) = unwanted.poll() {
             packets += 1;
@@ -259,6 +261,20 @@ mod tests {
             unwanted.handle_answer(key);
         }
         assert!(packets > 1 && gone.len() == 999 && !gone.contains(&filter(7)) && unwanted.asked.is_empty());
+    }
+
+    #[test]
+    fn what_an_endpoint_of_another_name_needs_is_not_taken_back() {
+        let of = |name: &str, token: &str| Path::of(&EndpointName::new(name).unwrap()).token(token).done();
+        let needed: HashSet<String> = [of("new", "T1").expose().to_owned()].into();
+        let mut unwanted = Unwanted::default();
+        unwanted.add(vec![of("old", "T1"), of("old", "T2")], &needed);
+        let (_, asked) = unwanted.poll().unwrap();
+        assert_eq!(asked.iter().map(Path::expose).collect::<Vec<_>>(), ["T2"]);
+        // It came back in the outage before the broker had said that it is gone.
+        unwanted.handle_disconnected();
+        unwanted.add(vec![], &[of("newer", "T2").expose().to_owned()].into());
+        assert!(unwanted.poll().is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use wiring::{Rs485, Rs485Table};
 
 use crate::{
     plan::Want,
-    profile::Library,
+    profile::{Library, Named},
     sunspec::{Choice, Reader},
     value::Form,
     wire::Wire,
@@ -94,7 +94,7 @@ pub struct Device {
     /// The most registers in a row that are read without being asked for, to save a request; 8 if not given.
     pub max_hole: Option<i64>,
     /// The model of the device, whose registers are known.
-    pub profile: Option<String>,
+    pub profile: Option<Named>,
     /// What of the profile is read; all of it if not given.
     pub only: Option<Vec<Resource>>,
     /// What is read, beside the profile or in place of its entries.

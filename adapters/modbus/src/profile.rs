@@ -16,12 +16,15 @@ pub(crate) use unused::unused;
 
 use crate::{Register, config, sunspec};
 use adapter_api::{Resource, suggest};
+use serde::{Deserialize, Deserializer};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fmt,
     fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, ErrorKind, Read as _},
+    ops::Deref,
     path::{Path, PathBuf},
 };
 
@@ -227,6 +230,11 @@ impl Library {
         &self.dir
     }
 
+    /// The file that a profile of this name is read from, if there is one.
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        is_name(name).then(|| self.dir.join(format!("{name}.toml")))
+    }
+
     /// The names of all profiles, in order.
     pub fn names(&self) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -245,8 +253,7 @@ impl Library {
 
     /// The profile of this name.
     pub fn find(&self, name: &str) -> Result<Profile, NoProfile> {
-        if is_name(name) {
-            let file = self.dir.join(format!("{name}.toml"));
+        if let Some(file) = self.file(name) {
             match text(&file) {
                 Ok(Some(text)) => return read::profile(name, Origin::File(file), &text),
                 Ok(None) => {}
@@ -259,6 +266,32 @@ impl Library {
         let names = self.names();
         let names = suggest::by_nearness(name, names.iter().map(String::as_str));
         Err(NoProfile::Unknown { names: names.into_iter().map(str::to_owned).collect() })
+    }
+}
+
+/// A profile as a device's table names it. With another content of its file it is another one: then the device is
+/// read otherwise, though nothing in its table changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    name: String,
+    content: u64,
+}
+
+impl Deref for Named {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let file = Library::default().file(&name).map(|file| text(&file));
+        let mut hasher = DefaultHasher::new();
+        file.hash(&mut hasher);
+        Ok(Self { name, content: hasher.finish() })
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::endpoints::{Directory, EndpointKey};
 use adapter_api::{EndpointName, Instant, Sample};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -89,15 +89,19 @@ impl Desks {
         (0..self.desks.len()).filter(|place| !taken.contains_key(place)).collect()
     }
 
-    /// The places whose rules stay as they are, and the endpoint that has them then.
+    /// The places whose rules stay as they are, and the endpoint that has them then: no two places the same. Where
+    /// an endpoint becomes one with another, the other's stay and its own end.
     fn taken(&self, directory: &Directory) -> HashMap<usize, EndpointName> {
         let renamed: HashMap<EndpointKey, EndpointKey> = directory.renamed().collect();
+        let mut heirs: HashSet<EndpointKey> = self.desks.iter().map(|desk| desk.endpoint.clone()).collect();
         let mut taken = HashMap::new();
         for (place, desk) in self.desks.iter().enumerate() {
-            let same = directory.by_key(&desk.endpoint);
-            let key = same.map(|_| &desk.endpoint).or_else(|| renamed.get(&desk.endpoint));
+            let same = directory.by_key(&desk.endpoint).is_some();
+            let key = if same { Some(&desk.endpoint) } else { renamed.get(&desk.endpoint) };
             let heir = key.and_then(|key| directory.by_key(key)).filter(|heir| heir.enabled);
-            if let Some(heir) = heir.filter(|heir| heir.report.as_ref() == Some(&desk.report)) {
+            if let Some(heir) = heir.filter(|heir| heir.report.as_ref() == Some(&desk.report))
+                && (same || heirs.insert(heir.key.clone()))
+            {
                 taken.insert(place, heir.key.name.clone());
             }
         }

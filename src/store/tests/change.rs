@@ -155,6 +155,82 @@ async fn names_change_at_the_start_as_well() {
     assert_eq!(site.read("c").await, [1]);
 }
 
+/// Another program has the file.
+fn lock(site: &Site) -> rusqlite::Connection {
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    db
+}
+
+#[tokio::test]
+async fn what_an_endpoint_handed_in_last_is_taken_though_it_leaves_before_the_store_looks() {
+    let site = site();
+    let intake = site.store.intake().await.unwrap();
+    let submit = async |name: &str| {
+        let name = EndpointName::new(name).unwrap();
+        intake.submit(&name, vec![sample(1)], Urgency::Urgent).await.unwrap()
+    };
+    let db = lock(&site);
+    let first = submit("a").await;
+    let last = submit("b").await;
+    let removed = change(directory(&[endpoint("a")], &[]));
+    let (changed, ()) = tokio::join!(site.store.change(removed), async {
+        tokio::task::yield_now().await;
+        db.execute_batch("COMMIT").unwrap();
+    });
+    changed.unwrap().unwrap();
+    first.committed().await.unwrap();
+    last.committed().await.unwrap();
+    assert_eq!(site.queued().await, counted(&[("a", 1), ("b", 1)]));
+    assert_eq!(site.submit("b", 2..3).await, Err(Refused::Unknown));
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_written_changes_nothing() {
+    let site = site();
+    let intake = site.store.intake().await.unwrap();
+    let db = lock(&site);
+    let b = EndpointName::new("b").unwrap();
+    let last = intake.submit(&b, vec![sample(1)], Urgency::Relaxed).await.unwrap();
+    site.store.change(change(directory(&[endpoint("a")], &[]))).await.unwrap().unwrap_err();
+    db.execute_batch("COMMIT").unwrap();
+    last.committed().await.unwrap();
+    site.submit("b", 2..3).await.unwrap();
+    site.apply(&[endpoint("a")], &[]).await;
+    assert_eq!(site.queued().await, counted(&[("b", 2)]));
+    site.totals().await;
+}
+
+#[tokio::test]
+async fn names_that_cannot_change_at_the_start_do_not_keep_the_store_closed() {
+    let site = site();
+    site.submit("b", 0..2).await.unwrap();
+    site.store.stop().await.unwrap();
+    site.died.await.unwrap_err();
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    db.execute_batch(
+        "CREATE TRIGGER no BEFORE UPDATE OF endpoint ON lane BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    .unwrap();
+    let renamed = directory(&[endpoint("c")], &[("b", "c")]);
+    let options = Options {
+        dir: site.dir.path().to_owned(),
+        commit_within: Duration::from_millis(50),
+        max_sample_bytes: 1_000,
+        boot_id: "boot-1".into(),
+        limits: Limits::default(),
+    };
+    let (store, died) = open(&options, &renamed, Shape::new(renamed.clone(), true)).unwrap();
+    let site = Site { dir: site.dir, store, died };
+    assert_eq!(site.queued().await, counted(&[("b", 2)]), "kept, and of nobody");
+    site.store.change(change(renamed.clone())).await.unwrap().unwrap_err();
+    assert_eq!(site.queued().await, counted(&[("b", 2)]));
+    db.execute_batch("DROP TRIGGER no").unwrap();
+    site.store.change(change(renamed)).await.unwrap().unwrap();
+    assert_eq!(site.queued().await, counted(&[("c", 2)]));
+    site.totals().await;
+}
+
 #[tokio::test]
 async fn rules_that_stay_keep_what_they_know_and_those_that_end_report_it() {
     let site = site();
@@ -179,6 +255,26 @@ async fn rules_that_stay_keep_what_they_know_and_those_that_end_report_it() {
     submit("a").await;
     submit("c").await;
     assert_eq!(site.queued().await, counted(&[("a", 2), ("c", 1)]));
+}
+
+#[tokio::test]
+async fn of_two_endpoints_that_become_one_neither_loses_what_a_rule_withholds() {
+    let site = site();
+    let rule =
+        crate::shape::report::Rule { min_interval: Some(Duration::from_secs(3_600)), ..Default::default() };
+    let seldom = Arc::new(Report::new(rule, BTreeMap::new(), []));
+    let with = |name: &str| Endpoint { report: Some(seldom.clone()), ..endpoint(name) };
+    site.apply(&[with("a"), with("b")], &[]).await;
+    for n in [1, 2] {
+        site.submit("a", n..n + 1).await.unwrap();
+        site.submit("b", n + 10..n + 11).await.unwrap();
+    }
+    assert_eq!(site.queued().await, counted(&[("a", 1), ("b", 1)]), "the second of each is withheld");
+    site.apply(&[with("b")], &[("a", "b")]).await;
+    assert_eq!(site.queued().await, counted(&[("b", 3)]), "the one that ends is reported");
+    site.apply(&[endpoint("b")], &[]).await;
+    assert_eq!(site.queued().await, counted(&[("b", 4)]), "the other was still known");
+    site.totals().await;
 }
 
 #[tokio::test]

@@ -3,16 +3,19 @@
 //! What is queued stays queued, whatever changes. Rows of an endpoint that left the configuration are kept, and
 //! fly when it comes back.
 
-use super::Thread;
+use super::{GROUP, Thread};
 use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::Fault,
     store::{Change, LaneId, LaneInfo},
 };
-use adapter_api::{Submission, clock};
+use adapter_api::{Instant, Submission, clock};
 use rusqlite::params;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+/// Then they are orphaned, until the next change or start.
+pub(super) const NOT_RENAMED: &str = "queued samples could not be given another name";
 
 /// An endpoint that is called otherwise, and what becomes of its lanes: `None` for those that are no more.
 struct Renaming {
@@ -26,16 +29,10 @@ impl Thread {
     pub(super) fn change(&mut self, change: Change) -> Result<(), Fault> {
         let Change { directory, uplink, device_time, commit_within, limits } = change;
         let now = clock::now();
-        self.ending = self.shape.ending(&directory);
-        // What was handed in before is judged by the rules it was handed in under.
-        if !self.group.is_empty() || !self.gone.is_empty() || !self.ending.is_empty() {
-            self.gone_due = Some(now);
-            self.commit(now);
-        }
-        self.ending.clear();
+        self.finish_under_these_rules(&directory, now)?;
         if let Err(error) = self.rename(&directory) {
             let fault = self.room.diagnose(&error);
-            fault.log_error("queued samples could not be given another name");
+            fault.log_error(NOT_RENAMED);
             return Err(fault);
         }
         self.shape.adopt(directory.clone(), uplink, device_time, now);
@@ -47,35 +44,92 @@ impl Thread {
         Ok(())
     }
 
-    /// What is queued and known under a former name of an endpoint goes to its present one, in one transaction.
+    /// What was handed in before a change is judged by the rules it was handed in under, and what those withhold
+    /// is written. `Err`: it could not be, and would be lost.
+    fn finish_under_these_rules(&mut self, directory: &Directory, now: Instant) -> Result<(), Fault> {
+        // Not what comes meanwhile: it could come for ever.
+        for _ in 0..self.units.waiting() {
+            let Some(submission) = self.units.next(now, true) else { break };
+            self.take(submission);
+            if self.group.len() >= GROUP {
+                self.commit(now);
+                if !self.group.is_empty() {
+                    break;
+                }
+            }
+        }
+        self.ending = self.shape.ending(directory);
+        if self.group.is_empty() && self.gone.is_empty() && self.ending.is_empty() {
+            return Ok(());
+        }
+        self.gone_due = Some(now);
+        self.commit(now);
+        let ends = !std::mem::take(&mut self.ending).is_empty();
+        match &self.fault {
+            Some(fault) if ends || !self.group.is_empty() => Err(fault.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is queued and known under a former name of an endpoint goes to its present one: all in one transaction,
+    /// but for an endpoint with several former names, of which all but the first may come with the next change.
     pub(super) fn rename(&mut self, directory: &Directory) -> rusqlite::Result<()> {
         let known =
             |(former, _): &(EndpointKey, EndpointKey)| self.lanes.knows(former) || self.latest.knows(former);
         let renamed: Vec<(EndpointKey, EndpointKey)> = directory.renamed().filter(known).collect();
-        let mut rest = renamed;
+        // An empty lane that still has rows on disk is needed until they are gone.
+        let needed: HashSet<LaneId> = self.gone.iter().map(|gone| gone.lane.id).collect();
+        let (mut rest, mut first) = (renamed, true);
         while !rest.is_empty() {
             // One name after the other where two have become one.
             let mut taken = HashSet::new();
             let (now, later): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|(_, present)| taken.insert(present.clone()));
             rest = later;
-            let renamings: Vec<Renaming> = now.into_iter().map(|names| self.renaming(names)).collect();
-            self.write_renamings(&renamings).inspect_err(|_| {
-                // What could not be rolled back is closed by SQLite itself.
-                let _already = self.db.execute_batch("ROLLBACK");
-            })?;
+            let renamings: Vec<Renaming> =
+                now.into_iter().map(|names| self.renaming(names, &needed)).collect();
+            let mut written = self.write_renamings(&renamings);
+            if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
+                self.room.full = true;
+                if self.room.reserve.give_up() {
+                    written = self.write_renamings(&renamings);
+                }
+            }
+            match written {
+                Err(error) if first => return Err(error),
+                Err(error) => {
+                    self.room.diagnose(&error).log_error(NOT_RENAMED);
+                    return Ok(());
+                }
+                Ok(()) => {}
+            }
+            first = false;
+            let names: HashMap<&EndpointKey, &EndpointKey> =
+                renamings.iter().map(|renaming| (&renaming.former, &renaming.present)).collect();
+            for gone in &mut self.gone {
+                if let Some(present) = names.get(&gone.lane.endpoint) {
+                    gone.lane.endpoint = (*present).clone();
+                }
+            }
             renamings.into_iter().for_each(|renaming| self.settle_renaming(renaming));
         }
         Ok(())
     }
 
-    fn renaming(&self, (former, present): (EndpointKey, EndpointKey)) -> Renaming {
-        let lanes = self.lanes.renamed(&former, &present);
+    fn renaming(&self, (former, present): (EndpointKey, EndpointKey), needed: &HashSet<LaneId>) -> Renaming {
+        let lanes = self.lanes.renamed(&former, &present, needed);
         Renaming { former, present, lanes }
     }
 
     fn write_renamings(&self, renamings: &[Renaming]) -> rusqlite::Result<()> {
         self.db.execute_batch("BEGIN IMMEDIATE")?;
+        self.write_each(renamings).and_then(|()| self.db.execute_batch("COMMIT")).inspect_err(|_| {
+            // What could not be rolled back is closed by SQLite itself.
+            let _already = self.db.execute_batch("ROLLBACK");
+        })
+    }
+
+    fn write_each(&self, renamings: &[Renaming]) -> rusqlite::Result<()> {
         for Renaming { former, present, lanes } in renamings {
             for (id, info) in lanes {
                 match info {
@@ -95,7 +149,7 @@ impl Thread {
             self.db.execute(&format!("UPDATE OR IGNORE latest {sides}"), both)?;
             self.db.execute("DELETE FROM latest WHERE tenant = ?1 AND endpoint = ?2", from)?;
         }
-        self.db.execute_batch("COMMIT")
+        Ok(())
     }
 
     /// After COMMIT.

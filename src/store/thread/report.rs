@@ -68,7 +68,7 @@ impl Thread {
 
     /// The bytes that what is due takes, about.
     pub(super) fn report_bytes(&self, now: Instant) -> u64 {
-        let due = self.shape.reports_due(now, self.stop.is_some(), REPORTS).len();
+        let due = self.shape.reports_due(now, self.stop.is_some(), REPORTS).len() + self.ending.len();
         u64::try_from(due).unwrap_or(u64::MAX).saturating_mul(REPORT_BYTES)
     }
 }

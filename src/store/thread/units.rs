@@ -70,6 +70,11 @@ impl Units {
         None
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.units.iter().map(|unit| unit.held.len() + unit.submissions.len()).sum()
+    }
+
     /// The group is committed, or refused.
     pub(super) fn handle_group(&mut self, now: Instant) {
         for unit in &mut self.units {

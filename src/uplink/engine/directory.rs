@@ -2,7 +2,6 @@
 
 use super::{Engine, Output};
 use crate::{
-    dialect::Path,
     endpoints::{Directory, EndpointKey},
     store::Command,
 };
@@ -30,8 +29,9 @@ impl Engine {
         let (left, joined) = (keys(&before), keys(&after));
         let unwanted = left.iter().flat_map(|key| filters(&before, key)).collect();
         let asked: Vec<_> = joined.into_iter().map(|key| (filters(&after, &key), key)).collect();
-        let wanted: HashSet<Path> = asked.iter().flat_map(|(filters, _)| filters.iter().cloned()).collect();
-        self.unwanted.add(unwanted, &wanted);
+        let needed = after.iter().flat_map(|endpoint| self.dialect.subscriptions(endpoint));
+        let needed: HashSet<String> = needed.map(|filter| filter.expose().to_owned()).collect();
+        self.unwanted.add(unwanted, &needed);
         for key in left {
             self.subscriptions.leave(&key);
             match after.by_key(&key) {

@@ -462,3 +462,14 @@ fn a_dead_letter_that_is_refused_again_as_a_probe_frees_its_endpoint_and_where_a
         assert_eq!(bench.outflow.parked().count(), if others == 0 { 0 } else { 3 });
     }
 }
+
+#[test]
+fn two_lives_of_a_session_have_no_flight_in_common() {
+    let bench = || bench(true, &[(1, "a")]);
+    let launch = |mut bench: Bench| {
+        bench.commit(1, "a", [1]);
+        let parts = bench.launch();
+        parts[0].0.flight
+    };
+    assert_ne!(launch(bench()), launch(bench()));
+}
