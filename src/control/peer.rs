@@ -35,14 +35,16 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Writes down who asks for what, where it is no mere look.
+/// Writes down who asks for what, where it is no mere look; of letters and rows more is said where that is done.
 pub(super) async fn write_down(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
     let asked = request.uri().path();
-    if request.method() != Method::GET && !asked.starts_with("/v1/inquiry/") {
+    let told_elsewhere =
+        ["/v1/inquiry/", "/v1/dead/", "/v1/queue/"].iter().any(|path| asked.starts_with(path));
+    if request.method() != Method::GET && !told_elsewhere {
         tracing::info!(%peer, asked, "asked for on the control socket");
     }
     next.run(request).await

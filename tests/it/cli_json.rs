@@ -25,6 +25,7 @@ const VARYING: &[&str] = &[
     "connections",
     "delivered",
     "directory",
+    "for_s",
     "holding_for_s",
     "hours",
     "missed",

@@ -7,7 +7,7 @@ use crate::{
     gateway::{Config, Gateway},
     peers::{Broker, Slave},
     pusher::Pusher,
-    site::{PATIENCE, Site, free_port},
+    site::{PATIENCE, Site, free_port, until},
     stub::{Manners, Stub},
 };
 use rusqlite::Connection;
@@ -119,6 +119,12 @@ fn what_a_device_does_wrong_is_told_and_mends_itself() {
             s["units"][0]["health"] == "up" && s["units"][0]["faults"] == json!([])
         });
     };
+    // The journal looks a moment later than status, and at what still stands.
+    let in_journal = |gateway: &Gateway, code: &str| {
+        until("it is in the journal", PATIENCE, || {
+            gateway.journal().contains(&format!("code=\"{code}\"")).then_some(())
+        });
+    };
     well(&mut gateway);
     for (mode, name, code) in
         [("silent", "unit silent", "TG-431"), ("stranger", "another unit answers", "TG-432")]
@@ -126,6 +132,7 @@ fn what_a_device_does_wrong_is_told_and_mends_itself() {
         slave.mode(1, mode, 0);
         assert_agreed(name, &gateway.until_fault(code));
         assert_eq!(gateway.status()["units"][0]["devices"]["boiler"]["code"], code);
+        in_journal(&gateway, code);
         slave.mode(1, "serve", 0);
         well(&mut gateway);
     }
@@ -140,11 +147,15 @@ fn what_a_device_does_wrong_is_told_and_mends_itself() {
     ] {
         slave.refuse(1, exception);
         assert_agreed(name, &gateway.until_fault(code));
+        if code == "TG-442" {
+            in_journal(&gateway, code);
+        }
         slave.mode(1, "serve", 0);
         well(&mut gateway);
     }
     slave.stop();
     assert_agreed("device refuses the connection", &gateway.until_fault("TG-401"));
+    in_journal(&gateway, "TG-401");
     let journal = gateway.journal();
     for code in ["TG-401", "TG-431", "TG-442"] {
         let told = |line: &&str| line.contains(&format!("code=\"{code}\""));

@@ -362,7 +362,9 @@ impl Gateway {
     pub(crate) fn last_words(&mut self) -> String {
         self.ended("it ends by itself");
         let log = fs::read_to_string(&self.log).unwrap();
-        let last = log.lines().last().unwrap_or_default();
+        // Another gateway may write to the same file.
+        let last = log.lines().rfind(|line| line.contains("not started")).or_else(|| log.lines().last());
+        let last = last.unwrap_or_default();
         last.split_once(' ').map_or(last, |(_, rest)| rest.trim_start()).to_owned() + "\n"
     }
 

@@ -293,7 +293,7 @@ fn endpoints_come_and_go(bench: &mut Bench, other: &mut Pusher) {
     other.push("p2", "23");
     bench.until_accepted("TP2", 23);
     assert!(!bench.platform.arrivals().numbers()["TP2"].contains(&22), "it was disabled");
-    let who = format!("peer=uid {}, ", rustix::process::getuid().as_raw());
+    let who = format!("uid {}, ", rustix::process::getuid().as_raw());
     let written_down = |line: &str| line.contains(&who) && line.contains("/v1/endpoint/p2/disable");
     assert!(bench.gateway.journal().lines().any(written_down), "who asked is written down");
 }
