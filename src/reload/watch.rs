@@ -124,22 +124,24 @@ impl Watcher {
 
     /// Waits until something happens to a name that matters, or for the next look.
     async fn stir(&mut self) {
+        let look = if self.seen.is_none() { Some(AGAIN) } else { self.polling.then_some(POLL) };
+        // Whatever happens to other names meanwhile puts it off no further.
+        let due = look.map(|pause| clock::now() + pause);
         loop {
-            let look = if self.seen.is_none() { Some(AGAIN) } else { self.polling.then_some(POLL) };
             let Some(inotify) = &self.inotify else {
                 clock::sleep(look.unwrap_or(POLL)).await;
                 self.stirred = true;
                 return;
             };
             let ready = async { inotify.readable().await.map(|mut ready| ready.clear_ready()) };
-            let ready = match look {
-                Some(pause) => clock::timeout(pause, ready).await.ok(),
+            let ready = match due {
+                Some(due) => clock::timeout(due.since(clock::now()), ready).await.ok(),
                 None => Some(ready.await),
             };
             match ready {
                 // Time for a look.
                 None => self.stirred = true,
-                Some(Ok(())) => self.stirred |= self.drain(),
+                Some(Ok(())) => self.stirred |= self.drain() || due.is_some_and(|due| due <= clock::now()),
                 Some(Err(error)) => {
                     self.inotify = None;
                     self.poll_instead(&error);
