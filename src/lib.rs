@@ -19,7 +19,7 @@
 //!                                                   |     pacing, budget,            |
 //!                                                   |     subscribe, dialect/*       |
 //!                                                   +--------------------------------+
-//!  config/ file -> Config     supervisor: units on own threads     control/ <-- tidegate status | queue | read
+//!  config/ file -> Config     supervisor: units on own threads     control/ <-- tidegate status | endpoints | tail ...
 //! ```
 //!
 //! | where | responsible for |
@@ -31,15 +31,15 @@
 //! | [`config`] | the file, checked as a whole; secrets that are never printed |
 //! | [`endpoints`] | the directory: endpoint <-> token |
 //! | [`shape`] | rules between intake and store: what one endpoint may hand in, which readings are reported, expressions |
-//! | [`store`] | durable before answered, deleted only with proof, within its quota (and for how long), salvaged when damaged |
+//! | [`store`] | durable before answered, deleted only with proof, within its quota (and for how long), salvaged when damaged; `letters`: what is decided by hand; `tail`: who looks on |
 //! | [`dialect`] | what a platform wants on the wire, and what its refusals mean |
 //! | [`uplink`] | flights, parts, confirmations; one connection at a time, for ever |
 //! | [`trust`] | when the wall clock is believed; until then samples are stamped by the boot |
-//! | [`supervisor`] | units, each on its own thread, restarted with backoff |
-//! | [`control`] | the control socket: what can be asked, by whom it is answered, how it is printed |
+//! | [`supervisor`] | units, each on its own thread, restarted with backoff; one that stalls is told, and left behind at its stop |
+//! | [`control`] | the control socket: what can be asked (`view`), what changes something (`errand`), who asks (`peer`), how it is printed (`client`) |
 //! | [`http`] | the optional page for a browser, `/metrics`, `/healthz`: who is answered, and what |
 //! | [`reload`] | what a change of the configuration means for what runs, and how it is noticed |
-//! | [`daemon`] | start order, wiring, shutdown order: the only file that knows every part |
+//! | [`daemon`] | start order, wiring, shutdown order, and a new configuration while all of it runs: the only file that knows every part |
 //! | [`doctor`] | what is right and what is wrong with a gateway and around it |
 //! | [`demo`] | a simulated site and a platform around the real daemon |
 //! | [`fault`] | what an operator can see go wrong: codes, causes, remedies |
@@ -80,6 +80,14 @@
 //! 5. `uplink::outflow::Outflow::is_turn`, `room`: one backlog lane of an endpoint at a time, the oldest
 //!    first; beside live rows so much of them that they wait about a second
 //! 6. `store::thread::Thread::settle_lanes`: drained with its last row, and gone: `Event::Drained`
+//!
+//! # The journey of a change of the configuration
+//!
+//! 1. `reload::watch::Watcher::changed`: the file, or one it names, has another content; or SIGHUP, or `tidegate reload`
+//! 2. `config::Config::load`: all of it holds, or nothing changes and `status` says why (I9)
+//! 3. `reload::plan`: what stops, starts, restarts, or changes live; what needs another process
+//! 4. `daemon::change`: adapters that go hand in their last samples; `store::thread::change`: names, rules and limits in
+//!    one transaction; `uplink::engine`: endpoints join and leave on the connection there is; adapters start
 //!
 //! # Invariants
 //!

@@ -58,6 +58,16 @@ const DONE: &[&[&str]] = &[
     &["queue", "discard", "--all", "--yes"],
 ];
 
+/// Done with the gateway itself. What `doctor` says differs from machine to machine: see `doctor`.
+const MANAGED: &[&[&str]] = &[
+    &["reload"],
+    &["log", "debug", "tidegate"],
+    &["log", "info"],
+    &["endpoint", "disable", "p3"],
+    &["endpoint", "disable", "nobody"],
+    &["endpoint", "enable", "p3"],
+];
+
 /// Asked without a gateway.
 const ALONE: &[&[&str]] = &[&["profiles"], &["profiles", "sdm120"]];
 
@@ -122,9 +132,12 @@ fn of_a_gateway_that_has_something_of_everything() {
     pusher.push("p2", "1");
     gateway.until_status("p2 has a dead letter", |s| s["dead_letters"] == 1 && s["ledger"]["dead"] == 1);
     let file = site.path("tidegate.toml").display().to_string();
-    for command in ASKED.iter().chain(DONE) {
+    for command in ASKED.iter().chain(DONE).chain(MANAGED) {
         agreed(command, &["-c", &file]);
     }
+    let other = site.path("other.toml").display().to_string();
+    fs::write(&other, fs::read_to_string(&file).unwrap().replace("TP3", "TP4")).unwrap();
+    agreed(&["diff"], &[&other, "-c", &file]);
     assert!(gateway.terminate().success());
 
     // `p1` has left.
