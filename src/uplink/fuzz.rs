@@ -55,7 +55,7 @@ pub fn hear(pieces: &[&[u8]]) -> Heard {
                 Event::Acked(tag) => heard.acked.push(tag),
                 Event::Inbound(topic, body) => heard.inbound.push((topic.expose().to_owned(), body)),
                 Event::Subscribed(..) => heard.answers += 1,
-                Event::Connected | Event::Written(_) => {}
+                Event::Connected | Event::Written(_) | Event::Unsubscribed(_) => {}
             }
         }
         if let Err(broken) = result {
