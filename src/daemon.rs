@@ -10,7 +10,7 @@ mod change;
 mod units;
 
 use crate::{
-    config::{Config, Uplink as UplinkChoice, UplinkConfig},
+    config::{Config, Finding, Uplink as UplinkChoice, UplinkConfig},
     control::{
         self,
         errand::Errand,
@@ -57,6 +57,8 @@ pub struct Daemon {
     given: Config,
     config: Config,
     disabled: BTreeSet<EndpointName>,
+    /// What was thought of the file when it was read anew: told once.
+    warned: Vec<Finding>,
     directory: Arc<Directory>,
     uplink: Option<Unit>,
     handle: Uplink,
@@ -166,6 +168,7 @@ impl Daemon {
             given,
             config,
             disabled,
+            warned: Vec::new(),
             directory,
             uplink: None,
             handle,

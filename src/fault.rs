@@ -101,7 +101,8 @@ impl Code {
 /// again and may mend themselves.
 pub fn is_grave(code: &str) -> bool {
     use Code as C;
-    const GRAVE: [Code; 28] = [
+    const GRAVE: [Code; 29] = [
+        C::UnitStalled,
         C::NotMqtt,
         C::PayloadTooLarge,
         C::Expired,

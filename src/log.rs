@@ -89,6 +89,11 @@ pub fn is_target(target: &str) -> bool {
     target.len() <= 128 && target.split("::").all(word)
 }
 
+/// Whether standard error is systemd's journal.
+pub fn is_journal() -> bool {
+    matches!(format::Form::of_standard_error(), format::Form::Journal(_))
+}
+
 /// Starts logging for this process.
 pub fn start() {
     let filter = from_environment().unwrap_or_else(|| EnvFilter::new("info"));

@@ -201,11 +201,13 @@ fn of_unit(text: &str) -> String {
     let (mut out, mut hidden) = (String::new(), false);
     for line in text.lines() {
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        let goes_on = line.trim_end().ends_with('\\');
         if !hidden && SECRET_KEYS.contains(&key) {
             let _infallible = writeln!(out, "{key}=***");
-            hidden = line.ends_with('\\');
+            hidden = goes_on;
         } else if hidden {
-            hidden = line.ends_with('\\');
+            // systemd.syntax(7): a comment within a value does not end it.
+            hidden = goes_on || line.trim_start().starts_with(['#', ';']);
         } else {
             let _infallible = writeln!(out, "{line}");
         }

@@ -13,7 +13,9 @@ use std::{
 
 /// Looks, and prints what was found. Exit code 1 if something does not work; warnings are no failure.
 pub(super) async fn run(ask: Ask) -> anyhow::Result<ExitCode> {
-    let findings = doctor::examine(&ask.file.config, ask.socket).await;
+    // Whose file it is, is told by its whole path.
+    let file = std::path::absolute(&ask.file.config).unwrap_or(ask.file.config);
+    let findings = doctor::examine(&file, ask.socket).await;
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
     let (errors, warnings) = (count(Verdict::Error), count(Verdict::Warning));
     if ask.json {

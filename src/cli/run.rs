@@ -2,7 +2,7 @@
 
 use super::EX_CONFIG;
 use crate::{
-    config::Config,
+    config::{Config, SHOWN},
     control::errand::{Done, Errand},
     daemon::{Daemon, ReloadError, SwitchError, tell},
     log, memory,
@@ -43,7 +43,12 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
             config
         }
         Err(findings) => {
-            writeln!(io::stderr(), "{findings}")?;
+            if log::is_journal() {
+                // With its priority: `journalctl -p err` shows what needs a person.
+                findings.iter().take(SHOWN).for_each(|finding| tracing::error!(%finding, "not started"));
+            } else {
+                writeln!(io::stderr(), "{findings}")?;
+            }
             return Ok(ExitCode::from(EX_CONFIG));
         }
     };

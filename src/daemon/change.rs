@@ -84,7 +84,10 @@ impl Daemon {
         let loaded = Config::load(file);
         let outcome = match loaded {
             Ok((config, warnings)) => {
-                tell(&warnings);
+                if self.warned != warnings {
+                    tell(&warnings);
+                    self.warned = warnings;
+                }
                 self.apply(config).await
             }
             Err(findings) => Err(ReloadError::File(findings)),

@@ -1,7 +1,10 @@
 //! The gateway that answers on the control socket: that it does, and what it says is wrong.
 
 use super::{Finding, Verdict};
-use crate::control::client::{self, AskError};
+use crate::{
+    control::client::{self, AskError},
+    fault, notify,
+};
 use adapter_api::clock;
 use serde_json::Value;
 use std::{path::Path, time::Duration};
@@ -73,14 +76,11 @@ impl Running {
         }
     }
 
-    /// Of the store, of the units, of the uplink; each once.
+    /// All of them, each once.
     fn faults(&self) -> Vec<&Value> {
-        let list = |pointer| self.status(pointer).as_array().into_iter().flatten();
-        let units = list("/units").filter_map(|unit| unit.get("faults")?.as_array()).flatten();
-        let single = [self.status("/uplink/fault"), self.status("/store_full")];
         let mut faults: Vec<&Value> = Vec::new();
-        for fault in list("/faults").chain(units).chain(list("/uplink/faults")).chain(single) {
-            if !fault.is_null() && !faults.contains(&fault) {
+        for fault in notify::faults(self.status("")) {
+            if !faults.contains(&fault) {
                 faults.push(fault);
             }
         }
@@ -92,11 +92,13 @@ impl Running {
 fn told(fault: &Value) -> Option<Finding> {
     let part = |key: &str| fault.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let what = part("what");
+    // What may mend itself is tried again for ever.
+    let verdict = if fault::is_grave(&part("code")) { Verdict::Error } else { Verdict::Warning };
     (!what.is_empty()).then(|| Finding {
         code: Some(part("code")).filter(|code| !code.is_empty()),
         place: part("where"),
         cause: part("cause"),
         todo: part("todo"),
-        ..Finding::of(AREA, Verdict::Error, what)
+        ..Finding::of(AREA, verdict, what)
     })
 }

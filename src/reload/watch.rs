@@ -31,8 +31,9 @@ const STORM: Duration = Duration::from_secs(5);
 const LOOKS: usize = 8;
 /// Without watches, the content is looked at so often.
 const POLL: Duration = Duration::from_secs(30);
-/// What could not be applied is tried again after this.
-const AGAIN: Duration = Duration::from_secs(10);
+/// What could not be applied is tried again after this, then after twice as long, and so on up to the other: each
+/// try may stop and start adapters.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3_600));
 /// Links followed on the way to one file, as the system does.
 const LINKS: usize = 40;
 
@@ -45,6 +46,9 @@ pub struct Watcher {
     watches: BTreeMap<i32, Watched>,
     /// The content that was taken note of last.
     seen: Option<u64>,
+    /// The content that could not be applied last, and after how long it is tried again.
+    failed: Option<u64>,
+    pause: Duration,
     /// Something happened that was not looked at yet.
     stirred: bool,
     polling: bool,
@@ -66,6 +70,8 @@ impl Watcher {
             inotify: None,
             watches: BTreeMap::new(),
             seen: None,
+            failed: None,
+            pause: AGAIN.0,
             stirred: false,
             polling: false,
         };
@@ -100,7 +106,9 @@ impl Watcher {
     /// What was taken note of is not in force, or not all of it, and not for a fault of its own: it counts as changed
     /// after a while.
     pub fn again(&mut self) {
-        self.seen = None;
+        let same = self.seen.is_some() && self.seen == self.failed;
+        self.pause = if same { (self.pause * 2).min(AGAIN.1) } else { AGAIN.0 };
+        self.failed = self.seen.take();
     }
 
     /// Resolves when the content is another one than was taken note of last. Cancel-safe.
@@ -124,7 +132,7 @@ impl Watcher {
 
     /// Waits until something happens to a name that matters, or for the next look.
     async fn stir(&mut self) {
-        let look = if self.seen.is_none() { Some(AGAIN) } else { self.polling.then_some(POLL) };
+        let look = if self.seen.is_none() { Some(self.pause) } else { self.polling.then_some(POLL) };
         // Whatever happens to other names meanwhile puts it off no further.
         let due = look.map(|pause| clock::now() + pause);
         loop {
@@ -383,7 +391,19 @@ mod tests {
         fs::write(&file, "a = 1").unwrap();
         let mut watcher = Watcher::new(&file);
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
+        // Ever more rarely.
+        for _ in 0..20 {
+            watcher.again();
+            let began = clock::now();
+            clock::timeout(2 * AGAIN.1, watcher.changed()).await.unwrap();
+            assert!(clock::now().since(began) >= watcher.pause && watcher.pause <= AGAIN.1);
+            watcher.note();
+        }
+        assert_eq!(watcher.pause, AGAIN.1);
+        fs::write(&file, "a = 2").unwrap();
+        watcher.note();
         watcher.again();
+        assert_eq!(watcher.pause, AGAIN.0);
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
         watcher.note();
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();

@@ -115,9 +115,15 @@ impl UnitWatch {
             true => (UnitState::Running, UnitState::Stalled),
             false => (UnitState::Stalled, UnitState::Running),
         };
-        if self.state() == from {
-            self.change(|status| status.state = to);
+        if self.state() != from {
+            return;
         }
+        self.change(|status| {
+            // It may have ended since.
+            if status.state == from {
+                status.state = to;
+            }
+        });
     }
 
     pub(super) fn stopping(&self) {
