@@ -49,6 +49,9 @@ pub fn masked(config: &Config, text: &str) -> String {
     {
         text = password.mask(&text);
     }
+    if let Some(token) = config.http.as_ref().and_then(|http| http.token.as_ref()) {
+        text = token.mask(&text);
+    }
     text
 }
 
