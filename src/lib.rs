@@ -69,7 +69,8 @@
 //! 11. `uplink::mqtt::Connection::publish`, `uplink::session`: onto the wire
 //! 12. `uplink::mqtt::Connection::handle_packet`: PUBACK; for 1/KP then `/status`, `Dialect::decode`
 //! 13. `uplink::outflow::Outflow::handle_delivered`: `Landed`, the proof (I2)
-//! 14. `store::thread::Thread::obey`: off the books; `write_gone`: deleted and counted with the next group
+//! 14. `store::thread::Thread::obey`: off the books; `write_gone`: counted with the next group and deleted, or
+//!     `store::noted::Noted::land`: noted where such rows are scattered, and swept with all of their block
 //!
 //! # The journey of a backlog, with `replay.order = "live-first"`
 //!
@@ -95,7 +96,8 @@
 //!
 //! - **I1** Nothing is answered to a device before its COMMIT returned. `store/thread.rs`, `Receipt`.
 //! - **I2** A row leaves the outbox by a confirmation of its own flight, or by a counted drop.
-//!   `uplink/outflow.rs` (`Landed` has no other constructor), `store/outbox.rs`.
+//!   `uplink/outflow.rs` (`Landed` has no other constructor), `store/outbox.rs`,
+//!   `store/noted.rs`.
 //! - **I3** First deliveries of a lane are in order; no row is in two flights. `uplink/outflow.rs`.
 //! - **I4** One bad item blocks neither its lane nor its batch; one refused endpoint no other.
 //!   `uplink/outflow.rs`, `uplink/parking.rs`.

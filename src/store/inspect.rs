@@ -73,9 +73,9 @@ mod tests {
         assert_eq!(version(dir.path()).unwrap(), None);
         let db = schema::open(&database(dir.path())).unwrap();
         db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        assert_eq!(version(dir.path()).unwrap(), Some(1000));
+        assert_eq!(version(dir.path()).unwrap(), Some(1001));
         db.execute_batch("PRAGMA user_version=2000; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        assert!(matches!(version(dir.path()), Err(OpenError::Newer { found: 2000, ours: 1000, .. })));
+        assert!(matches!(version(dir.path()), Err(OpenError::Newer { found: 2000, ours: 1001, .. })));
         drop(db);
         let names = || fs::read_dir(dir.path()).unwrap().count();
         let before = names();

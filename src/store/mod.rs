@@ -13,6 +13,7 @@ pub mod lanes;
 mod latest;
 pub mod ledger;
 pub mod letters;
+mod noted;
 mod outbox;
 mod overview;
 mod quota;
@@ -436,8 +437,9 @@ pub fn database(dir: &Path) -> PathBuf {
 pub fn read_ledger(dir: &Path) -> rusqlite::Result<Totals> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = rusqlite::Connection::open_with_flags(database(dir), flags)?;
-    let queued: i64 = db.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
-    Ok(ledger::Ledger::load(&db)?.totals(u64::try_from(queued).unwrap_or_default()))
+    let rows: i64 = db.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
+    let queued = u64::try_from(rows).unwrap_or_default().saturating_sub(noted::count(&db)?);
+    Ok(ledger::Ledger::load(&db)?.totals(queued))
 }
 
 #[expect(clippy::disallowed_methods, reason = "I12: the store's own thread")]

@@ -4,7 +4,7 @@
 //! counted `dropped(corrupt)`, so that the ledger balances (I10). Counters are raised by one block:
 //! what the old file gave out last may have been unreadable. The old file is kept once.
 
-use super::{OpenError, database, ledger::Ledger, reserve, schema};
+use super::{OpenError, database, ledger::Ledger, noted, reserve, schema};
 use crate::backoff::Rng;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, params};
 use std::{
@@ -25,13 +25,14 @@ const ROWS: [Table; 2] = [
     Table("outbox", "id, lane, stamp, boot, item", &["id"]),
     Table("dead", "id, tenant, endpoint, class, stamp, boot, item, reason", &["id"]),
 ];
-const SMALL: [Table; 6] = [
+const SMALL: [Table; 7] = [
     Table("lane", "id, tenant, endpoint, class, seq", &["id", "tenant, endpoint, class, seq"]),
     Table("ledger", "tenant, class, term, reason, samples", &["tenant, class, term, reason"]),
     Table("latest", "tenant, endpoint, resource, stamp, boot, item", &["tenant, endpoint, resource"]),
     Table("keep", "owner, key, value", &["owner, key"]),
     Table("ids", "name, next", &["name"]),
     Table("boot", "id, uuid, wall_offset_us", &["id"]),
+    Table("landed", "block, rows", &["block"]),
 ];
 const UPSERT: &str = "INSERT INTO ledger(tenant, class, term, reason, samples) VALUES (?1, ?2, ?3, ?4, ?5)
      ON CONFLICT DO UPDATE SET samples = samples + excluded.samples";
@@ -113,6 +114,8 @@ fn copy(old: &Connection, new: &Connection) -> rusqlite::Result<bool> {
     for Table(name, columns, _) in ROWS {
         copy_around(old, new, name, columns)?;
     }
+    // They are counted already. What is not known of them here flies once more.
+    noted::sweep_all(new)?;
     // A row without its lane belongs to nobody.
     new.execute_batch("DELETE FROM outbox WHERE lane NOT IN (SELECT id FROM lane)")?;
     Ok(whole)

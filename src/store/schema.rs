@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 /// Databases of another major version are not touched.
 pub(super) const MAJOR: i64 = 1;
 /// Additive changes within the major version.
-pub(super) const MINOR: i64 = 0;
+pub(super) const MINOR: i64 = 1;
 /// `PRAGMA application_id`: "TDGT".
 pub(super) const APPLICATION: i64 = 0x5444_4754;
 
@@ -25,6 +25,11 @@ CREATE TABLE keep  (owner TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
 CREATE TABLE ids   (name TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE boot  (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, wall_offset_us INTEGER) STRICT;
 ";
+
+/// Since 1.1. A binary of 1.0 sends what is noted once more; the ledger is then off by these rows, and says so. After a
+/// clean stop there are none.
+const SINCE_1_1: &str =
+    "CREATE TABLE IF NOT EXISTS landed(block INTEGER PRIMARY KEY, rows BLOB NOT NULL) STRICT;";
 
 /// Opens the database, creating it if there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
@@ -46,6 +51,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
                 ours: MAJOR * 1000 + MINOR,
             });
         }
+        (version, _) if version < MAJOR * 1000 + MINOR => db.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SINCE_1_1} PRAGMA user_version={}; COMMIT;",
+            MAJOR * 1000 + MINOR
+        ))?,
         _ => {}
     }
     db.execute_batch(
@@ -63,7 +72,7 @@ fn create(db: &Connection) -> Result<(), OpenError> {
     db.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
     // One transaction: a power cut leaves either no table or all, with their version.
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id={APPLICATION}; PRAGMA user_version={}; COMMIT;",
+        "BEGIN IMMEDIATE; {TABLES} {SINCE_1_1} PRAGMA application_id={APPLICATION}; PRAGMA user_version={}; COMMIT;",
         MAJOR * 1000 + MINOR
     ))?;
     Ok(())
@@ -80,7 +89,7 @@ mod tests {
         let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(pragma("auto_vacuum"), 2, "incremental");
         assert_eq!(pragma("synchronous"), 2, "full");
-        assert_eq!(pragma("user_version"), 1000);
+        assert_eq!(pragma("user_version"), 1001);
     }
 
     #[test]
@@ -95,7 +104,7 @@ mod tests {
             .unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, OpenError::Newer { found: 2000, ours: 1000, .. }), "{error}");
+        assert!(matches!(error, OpenError::Newer { found: 2000, ours: 1001, .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 

@@ -5,6 +5,7 @@ mod behind;
 mod change;
 mod damage;
 mod letters;
+mod noted;
 mod overview;
 mod quotas;
 mod report;

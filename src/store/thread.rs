@@ -28,6 +28,7 @@ use super::{
     lanes::{LaneInfo, Lanes, share::Leaving},
     latest::Latest,
     ledger::Ledger,
+    noted::Noted,
     outbox, recover,
     tail::Tellers,
 };
@@ -67,6 +68,8 @@ const DELETE_WITHIN: Duration = Duration::from_secs(1);
 const DELETES: usize = 16_384;
 /// On a full disk: each may write a page of its own to the journal, and it has what the reserve held.
 const DELETES_WHEN_FULL: usize = 1_024;
+/// At the end, for so long at most: what is noted may stay so.
+const SWEEP_AT_STOP: Duration = Duration::from_secs(1);
 /// `latest` goes to disk at most this often.
 const LATEST_EVERY: Duration = Duration::from_secs(15 * 60);
 
@@ -87,6 +90,9 @@ pub(super) struct Thread {
     group_due: Option<Instant>,
     commit_within: Duration,
     gone: Vec<Gone>,
+    noted: Noted,
+    /// Bytes that are to be had from noted rows.
+    pressed: u64,
     /// Rows that were dead letters, queued again in this life and still on the books.
     requeued: HashSet<RowId>,
     gone_due: Option<Instant>,
@@ -189,7 +195,7 @@ impl Thread {
         commands: mpsc::Receiver<Command>,
         tell: Tell,
     ) -> Result<Self, OpenError> {
-        let Books { db, room, lanes, ledger, latest } = Books::open(options)?;
+        let Books { db, room, lanes, noted, ledger, latest } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
@@ -216,6 +222,8 @@ impl Thread {
             group_due: None,
             commit_within: options.commit_within,
             gone: Vec::new(),
+            noted,
+            pressed: 0,
             requeued: HashSet::new(),
             // The quota may be a smaller one than that of the last run.
             gone_due: Some(clock::now()),
@@ -327,12 +335,17 @@ impl Thread {
 
     /// When there is something to do that can wait.
     fn chores_due(&self) -> Option<Instant> {
-        [self.room.due(), self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+        // Not while its transaction is due: one that fails is tried again when that is.
+        let noted = self.noted.poll_timeout().filter(|_| self.gone_due.is_none());
+        [self.room.due(), noted, self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
     }
 
     fn do_chores(&mut self, now: Instant) {
         self.calm(now);
         self.tidy(now);
+        if self.gone_due.is_none() && self.noted.poll_timeout().is_some_and(|due| due <= now) {
+            self.gone_due = Some(now);
+        }
         if self.suspension.due().is_some_and(|due| due <= now) {
             self.watch_room(now);
         }
@@ -527,9 +540,12 @@ impl Thread {
     /// The last transactions, then the checkpoint.
     fn finish(mut self) {
         let now = clock::now();
+        self.noted.hurry();
         loop {
             self.commit(now);
-            if self.fault.is_some() || (self.gone.is_empty() && !self.latest.is_changed()) {
+            let done = self.gone.is_empty() && !self.latest.is_changed();
+            let swept = self.noted.poll_timeout().is_none() || clock::now() >= now + SWEEP_AT_STOP;
+            if self.fault.is_some() || (done && swept) {
                 break;
             }
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, os::unix::fs::FileExt};
 const GARBAGE: usize = 64 << 10;
 
 /// Overwrites 64 KiB of the database at a part of its length in thousands.
-fn damage(dir: &Path, part: u64) {
+pub(super) fn damage(dir: &Path, part: u64) {
     let file = std::fs::OpenOptions::new().write(true).open(database(dir)).unwrap();
     let mut garbage = vec![0_u8; GARBAGE];
     fastrand::Rng::with_seed(part).fill(&mut garbage);

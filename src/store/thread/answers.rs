@@ -4,7 +4,7 @@ use super::{Thread, suspend};
 use crate::{
     dialect::SessionKey,
     endpoints::EndpointKey,
-    store::{Autonomy, DeadLetter, Event, Figures, Last, Overview, boots::Moment},
+    store::{Autonomy, DeadLetter, Event, Figures, Last, Overview, RowId, boots::Moment},
 };
 use adapter_api::{EndpointName, Instant, Resource, clock};
 use rusqlite::{OptionalExtension, params};
@@ -95,12 +95,7 @@ impl Thread {
     /// Until the oldest row is too old; `None` where that does not count, or nobody can tell.
     fn age_left(&self) -> Option<Duration> {
         let max_age = self.room.limits.max_age.filter(|_| self.clock.is_trusted())?;
-        let oldest = self
-            .db
-            .prepare_cached("SELECT stamp, boot FROM outbox ORDER BY id LIMIT 1")
-            .ok()?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
-        let age = match oldest.optional().ok()? {
+        let age = match self.oldest().ok()? {
             None => 0,
             Some((stamp, boot)) => match self.boots.moment(stamp, boot) {
                 Moment::At(us) => self.clock.wall_us().saturating_sub(us),
@@ -108,6 +103,18 @@ impl Thread {
             },
         };
         Some(max_age.saturating_sub(Duration::from_micros(u64::try_from(age).unwrap_or_default())))
+    }
+
+    /// The stamp of the first row that has not landed.
+    fn oldest(&self) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
+        let mut select = self.db.prepare_cached("SELECT id, stamp, boot FROM outbox ORDER BY id")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            if !self.noted.has(RowId(row.get(0)?)) {
+                return Ok(Some((row.get(1)?, row.get(2)?)));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {

@@ -1,6 +1,6 @@
 //! The books: what of the database is in memory, read at start and after a salvage.
 
-use super::{Thread, drops, room::Room};
+use super::{End, Thread, drops, room::Room};
 use crate::{
     backoff::Rng,
     endpoints::{EndpointKey, Tenant},
@@ -9,6 +9,7 @@ use crate::{
         lanes::{LaneInfo, Lanes},
         latest::Latest,
         ledger::Ledger,
+        noted::Noted,
         outbox, recover,
     },
 };
@@ -20,6 +21,7 @@ pub(super) struct Books {
     pub(super) db: Connection,
     pub(super) room: Room,
     pub(super) lanes: Lanes,
+    pub(super) noted: Noted,
     pub(super) ledger: Ledger,
     pub(super) latest: Latest,
 }
@@ -38,10 +40,11 @@ impl Books {
 
     fn read(options: &Options) -> Result<Self, OpenError> {
         let (db, mut room) = Room::open(options)?;
-        let (lanes, ledger, latest) =
-            (read_lanes(&db)?, Ledger::load(&db)?, Latest::load(&db, clock::now())?);
+        let (lanes, noted) = read_lanes(&db)?;
+        let (ledger, latest) = (Ledger::load(&db)?, Latest::load(&db, clock::now())?);
         room.drops = drops::load(&db, &ledger)?;
-        Ok(Self { db, room, lanes, ledger, latest })
+        room.noted = noted.bytes();
+        Ok(Self { db, room, lanes, noted, ledger, latest })
     }
 }
 
@@ -55,7 +58,14 @@ impl Thread {
                 self.ledger = ledger;
                 self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
                 self.tell_dropped();
-                self.lanes.retain(|row| rows.binary_search(&row.0).is_ok());
+                let there = |row: RowId| rows.binary_search(&row.0).is_ok();
+                self.lanes.retain(there);
+                // What was lost is counted as dropped already.
+                self.gone.retain(|gone| matches!(gone.end, End::Dead(..)) || there(gone.row));
+                self.room.leaving = self.gone.iter().map(|gone| gone.bytes).sum();
+                self.noted = Noted::default();
+                self.room.noted = 0;
+                rows.iter().for_each(|row| self.noted.came(RowId(*row)));
                 self.damaged = false;
                 self.works();
                 self.gone_due = Some(clock::now());
@@ -69,8 +79,9 @@ impl Thread {
     }
 }
 
-fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
+fn read_lanes(db: &Connection) -> rusqlite::Result<(Lanes, Noted)> {
     let mut lanes = Lanes::default();
+    let mut noted = Noted::load(db, clock::now())?;
     let mut select = db.prepare("SELECT id, tenant, endpoint, class, seq FROM lane")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -83,7 +94,12 @@ fn read_lanes(db: &Connection) -> rusqlite::Result<Lanes> {
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let bytes = outbox::row_bytes(usize::try_from(row.get::<_, i64>(2)?).unwrap_or_default());
-        lanes.push(LaneId(row.get(1)?), RowId(row.get(0)?), bytes);
+        let (row, lane) = (RowId(row.get(0)?), LaneId(row.get(1)?));
+        // Also of a lane that was drained and is no more, and of which rows are noted.
+        lanes.pass_over(lane);
+        if noted.is_new(row, bytes) {
+            lanes.push(lane, row, bytes);
+        }
     }
-    Ok(lanes)
+    Ok((lanes, noted))
 }

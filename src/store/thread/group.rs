@@ -91,6 +91,7 @@ impl Thread {
             // What could not be rolled back is closed by SQLite itself.
             let _already = self.db.execute_batch("ROLLBACK");
             self.ledger.rolled_back();
+            self.noted.rolled_back();
             self.shape.rolled_back();
         })
     }
@@ -113,12 +114,15 @@ impl Thread {
         }
         self.fly_behind();
         // Deletes are kept and tried again; `latest` can wait.
-        self.gone_due = (!self.gone.is_empty()).then(|| now + DELETE_WITHIN);
+        let sweep = self.noted.poll_timeout().is_some_and(|due| due <= now);
+        self.gone_due = (sweep || !self.gone.is_empty()).then(|| now + DELETE_WITHIN);
         self.latest_due = now + LATEST_EVERY;
     }
 
     pub(super) fn settle(&mut self, written: Written, group: Vec<Submission>, now: Instant) {
         self.ledger.committed();
+        self.noted.committed();
+        self.room.noted = self.noted.bytes();
         self.shape.committed();
         self.uncounted.clear();
         for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
@@ -131,11 +135,12 @@ impl Thread {
         if !written.drops.is_empty() {
             self.tell_dropped();
         }
-        if self.gone.is_empty() {
-            self.gone_due = None;
-        } else if written.gone > 0 {
+        let sweep = self.noted.poll_timeout().is_some_and(|due| due <= now);
+        if sweep || (written.gone > 0 && !self.gone.is_empty()) {
             // The rest of many.
             self.gone_due = Some(now);
+        } else if self.gone.is_empty() {
+            self.gone_due = None;
         }
         if written.latest {
             self.latest.written();
@@ -154,6 +159,7 @@ impl Thread {
         }
         self.inflow.add(written.rows.iter().map(|(_, _, bytes)| bytes).sum(), now);
         for (lane, row, bytes) in written.rows {
+            self.noted.came(row);
             self.lanes.push(lane, row, bytes);
             self.announce(lane);
         }
@@ -192,7 +198,7 @@ impl Thread {
         // First, for what comes takes the pages of what goes. Not with each group: a page of which rows
         // go one by one is written once for each of them.
         if self.stop.is_some() || self.gone.len() >= DELETES || self.gone_due.is_some_and(|due| due <= now) {
-            self.write_gone(&mut written)?;
+            self.write_gone(now, &mut written)?;
         }
         for submission in group {
             let result = self.write_submission(submission, now, &mut written)?;
@@ -330,7 +336,7 @@ impl Thread {
     }
 
     /// Deletes landed and dropped rows and buries dead ones (I2), counting what really changed.
-    pub(super) fn write_gone(&mut self, written: &mut Written) -> rusqlite::Result<()> {
+    pub(super) fn write_gone(&mut self, now: Instant, written: &mut Written) -> rusqlite::Result<()> {
         let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
         written.gone = self.gone.len().min(most);
         // What is dropped first, for others wait for its room; else in id order, which is cheap, and the
@@ -344,6 +350,7 @@ impl Thread {
                 continue;
             };
             if let Some(bytes) = outbox::bury(&self.db, &gone.lane, gone.row, reason)? {
+                self.noted.go(&[gone.row]);
                 self.ledger.add(&gone.lane.endpoint.tenant, gone.lane.class.account(), Term::Dead, "", 1);
                 written.dead.rows += 1;
                 written.dead.bytes += bytes;
@@ -352,18 +359,22 @@ impl Thread {
         leaving.sort_by(|a, b| (a.account(), a.row).cmp(&(b.account(), b.row)));
         for same in leaving.chunk_by(|a, b| a.account() == b.account()) {
             let Some(first) = same.first() else { continue };
-            let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
             let (tenant, class, dropped) = first.account();
-            let range = if dropped.is_some() { outbox::range(&self.db, &rows)? } else { None };
+            let Some(reason) = dropped else {
+                let rows: Vec<(RowId, u64)> = same.iter().map(|gone| (gone.row, gone.bytes)).collect();
+                let landed = u64::try_from(self.noted.land(&self.db, &rows, now)?).unwrap_or_default();
+                self.ledger.add(tenant, class, Term::Landed, "", landed);
+                continue;
+            };
+            let rows: Vec<RowId> = same.iter().map(|gone| gone.row).collect();
+            let range = outbox::range(&self.db, &rows)?;
             let deleted = u64::try_from(outbox::delete(&self.db, &rows)?).unwrap_or_default();
-            match dropped {
-                None => self.ledger.add(tenant, class, Term::Landed, "", deleted),
-                Some(reason) => {
-                    self.ledger.add(tenant, class, Term::Dropped, reason, deleted);
-                    written.drops.push((reason, deleted, range));
-                }
-            }
+            self.noted.go(&rows);
+            self.ledger.add(tenant, class, Term::Dropped, reason, deleted);
+            written.drops.push((reason, deleted, range));
         }
+        self.noted.sweep(&self.db, most, self.pressed, now)?;
+        self.noted.write(&self.db)?;
         self.write_forgotten(written)
     }
 

@@ -35,6 +35,7 @@ impl Thread {
         self.room.count(&written);
         written.lanes.into_iter().for_each(|lane| self.lanes.add(lane));
         for (lane, row, bytes) in written.rows {
+            self.noted.came(row);
             self.lanes.push(lane, row, bytes);
             self.requeued.insert(row);
             self.announce(lane);
@@ -95,7 +96,11 @@ impl Thread {
                 done = attempt(self).inspect_err(|_| self.undo());
             }
         }
-        done.inspect(|_| self.ledger.committed()).map_err(|error| {
+        done.inspect(|_| {
+            self.ledger.committed();
+            self.noted.committed();
+        })
+        .map_err(|error| {
             self.damaged |= recover::is_damage(&error);
             self.room.diagnose(&error)
         })
@@ -105,6 +110,7 @@ impl Thread {
         // What could not be rolled back is closed by SQLite itself.
         let _already = self.db.execute_batch("ROLLBACK");
         self.ledger.rolled_back();
+        self.noted.rolled_back();
     }
 
     /// There may be room now.
@@ -237,6 +243,7 @@ impl Thread {
             let mut ids: Vec<RowId> = of_it.map(|gone| gone.row).collect();
             ids.sort_unstable();
             let deleted = u64::try_from(outbox::delete(&self.db, &ids)?).unwrap_or_default();
+            self.noted.go(&ids);
             self.ledger.add(tenant, class, Term::Discarded, "", deleted);
             rows += deleted;
         }

@@ -51,6 +51,8 @@ pub(super) struct Room {
     page: u64,
     /// Bytes of rows in `gone`.
     pub(super) leaving: u64,
+    /// Bytes of rows that are noted as landed: their room can be had.
+    pub(super) noted: u64,
     pub(super) dead: Sum,
     pub(super) drops: AllDrops,
     /// A transaction failed for want of space, and none has gone well since.
@@ -93,6 +95,7 @@ impl Room {
             dir: options.dir.clone(),
             page: u64::try_from(page).unwrap_or(4_096),
             leaving: 0,
+            noted: 0,
             dead: Sum {
                 rows: u64::try_from(letters).unwrap_or_default(),
                 bytes: u64::try_from(bytes).unwrap_or_default(),
@@ -189,7 +192,16 @@ impl Room {
 
     pub(super) fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
         let measure = self.measure(db).ok()?;
-        Some((self.limits.level(&measure, self.leaving), measure))
+        Some((self.limits.level(&measure, self.leaving.saturating_add(self.noted)), measure))
+    }
+
+    /// Bytes that noted rows have to make room for, so that so many can come in.
+    fn pressed(&self, measure: &Measure, incoming: u64) -> u64 {
+        match self.noted {
+            0 => 0,
+            noted if self.full => noted,
+            _ => self.limits.level(measure, self.leaving).excess(incoming),
+        }
     }
 
     /// The wall clock is right from now on, wherever it stood before: ages are looked at, at once.
@@ -216,13 +228,19 @@ impl Room {
 impl Thread {
     /// Takes rows off the books so that the group has room (I10). Returns the bytes that may come in.
     pub(super) fn make_room(&mut self, group: &[Submission], now: Instant) -> u64 {
-        let Some((level, _)) = self.room.level(&self.db) else { return u64::MAX };
+        let Some((level, measure)) = self.room.level(&self.db) else { return u64::MAX };
         let policy = self.room.limits.when_full;
         let incoming = group.iter().map(|submission| match &submission.offer {
             Offer::Samples(samples) => self.bytes_at_most(&submission.endpoint, samples),
             Offer::TooLarge { .. } => 0,
         });
-        let excess = level.excess(incoming.sum::<u64>().saturating_add(self.report_bytes(now)));
+        let incoming = incoming.sum::<u64>().saturating_add(self.report_bytes(now));
+        let excess = level.excess(incoming);
+        self.pressed = self.room.pressed(&measure, incoming);
+        if self.pressed > 0 {
+            // With this very group, as what is dropped.
+            self.gone_due = Some(Instant::from_start(Duration::ZERO));
+        }
         let mut dropped = 0;
         if excess > 0 && policy == WhenFull::DropOldest {
             let rows = self.lanes.drop_by_share(excess, DELETES);
