@@ -38,6 +38,8 @@ pub(super) struct Noted {
     blocks: BTreeMap<i64, Block>,
     /// As the open transaction leaves them; `None` for those that are swept.
     pending: BTreeMap<i64, Option<Block>>,
+    /// When the next block is to be swept.
+    sweep_due: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,7 +53,7 @@ struct Block {
 }
 
 impl Noted {
-    /// Reads the table; every row on disk is to be shown to [`Self::is_new`] then.
+    /// Reads the table; every row on disk is to be shown to [`Self::is_new`] then, and at last [`Self::committed`].
     pub(super) fn load(db: &Connection, now: Instant) -> rusqlite::Result<Self> {
         let mut noted = Self::default();
         let mut select = db.prepare("SELECT block, rows FROM landed")?;
@@ -184,6 +186,7 @@ impl Noted {
             }
         }
         self.there.retain(|_, there| *there > 0);
+        self.sweep_due = self.blocks.iter().map(|(number, block)| self.due(*number, block)).min();
     }
 
     /// After ROLLBACK.
@@ -194,12 +197,20 @@ impl Noted {
 
     /// When the next block is to be swept.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.blocks.iter().map(|(number, block)| self.due(*number, block)).min()
+        self.sweep_due
+    }
+
+    /// No row below this one has still to fly.
+    pub(super) fn first(&self) -> RowId {
+        let noted = |number: &i64| self.blocks.get(number).map_or(0, |block| block.rows);
+        let first = self.there.iter().find(|(number, there)| noted(number) < **there);
+        RowId(first.map_or(0, |(number, _)| number * IDS))
     }
 
     /// The process ends: what is noted is to be swept now, for whoever opens the database next.
     pub(super) fn hurry(&mut self) {
         self.there.clear();
+        self.sweep_due = self.blocks.values().map(|block| block.at).min();
     }
 
     /// Bytes of what is noted, about.

@@ -107,8 +107,9 @@ impl Thread {
 
     /// The stamp of the first row that has not landed.
     fn oldest(&self) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
-        let mut select = self.db.prepare_cached("SELECT id, stamp, boot FROM outbox ORDER BY id")?;
-        let mut rows = select.query([])?;
+        let mut select =
+            self.db.prepare_cached("SELECT id, stamp, boot FROM outbox WHERE id >= ?1 ORDER BY id")?;
+        let mut rows = select.query([self.noted.first().0])?;
         while let Some(row) = rows.next()? {
             if !self.noted.has(RowId(row.get(0)?)) {
                 return Ok(Some((row.get(1)?, row.get(2)?)));

@@ -101,5 +101,6 @@ fn read_lanes(db: &Connection) -> rusqlite::Result<(Lanes, Noted)> {
             lanes.push(lane, row, bytes);
         }
     }
+    noted.committed();
     Ok((lanes, noted))
 }
