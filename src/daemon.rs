@@ -18,8 +18,8 @@ use crate::{
         view::{Configuration, View},
     },
     endpoints::Directory,
-    fault::{self, Code, Fault},
-    http::{Http, Notice},
+    fault::{self, Code, Fault, Notice},
+    http::Http,
     journal, losses,
     shape::Shape,
     store::{self, Change, Closed, Store},
@@ -211,6 +211,12 @@ impl Daemon {
     /// What `status` and the demo look at.
     pub fn view(&self) -> Arc<View> {
         self.live.now()
+    }
+
+    /// Whoever watches the file says there why changes of it are noticed late.
+    pub fn watched_by(&mut self, late: Notice) {
+        self.told.late = late;
+        self.show();
     }
 
     /// The same, as it changes.
