@@ -18,8 +18,8 @@ use crate::{
         view::{Configuration, View},
     },
     endpoints::Directory,
-    fault::{self, Code, Fault},
-    http::{Http, Notice},
+    fault::{self, Code, Fault, Notice},
+    http::Http,
     journal, losses,
     shape::Shape,
     store::{self, Change, Closed, Store},
@@ -144,7 +144,7 @@ impl Daemon {
         let mut watchers = JoinSet::new();
         watchers.spawn(watch.run());
         let known = change::disabled(&store).await?;
-        let disabled = change::by_present_names(&known, &given);
+        let disabled = given.by_present_names(&known);
         let config = given.without(&disabled);
         let told = Configuration::new(file);
         let handle = Uplink::new(directory.clone());
@@ -186,7 +186,8 @@ impl Daemon {
         }
         if !daemon.disabled.is_empty() {
             daemon.told.disabled = daemon.disabled_in_force();
-            if let Err(fault) = daemon.change_store().await? {
+            daemon.directory = Arc::new(daemon.config.directory());
+            if let Err(fault) = daemon.change_store(&daemon.config, daemon.directory.clone()).await? {
                 fault.log_error("endpoints that were disabled are not");
             }
         }
@@ -211,6 +212,12 @@ impl Daemon {
     /// What `status` and the demo look at.
     pub fn view(&self) -> Arc<View> {
         self.live.now()
+    }
+
+    /// Whoever watches the file says there why changes of it are noticed late.
+    pub fn watched_by(&mut self, late: Notice) {
+        self.told.late = late;
+        self.show();
     }
 
     /// The same, as it changes.
@@ -248,15 +255,18 @@ impl Daemon {
         stopped.unwrap_or(Err(Closed))
     }
 
-    /// Tells the store of the endpoints, rules and limits in force.
-    async fn change_store(&mut self) -> Result<Result<(), Fault>, Closed> {
-        self.directory = Arc::new(self.config.directory());
+    /// Tells the store of a configuration's endpoints, rules and limits.
+    async fn change_store(
+        &self,
+        config: &Config,
+        directory: Arc<Directory>,
+    ) -> Result<Result<(), Fault>, Closed> {
         let change = Change {
-            directory: self.directory.clone(),
-            uplink: has_uplink(&self.config),
-            device_time: self.config.clock.device_time,
-            commit_within: self.config.store.commit_within,
-            limits: self.config.store.limits.clone(),
+            directory,
+            uplink: has_uplink(config),
+            device_time: config.clock.device_time,
+            commit_within: config.store.commit_within,
+            limits: config.store.limits.clone(),
         };
         self.store.change(change).await
     }

@@ -44,6 +44,17 @@ pub struct Endpoint {
     pub name_on_wire: BTreeMap<Resource, String>,
 }
 
+/// What becomes of what is queued and known under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// An endpoint is called so.
+    Stays,
+    /// It goes to the endpoint that was called so. What that one has of its own comes after it.
+    Goes(EndpointKey),
+    /// It is nobody's: kept, until an endpoint has the key.
+    Orphaned,
+}
+
 /// All configured endpoints.
 #[derive(Debug, Default)]
 pub struct Directory {
@@ -122,11 +133,28 @@ impl Directory {
         self.former.get(former).filter(|_| !self.by_name.contains_key(former))
     }
 
+    /// What becomes of what is queued and known under a key. A former name is its endpoint's own tenant's: nothing
+    /// goes from one to another.
+    pub fn fate(&self, key: &EndpointKey) -> Fate {
+        if self.by_key(key).is_some() {
+            return Fate::Stays;
+        }
+        let present = self.former.get(&key.name).and_then(|present| self.by_name.get(present));
+        match present.filter(|present| present.key.tenant == key.tenant) {
+            Some(present) => Fate::Goes(present.key.clone()),
+            None => Fate::Orphaned,
+        }
+    }
+
     /// What the store knew endpoints by, and knows them by now.
     pub fn renamed(&self) -> impl Iterator<Item = (EndpointKey, EndpointKey)> {
         self.former.iter().filter_map(|(former, present)| {
-            let present = self.by_name.get(present)?.key.clone();
-            Some((EndpointKey { tenant: present.tenant.clone(), name: former.clone() }, present))
+            let tenant = self.by_name.get(present)?.key.tenant.clone();
+            let former = EndpointKey { tenant, name: former.clone() };
+            match self.fate(&former) {
+                Fate::Goes(present) => Some((former, present)),
+                Fate::Stays | Fate::Orphaned => None,
+            }
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! `TIDEGATE_FAIL=NAME@COUNT` kills this process with SIGKILL when it passes NAME for the COUNT-th time.
 //! `TIDEGATE_PANIC=login` lets the uplink panic at its first login, with the password in the panic's words.
+//! `TIDEGATE_HANG=FILE` lets the uplink's thread hang at each login while there is this file.
 
 /// A place to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,3 +70,17 @@ pub fn panic_with(secret: &str) {
 #[cfg(not(feature = "test-hooks"))]
 #[inline]
 pub const fn panic_with(_secret: &str) {}
+
+/// Blocks the thread while the environment names a file that is there.
+#[cfg(feature = "test-hooks")]
+pub fn hang() {
+    let Some(file) = std::env::var_os("TIDEGATE_HANG") else { return };
+    while std::path::Path::new(&file).exists() {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Does nothing in a build for use.
+#[cfg(not(feature = "test-hooks"))]
+#[inline]
+pub const fn hang() {}

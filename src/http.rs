@@ -26,36 +26,17 @@ mod metrics;
 use crate::{
     config::HttpConfig,
     control::live::Live,
-    fault::{self, Code, Fault},
+    fault::{self, Code, Fault, Notice},
     supervisor::{self, Unit},
 };
 use adapter_api::{CancellationToken, Instant};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What is wrong with the listener, for `status`. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub struct Notice(Arc<Mutex<Option<Fault>>>);
+use std::sync::Arc;
 
 /// The listener, on or off.
 pub struct Http {
     notice: Notice,
     live: Live,
     running: Option<(HttpConfig, Unit)>,
-}
-
-impl Notice {
-    /// What is wrong now.
-    pub fn fault(&self) -> Option<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns whether it is another one than before.
-    fn set(&self, fault: Option<Fault>) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *known != fault;
-        *known = fault;
-        changed
-    }
 }
 
 impl Http {

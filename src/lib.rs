@@ -87,8 +87,9 @@
 //! 1. `reload::watch::Watcher::changed`: the file, or one it names, has another content; or SIGHUP, or `tidegate reload`
 //! 2. `config::Config::load`: all of it holds, or nothing changes and `status` says why (I9)
 //! 3. `reload::plan`: what stops, starts, restarts, or changes live; what needs another process
-//! 4. `daemon::change`: adapters that go hand in their last samples; `store::thread::change`: names, rules and limits in
-//!    one transaction; `uplink::engine`: endpoints join and leave on the connection there is; adapters start
+//! 4. `store::thread::change`: names, rules and limits in one transaction, or nothing changes; `daemon::change`: adapters
+//!    that go hand in their last samples; `uplink::engine`: endpoints join and leave on the connection there is;
+//!    adapters start
 //!
 //! # Invariants
 //!

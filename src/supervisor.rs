@@ -132,7 +132,7 @@ async fn feel(pulse: Pulse, watch: UnitWatch) {
         let looks = u32::try_from(since_start.as_millis() / EVERY.as_millis()).unwrap_or(u32::MAX - 1);
         let next = Instant::from_start(EVERY.saturating_mul(looks + 1));
         clock::sleep_until(next).await;
-        watch.stalled(pulse.look(next, &mut finger) == Seen::Stalled);
+        watch.stalled(pulse.look(next, watch.run(), &mut finger) == Seen::Stalled);
     }
 }
 

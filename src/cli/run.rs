@@ -62,6 +62,7 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(if error.is_config() { EX_CONFIG } else { 1 }));
         }
     };
+    daemon.watched_by(watcher.late());
     memory::give_back();
     let (systemd, live, mut errands) = (Notifier::from_env(), daemon.live().clone(), daemon.errands());
     systemd.ready().await;

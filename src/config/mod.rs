@@ -189,6 +189,11 @@ impl Config {
         config.adapters.forget(disabled);
         config
     }
+
+    /// These endpoints, as they are called here.
+    pub fn by_present_names(&self, names: &BTreeSet<EndpointName>) -> BTreeSet<EndpointName> {
+        names.iter().map(|name| self.former.get(name).unwrap_or(name).clone()).collect()
+    }
 }
 
 /// The control socket a file names, without reading anything else of it: whoever asks for the status

@@ -248,6 +248,9 @@ fn configuration_lines(out: &mut String, configuration: &Value) {
     if !at(configuration, "fault").is_null() {
         fault_lines(out, at(configuration, "fault"));
     }
+    if !at(configuration, "late").is_null() {
+        fault_lines(out, at(configuration, "late"));
+    }
     for (key, what) in
         [("needs_process_restart", "with a restart of the process only"), ("disabled", "disabled by command")]
     {

@@ -6,8 +6,7 @@ pub mod tail;
 
 use crate::{
     endpoints::Directory,
-    fault::{Code, Fault},
-    http::Notice,
+    fault::{Code, Fault, Notice},
     shape::quota::Exceeded,
     store::{Autonomy, Closed, Figures, LaneInfo, Last, Store, WhenFull, item, letters::DeedError},
     supervisor::UnitWatch,
@@ -66,6 +65,8 @@ pub struct Configuration {
     pub needs_process_restart: Vec<&'static str>,
     /// Endpoints that were disabled on the command line.
     pub disabled: Vec<EndpointName>,
+    /// Why a change of the file is noticed late, if it is.
+    pub late: Notice,
 }
 
 /// An adapter's unit.
@@ -240,6 +241,7 @@ impl Configuration {
             fault: None,
             needs_process_restart: Vec::new(),
             disabled: Vec::new(),
+            late: Notice::default(),
         }
     }
 
@@ -249,6 +251,7 @@ impl Configuration {
             "age_ms": u64::try_from(clock::now().since(self.loaded).as_millis()).unwrap_or(u64::MAX),
             "loads": self.loads,
             "fault": self.fault,
+            "late": self.late.fault(),
             "needs_process_restart": self.needs_process_restart,
             "disabled": self.disabled.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
         })

@@ -1,7 +1,8 @@
 //! Another configuration while everything runs: what changed is stopped, told or started; the rest notices nothing.
 //!
-//! In this order: adapters that go are stopped (their last samples get in), the store learns of endpoints and limits,
-//! then the uplink, then the adapters. What cannot be applied at all changes nothing (I9).
+//! In this order: the store learns of endpoints and limits, for it alone may refuse, and what it refuses changes nothing
+//! (I9); adapters that go are stopped, and their last samples get in: until then the store keeps the endpoints of theirs
+//! that leave; then it forgets these; then the uplink, then the adapters that stay or come.
 
 use super::{ADAPTERS, Daemon, StartError, has_uplink};
 use crate::{
@@ -15,8 +16,8 @@ use crate::{
     store::{Closed, Store},
     supervisor::UnitState,
 };
-use adapter_api::{EndpointName, clock};
-use std::{collections::BTreeSet, path::Path};
+use adapter_api::{EndpointName, clock, journal};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// Where the store keeps which endpoints were disabled on the command line.
 const DISABLED: (&str, &str) = ("gateway", "disabled");
@@ -73,11 +74,6 @@ pub(super) async fn disabled(store: &Store) -> Result<BTreeSet<EndpointName>, Cl
     Ok(names.iter().filter_map(|name| EndpointName::new(name).ok()).collect())
 }
 
-/// These endpoints, as they are called in this configuration.
-pub(super) fn by_present_names(names: &BTreeSet<EndpointName>, config: &Config) -> BTreeSet<EndpointName> {
-    names.iter().map(|name| config.former.get(name).unwrap_or(name).clone()).collect()
-}
-
 impl Daemon {
     /// Reads the file anew and applies it.
     pub async fn reload(&mut self, file: &Path) -> Result<Plan, ReloadError> {
@@ -98,16 +94,6 @@ impl Daemon {
             Err(ReloadError::Fault(fault) | ReloadError::Partly(fault)) => Some(fault.clone()),
             Err(ReloadError::Closed(_)) => return outcome,
         };
-        match &fault {
-            Some(fault) if self.told.fault.as_ref() != Some(fault) => fault.log_error(match &outcome {
-                Err(ReloadError::Partly(_)) => {
-                    "the changed configuration is in force, but not all of it; that is tried again"
-                }
-                _ => "the changed configuration is not in force; what runs goes on as it was",
-            }),
-            None if self.told.fault.is_some() => tracing::info!("the configuration is good again"),
-            _ => {}
-        }
         self.told.fault = fault;
         if matches!(outcome, Ok(_) | Err(ReloadError::Partly(_))) {
             // Also if nothing in it changed: what `tidegate log` set ends here.
@@ -118,6 +104,8 @@ impl Daemon {
             self.told.loads = self.told.loads.saturating_add(1);
         }
         self.show();
+        // It tells of the fault, and of its end.
+        journal::stir();
         outcome
     }
 
@@ -158,38 +146,40 @@ impl Daemon {
     /// Puts a configuration in force that holds in itself.
     async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
         // An endpoint that is called otherwise stays disabled.
-        let disabled = by_present_names(&self.disabled, &given);
-        let merged = reload::plan::merged(&self.config, &given);
-        let mut plan = reload::plan(&self.config, &merged.without(&disabled));
+        let disabled = given.by_present_names(&self.disabled);
+        let next = reload::plan::merged(&self.config, &given).without(&disabled);
+        let mut plan = reload::plan(&self.config, &next);
         plan.needs_process_restart = reload::plan(&self.config, &given).needs_process_restart;
-        let before = std::mem::replace(&mut self.config, merged.without(&disabled));
         let stops = plan.units_that(UnitChange::Stop).chain(plan.units_that(UnitChange::Restart));
         let stops: BTreeSet<String> = stops.map(str::to_owned).collect();
-        self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
-        if let Err(fault) = self.change_store().await? {
-            // Nothing was changed: what was stopped for it goes on as it was.
-            self.config = before;
-            self.directory = self.config.directory().into();
-            for error in self.start_adapters().await? {
-                tracing::error!(%error, "an adapter was stopped for the change that was not made");
-            }
-            return Err(ReloadError::Fault(fault));
-        }
-        self.given = given;
+        let meanwhile = reload::plan::meanwhile(&self.config, &next, &stops);
+        let directory = Arc::new(next.directory());
+        let changed = match &meanwhile {
+            Some(meanwhile) => self.change_store(meanwhile, Arc::new(meanwhile.directory())).await?,
+            None => self.change_store(&next, directory.clone()).await?,
+        };
+        changed.map_err(ReloadError::Fault)?;
+        (self.config, self.directory, self.given) = (next, directory, given);
         if disabled != self.disabled {
             // Where it is not kept, the file tells of the former name at the next start.
             self.keep_disabled(&disabled).await?;
             self.disabled = disabled;
         }
-        let mut failed: Vec<StartError> = self.change_uplink(plan.uplink).await?.into_iter().collect();
+        self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
+        let mut failed: Vec<Fault> = Vec::new();
+        if meanwhile.is_some() {
+            // If it cannot now, endpoints of which nothing comes any more are known for longer.
+            failed.extend(self.change_store(&self.config, self.directory.clone()).await?.err());
+        }
+        failed.extend(self.change_uplink(plan.uplink).await?.as_ref().map(fault_of));
         self.adapters.tell(&self.config.adapters);
-        failed.extend(self.start_adapters().await?);
+        failed.extend(self.start_adapters().await?.iter().map(fault_of));
         if plan.live.contains(&"gateway.endpoint") {
             self.start_reporter().await?;
         }
         self.http.apply(self.config.http.as_ref(), clock::now() + ADAPTERS).await;
         memory::give_back();
-        match partly(&failed) {
+        match failed.into_iter().next() {
             Some(fault) => {
                 if plan != Plan::default() {
                     self.note(&plan);
@@ -262,11 +252,9 @@ impl Daemon {
     }
 }
 
-/// What of a configuration is not in force though the rest is.
-fn partly(failed: &[StartError]) -> Option<Fault> {
-    let first = failed.first()?;
-    let fault = first.fault().unwrap_or_else(|| Fault::new(Code::NoThread, first.to_string(), "reload"));
-    Some(fault)
+/// Why something of a configuration is not in force though the rest is.
+fn fault_of(error: &StartError) -> Fault {
+    error.fault().unwrap_or_else(|| Fault::new(Code::NoThread, error.to_string(), "reload"))
 }
 
 /// What is thought of a file that is taken.

@@ -71,6 +71,8 @@ impl Running {
                     format!("version {version} answers on {path}; {queued} samples are queued"),
                 )];
                 findings.extend(self.faults().into_iter().filter_map(told));
+                // No fault of what it does: it is in nobody's way.
+                findings.extend(told(self.status("/configuration/late")));
                 findings
             }
         }

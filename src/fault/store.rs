@@ -88,6 +88,14 @@ pub(super) const TABLE: &[Row] = &[
         "look at `ss -ltnp`; set another address or port in http.listen; everything else runs without the page",
     ),
     (
+        Code::NotWatched,
+        "TG-232",
+        "the system has no watch left (fs.inotify.max_user_watches, max_user_instances), or the file system is one of \
+         another machine, which does not tell what is changed there",
+        "nothing, if half a minute is soon enough; else raise these with `sysctl`, keep the file on a local file system, \
+         or say `tidegate reload` after a change",
+    ),
+    (
         Code::UnitStalled,
         "TG-218",
         "it waits for something in the system that does not come, such as a serial port or a disk that hangs, or a \

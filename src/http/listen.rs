@@ -1,11 +1,8 @@
 //! The address, and the connections to it: a bounded number, each for a bounded time, so that nobody who
 //! holds them open takes more than the page from anybody else.
 
-use super::{
-    Notice,
-    answer::{self, Site},
-};
-use crate::fault::{self, Code, Fault};
+use super::answer::{self, Site};
+use crate::fault::{self, Code, Fault, Notice};
 use adapter_api::{CancellationToken, clock};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -61,9 +58,7 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
                     // No file descriptors are left, mostly: others need them more than we do.
                     let what = format!("no connection can be taken: {}", fault::words(&error));
                     let fault = Fault::new(Code::HttpListener, what, format!("http.listen = \"{address}\""));
-                    if notice.set(Some(fault.clone())) {
-                        fault.log_warning("no status page; it is tried again for ever");
-                    }
+                    notice.set(Some(fault));
                     clock::sleep(AGAIN).await;
                 }
             },
@@ -88,9 +83,7 @@ async fn bind(address: SocketAddr, notice: &Notice) -> TcpListener {
                 };
                 let what = format!("the status page cannot be served: {what}");
                 let fault = Fault::new(Code::HttpListener, what, format!("http.listen = \"{address}\""));
-                if notice.set(Some(fault.clone())) {
-                    fault.log_warning("no status page; it is tried again for ever");
-                }
+                notice.set(Some(fault));
                 clock::sleep(AGAIN).await;
             }
         }

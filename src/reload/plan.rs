@@ -5,10 +5,10 @@
 
 use crate::{
     config::{Config, Units, Uplink},
-    endpoints::Endpoint,
+    endpoints::{Endpoint, Fate},
 };
 use adapter_api::{Adapter, EndpointName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What has to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct EndpointChanges {
     pub removed: Vec<EndpointName>,
     /// Former and present names.
     pub renamed: Vec<(EndpointName, EndpointName)>,
+    /// Former and present names of those that become one with another: what is queued of them goes before its own.
+    pub merged: Vec<(EndpointName, EndpointName)>,
     /// Those with another token or tenant.
     pub token: Vec<EndpointName>,
     /// Those that are wanted again.
@@ -78,8 +80,11 @@ pub struct EndpointChanges {
 impl EndpointChanges {
     /// Whether the uplink carries the same. What is queued of a disabled endpoint goes up all the same.
     fn is_directory_kept(&self) -> bool {
-        let Self { added, removed, renamed, token, rules, enabled: _, disabled: _, devices: _ } = self;
-        renamed.is_empty() && [added, removed, token, rules].iter().all(|list| list.is_empty())
+        let Self { added, removed, renamed, merged, token, rules, enabled: _, disabled: _, devices: _ } =
+            self;
+        renamed.is_empty()
+            && merged.is_empty()
+            && [added, removed, token, rules].iter().all(|list| list.is_empty())
     }
 }
 
@@ -117,7 +122,7 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
     );
     let told = |name: &EndpointName| {
         let changes = &plan.endpoints;
-        changes.renamed.iter().any(|(_, present)| present == name)
+        changes.renamed.iter().chain(&changes.merged).any(|(_, present)| present == name)
             || [&changes.added, &changes.removed, &changes.enabled, &changes.disabled]
                 .iter()
                 .any(|list| list.contains(name))
@@ -156,6 +161,37 @@ pub fn merged(old: &Config, new: &Config) -> Config {
     merged
 }
 
+/// What the store is to know while units stop: the new configuration, and what they may hand in last as it was, where
+/// that one takes it no more or for somebody else. `None`: it takes all of it.
+pub fn meanwhile(old: &Config, new: &Config, stops: &BTreeSet<String>) -> Option<Config> {
+    let directory = new.directory();
+    let kept = old.endpoints.iter().filter_map(|was| {
+        let stops = was.unit.as_ref().is_some_and(|unit| stops.contains(&**unit));
+        if !stops || !was.enabled {
+            return None;
+        }
+        let name = directory.present_name(&was.key.name).unwrap_or(&was.key.name);
+        match directory.by_name(name).filter(|now| now.key.tenant == was.key.tenant) {
+            Some(now) if now.enabled => None,
+            Some(now) => Some(Endpoint { enabled: true, ..now.as_ref().clone() }),
+            None => Some(was.clone()),
+        }
+    });
+    let kept: BTreeMap<EndpointName, Endpoint> = kept.map(|kept| (kept.key.name.clone(), kept)).collect();
+    let uplink_goes = matches!((&old.uplink, &new.uplink), (Uplink::Mqtt(_), Uplink::None));
+    let uplink_goes = uplink_goes && !stops.is_empty();
+    if kept.is_empty() && !uplink_goes {
+        return None;
+    }
+    let mut meanwhile = new.clone();
+    if uplink_goes {
+        meanwhile.uplink = old.uplink.clone();
+    }
+    meanwhile.endpoints.retain(|endpoint| !kept.contains_key(&endpoint.key.name));
+    meanwhile.endpoints.extend(kept.into_values());
+    Some(meanwhile)
+}
+
 /// The keys whose values differ, and which nothing but a new process takes up.
 fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     let keys = [
@@ -174,18 +210,27 @@ fn endpoints(old: &Config, new: &Config) -> EndpointChanges {
     };
     let (before, after) = (by_name(old), by_name(new));
     let mut changes = EndpointChanges::default();
-    for (former, present) in &new.former {
-        if before.contains_key(former) {
-            changes.renamed.push((former.clone(), present.clone()));
+    let directory = new.directory();
+    let mut now_called: BTreeMap<EndpointName, EndpointName> = BTreeMap::new();
+    let mut gone_along = BTreeSet::new();
+    for was in before.values() {
+        // As the store has it.
+        let Fate::Goes(present) = directory.fate(&was.key) else { continue };
+        let pair = (was.key.name.clone(), present.name.clone());
+        gone_along.insert(was.key.name.clone());
+        if before.get(&present.name).is_some_and(|known| known.key == present)
+            || now_called.contains_key(&present.name)
+        {
+            changes.merged.push(pair);
+        } else {
+            now_called.insert(present.name, was.key.name.clone());
+            changes.renamed.push(pair);
         }
     }
-    let now_called: BTreeMap<EndpointName, EndpointName> =
-        changes.renamed.iter().map(|(former, present)| (present.clone(), former.clone())).collect();
-    let renamed = |name: &EndpointName| {
-        now_called.contains_key(name) || new.former.get(name).is_some_and(|n| now_called.contains_key(n))
-    };
-    changes.added = after.keys().filter(|n| !before.contains_key(*n) && !renamed(n)).cloned().collect();
-    changes.removed = before.keys().filter(|n| !after.contains_key(*n) && !renamed(n)).cloned().collect();
+    let is_new = |name: &&EndpointName| !before.contains_key(*name) && !now_called.contains_key(*name);
+    let is_gone = |name: &&EndpointName| !after.contains_key(*name) && !gone_along.contains(*name);
+    changes.added = after.keys().filter(is_new).cloned().collect();
+    changes.removed = before.keys().filter(is_gone).cloned().collect();
     for (name, now) in &after {
         let former = now_called.get(name).and_then(|former| before.get(former));
         let Some(was) = before.get(name).or(former) else { continue };

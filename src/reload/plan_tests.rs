@@ -127,7 +127,19 @@ fn endpoints_change_beside_their_neighbours() {
             (&format!("[endpoints.m2]\ntoken = \"T2\"\nadapter = \"hall\"\n{two_become_one}"), ""),
             ("\"T1\"", "\"T1\"\nformerly = \"m2\""),
         ],
-        "devices: modbus.hall; renamed: m2>m1; uplink: directory",
+        "devices: modbus.hall; merged: m2>m1; uplink: directory",
+    );
+    let again = "modbus = { unit = 1, resources = { t = { register = \"input:1\", type = \"i16\" } } }\n";
+    check(
+        &[
+            (&format!("[endpoints.m1]\ntoken = \"T1\"\nadapter = \"hall\"\n{again}"), ""),
+            ("[endpoints.m2]", "[endpoints.m7]\nformerly = [\"m1\", \"m2\"]"),
+        ],
+        "devices: modbus.hall; merged: m2>m7; renamed: m1>m7; token: m7; uplink: directory",
+    );
+    check(
+        &[("[endpoints.m2]", "[endpoints.m7]\ntenant = \"other\"\nformerly = \"m2\"")],
+        "added: m7; devices: modbus.hall; removed: m2; uplink: directory",
     );
     check(&[("\"T2\"", "\"T8\"")], "token: m2; uplink: directory");
     check(&[("\"T2\"", "\"T2\"\ntenant = \"other\"")], "token: m2; uplink: directory");
@@ -189,4 +201,58 @@ fn the_journal_says_what_was_done_in_one_line() {
     assert_eq!(plan.words(), "restarted modbus.hall; restarted uplink; m2 with another token");
     assert_eq!(Plan::default().words(), "nothing changed");
     assert!(!plan.json().to_string().contains("T8") && !plan.words().contains("T8"), "no token is told");
+}
+
+/// What the store knows while `stops` stop, after an edit: `name` or `tenant/name`, with `-` where it is disabled; and
+/// whether there is an uplink. Empty: nothing else than afterwards.
+fn check_meanwhile(edits: &[(&str, &str)], stops: &[&str], expected: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), "1").unwrap();
+    let before = config(BEFORE, dir.path());
+    let text = edits.iter().fold(BEFORE.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    });
+    let after = config(&text, dir.path());
+    let stops = stops.iter().map(|unit| (*unit).to_owned()).collect();
+    let shown = super::plan::meanwhile(&before, &after, &stops).map_or_else(String::new, |known| {
+        let shown = known
+            .endpoints
+            .iter()
+            .map(|endpoint| format!("{}{}", endpoint.key, if endpoint.enabled { "" } else { "-" }));
+        let mut shown: Vec<String> = shown.collect();
+        shown.sort();
+        if known.uplink == crate::config::Uplink::None {
+            shown.push("without uplink".to_owned());
+        }
+        shown.join(" ")
+    });
+    assert_eq!(shown, expected, "{edits:?} while {stops:?} stop");
+}
+
+#[test]
+fn what_adapters_that_stop_hand_in_last_is_taken_as_it_was() {
+    let m2 = "[endpoints.m2]\ntoken = \"T2\"\nadapter = \"hall\"\n\
+              modbus = { unit = 2, resources = { t = { register = \"input:1\", type = \"i16\" } } }\n";
+    let all = &["modbus.hall", "modbus.roof"][..];
+    check_meanwhile(&[], all, "");
+    check_meanwhile(&[(m2, "")], all, "m1 m2 own r1");
+    check_meanwhile(&[(m2, "")], &["modbus.roof"], "");
+    check_meanwhile(&[("\"T2\"", "\"T2\"\nenabled = false")], all, "m1 m2 own r1");
+    check_meanwhile(&[("\"T2\"", "\"T2\"\nenabled = false")], &[], "");
+    check_meanwhile(&[("\"T2\"", "\"T2\"\ntenant = \"other\"")], all, "m1 m2 own r1");
+    check_meanwhile(&[("[endpoints.m2]", "[endpoints.m7]\nformerly = \"m2\"")], all, "");
+    check_meanwhile(
+        &[("[endpoints.m2]", "[endpoints.m7]\nenabled = false\nformerly = \"m2\"")],
+        all,
+        "m1 m7 own r1",
+    );
+    check_meanwhile(
+        &[("[endpoints.m2]", "[endpoints.m7]\ntenant = \"other\"\nformerly = \"m2\"")],
+        all,
+        "m1 m2 other/m7 own r1",
+    );
+    let no_uplink = ("kind = \"kaa\"", "kind = \"none\"");
+    check_meanwhile(&[no_uplink], all, "m1 m2 own r1");
+    check_meanwhile(&[no_uplink], &[], "");
 }

@@ -11,11 +11,10 @@ impl Plan {
             |names: &[EndpointName]| json!(names.iter().map(EndpointName::as_str).collect::<Vec<_>>());
         let units = |change| json!(self.units_that(change).collect::<Vec<_>>());
         let changes = &self.endpoints;
-        let renamed: Vec<Value> = changes
-            .renamed
-            .iter()
-            .map(|(former, present)| json!({ "from": former.as_str(), "to": present.as_str() }))
-            .collect();
+        let pairs = |pairs: &[(EndpointName, EndpointName)]| {
+            let pair = |(former, present): &(EndpointName, EndpointName)| json!({ "from": former.as_str(), "to": present.as_str() });
+            json!(pairs.iter().map(pair).collect::<Vec<_>>())
+        };
         json!({
             "start": units(UnitChange::Start),
             "stop": units(UnitChange::Stop),
@@ -25,7 +24,8 @@ impl Plan {
             "endpoints": {
                 "added": names(&changes.added),
                 "removed": names(&changes.removed),
-                "renamed": renamed,
+                "renamed": pairs(&changes.renamed),
+                "merged": pairs(&changes.merged),
                 "token": names(&changes.token),
                 "enabled": names(&changes.enabled),
                 "disabled": names(&changes.disabled),
@@ -72,6 +72,9 @@ impl Plan {
         }
         if let Some((former, present)) = changes.renamed.first() {
             words.push(some(&format!("{former} is now {present}"), changes.renamed.len()));
+        }
+        if let Some((former, present)) = changes.merged.first() {
+            words.push(some(&format!("{former} is one with {present}"), changes.merged.len()));
         }
         words.extend(self.live.iter().map(|key| format!("{key} changed")));
         if words.is_empty() { "nothing changed".to_owned() } else { words.join("; ") }

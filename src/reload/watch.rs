@@ -4,13 +4,20 @@
 //! symbolic links are swapped under it (as Kubernetes does with `..data`). So every name on the way to a file is
 //! watched, through every link. What was seen then decides by the content, so that nothing is reloaded twice.
 //!
-//! Where the system has no watches left, the content is looked at every half a minute.
+//! Where the system has no watches left, or the file system is another machine's and tells nothing of what is changed
+//! there, the content is looked at every half a minute; `status` says so.
 
-use crate::config::{self, files::digest};
+use crate::{
+    config::{self, files::digest},
+    fault::{self, Code, Fault, Notice},
+};
 use adapter_api::clock;
 use rustix::{
     fd::OwnedFd,
-    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    fs::{
+        inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+        statfs,
+    },
     io::Errno,
 };
 use std::{
@@ -34,6 +41,9 @@ const POLL: Duration = Duration::from_secs(30);
 /// What could not be applied is tried again after this, then after twice as long, and so on up to the other: each
 /// try may stop and start adapters.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3_600));
+/// File systems of other machines, by `f_type` of statfs(2): NFS, SMB and CIFS, 9p, Ceph, AFS, FUSE (sshfs, virtiofs).
+const REMOTE: [u32; 8] =
+    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400, 0x5346_414f, 0x6573_5546];
 /// Links followed on the way to one file, as the system does.
 const LINKS: usize = 40;
 
@@ -51,7 +61,8 @@ pub struct Watcher {
     pause: Duration,
     /// Something happened that was not looked at yet.
     stirred: bool,
-    polling: bool,
+    /// Why changes are noticed late, if they are.
+    late: Notice,
 }
 
 #[derive(Debug)]
@@ -73,19 +84,23 @@ impl Watcher {
             failed: None,
             pause: AGAIN.0,
             stirred: false,
-            polling: false,
+            late: Notice::default(),
         };
         match inotify {
             Ok(inotify) => watcher.inotify = Some(inotify),
-            Err(error) => watcher.poll_instead(&error),
+            Err(error) => watcher.has_no_watch(&error),
         }
         watcher.note();
         watcher
     }
 
-    /// Whether changes are noticed late, for want of watches.
-    pub fn is_polling(&self) -> bool {
-        self.polling
+    /// Why changes are noticed late, if they are; for `status`, as it changes.
+    pub fn late(&self) -> Notice {
+        self.late.clone()
+    }
+
+    fn is_polling(&self) -> bool {
+        self.late.fault().is_some()
     }
 
     /// Takes note of the content there is now: a later one is a change. To be called before it is read.
@@ -132,7 +147,7 @@ impl Watcher {
 
     /// Waits until something happens to a name that matters, or for the next look.
     async fn stir(&mut self) {
-        let look = if self.seen.is_none() { Some(self.pause) } else { self.polling.then_some(POLL) };
+        let look = if self.seen.is_none() { Some(self.pause) } else { self.is_polling().then_some(POLL) };
         // Whatever happens to other names meanwhile puts it off no further.
         let due = look.map(|pause| clock::now() + pause);
         loop {
@@ -152,7 +167,7 @@ impl Watcher {
                 Some(Ok(())) => self.stirred |= self.drain() || due.is_some_and(|due| due <= clock::now()),
                 Some(Err(error)) => {
                     self.inotify = None;
-                    self.poll_instead(&error);
+                    self.has_no_watch(&error);
                 }
             }
             if self.stirred {
@@ -199,10 +214,13 @@ impl Watcher {
             | WatchFlags::DELETE_SELF
             | WatchFlags::ONLYDIR;
         let mut watches: BTreeMap<i32, Watched> = BTreeMap::new();
-        let mut missing = None;
+        let (mut missing, mut remote) = (None, None);
         for (directory, Names { names, turns }) in wanted {
             match inotify::add_watch(inotify, directory.as_path(), what) {
                 Ok(watch) => {
+                    if turns && remote.is_none() && is_remote(&directory) {
+                        remote = Some(directory.clone());
+                    }
                     let watched = Watched { directory, names: BTreeSet::new() };
                     watches.entry(watch).or_insert(watched).names.extend(names);
                 }
@@ -221,24 +239,47 @@ impl Watcher {
             }
         }
         self.watches = watches;
-        match missing {
-            Some(error) => self.poll_instead(&error.into()),
-            None if std::mem::take(&mut self.polling) => {
-                tracing::info!("changes of the configuration are noticed at once again");
+        match (missing, remote) {
+            (Some(error), _) => self.has_no_watch(&error.into()),
+            (None, Some(directory)) => {
+                self.looks_for("its file system is another machine's", &directory);
             }
-            None => {}
+            (None, None) => {
+                if self.late.set(None) {
+                    tracing::info!("changes of the configuration are noticed at once again");
+                }
+            }
         }
     }
 
-    fn poll_instead(&mut self, error: &std::io::Error) {
-        if !std::mem::replace(&mut self.polling, true) {
-            tracing::warn!(
-                %error,
-                "changes of the configuration are noticed within half a minute only: the system has no watch \
-                 left for its directory (fs.inotify.max_user_watches, max_user_instances); `tidegate reload` is at once"
-            );
+    fn has_no_watch(&self, error: &std::io::Error) {
+        tracing::debug!(%error, "no watch");
+        let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOSPC | Errno::MFILE | Errno::NFILE) => "the system has no watch left",
+            _ => fault::words(error),
+        };
+        self.looks_for(why, &self.file);
+    }
+
+    fn looks_for(&self, why: &str, place: &Path) {
+        let what = format!("changes of the configuration are noticed within half a minute only: {why}");
+        let fault = Fault::new(Code::NotWatched, what, place.to_string_lossy());
+        if self.late.set(Some(fault.clone())) {
+            // Once: whoever keeps the file elsewhere knows, and is not reminded every hour.
+            fault.log_warning("the configuration is looked at now and then");
         }
     }
+}
+
+/// Whether others may change what lies there, and the system here is not told.
+fn is_remote(directory: &Path) -> bool {
+    statfs(directory).is_ok_and(|found| is_of_another_machine(found.f_type))
+}
+
+/// The type is signed or not, and of another width, on other machines: its low 32 bits tell.
+fn is_of_another_machine(kind: impl TryInto<i128>) -> bool {
+    kind.try_into()
+        .is_ok_and(|kind: i128| REMOTE.iter().any(|known| kind & 0xffff_ffff == i128::from(*known)))
 }
 
 #[expect(
@@ -416,13 +457,32 @@ mod tests {
         fs::write(&file, "a = 1").unwrap();
         let mut watcher = Watcher::new(&file);
         let inotify = watcher.inotify.take();
-        watcher.poll_instead(&std::io::ErrorKind::StorageFull.into());
+        watcher.has_no_watch(&Errno::NOSPC.into());
+        let told = watcher.late().fault().unwrap();
+        assert_eq!(told.code, Code::NotWatched.id());
+        assert!(told.what.ends_with("the system has no watch left"), "{}", told.what);
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap_err();
         fs::write(&file, "a = 2").unwrap();
         clock::timeout(3 * POLL, watcher.changed()).await.unwrap();
         assert!(watcher.is_polling());
         watcher.inotify = inotify;
+        let told = watcher.late();
         watcher.note();
-        assert!(!watcher.is_polling(), "there are watches again");
+        assert_eq!(told.fault(), None, "there are watches again");
+    }
+
+    #[test]
+    fn what_other_machines_change_is_looked_for() {
+        // ext4, tmpfs, overlay, btrfs, XFS, F2FS, SquashFS: what is changed is told.
+        for kind in [0xef53_i64, 0x0102_1994, 0x794c_7630, 0x9123_683e, 0x5846_5342, 0xf2f5_2010, 0x7371_7368]
+        {
+            assert!(!is_of_another_machine(kind), "{kind:x}");
+        }
+        for kind in [0x6969_i64, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546] {
+            assert!(is_of_another_machine(kind), "{kind:x}");
+        }
+        // CIFS, where the type is signed and has 32 bits.
+        assert!(is_of_another_machine(-0x00ac_b2be_i32));
+        assert!(!is_remote(tempfile::tempdir().unwrap().path()));
     }
 }

@@ -36,6 +36,8 @@ struct Beat {
 /// Looks at a pulse. Sans-IO.
 #[derive(Debug, Default)]
 pub(super) struct Finger {
+    /// Which of the unit's runs was felt: what was seen of another says nothing of this one.
+    run: Option<u64>,
     turns: u64,
     /// At work and without a turn since then, and how often it was seen so.
     still: Option<(Instant, u32)>,
@@ -71,9 +73,9 @@ impl Pulse {
         }
     }
 
-    /// One look, at `now`.
-    pub(super) fn look(&self, now: Instant, finger: &mut Finger) -> Seen {
-        let seen = finger.handle_look(now, self.0.waits.load(SeqCst), self.0.turns.load(SeqCst));
+    /// One look, at `now`, in this run of the unit; `None` while it does not run.
+    pub(super) fn look(&self, now: Instant, run: Option<u64>, finger: &mut Finger) -> Seen {
+        let seen = finger.handle_look(now, run, self.0.waits.load(SeqCst), self.0.turns.load(SeqCst));
         if seen != Seen::Turns {
             self.0.asked.notify_one();
         }
@@ -82,12 +84,12 @@ impl Pulse {
 }
 
 impl Finger {
-    fn handle_look(&mut self, now: Instant, waits: bool, turns: u64) -> Seen {
-        if waits || turns != self.turns {
+    fn handle_look(&mut self, now: Instant, run: Option<u64>, waits: bool, turns: u64) -> Seen {
+        if waits || turns != self.turns || run != self.run {
             self.still = None;
         }
-        self.turns = turns;
-        if waits {
+        (self.run, self.turns) = (run, turns);
+        if waits || run.is_none() {
             return Seen::Turns;
         }
         let (since, looks) = self.still.get_or_insert((now, 0));
@@ -106,13 +108,18 @@ mod tests {
     #[test]
     fn a_unit_has_stalled_that_is_at_work_for_long_without_a_turn() {
         use Seen::{AtWork, Stalled, Turns};
-        // (seconds, it waits, turns so far)
-        let check = |looks: &[(u64, bool, u64, Seen)]| {
+        // (seconds, the run, it waits, turns so far)
+        let check_runs = |looks: &[(u64, Option<u64>, bool, u64, Seen)]| {
             let mut finger = Finger::default();
-            for &(seconds, waits, turns, expected) in looks {
+            for &(seconds, run, waits, turns, expected) in looks {
                 let now = Instant::from_start(Duration::from_secs(seconds));
-                assert_eq!(finger.handle_look(now, waits, turns), expected, "at {seconds} s of {looks:?}");
+                let seen = finger.handle_look(now, run, waits, turns);
+                assert_eq!(seen, expected, "at {seconds} s of {looks:?}");
             }
+        };
+        let check = |looks: &[(u64, bool, u64, Seen)]| {
+            let first = |&(seconds, waits, turns, seen)| (seconds, Some(1), waits, turns, seen);
+            check_runs(&looks.iter().map(first).collect::<Vec<_>>());
         };
         // Idle for ever.
         check(&[(10, true, 1, Turns), (20, true, 1, Turns), (300, true, 1, Turns)]);
@@ -132,6 +139,26 @@ mod tests {
             (50, false, 1, Stalled),
             (60, true, 2, Turns),
             (70, false, 3, AtWork),
+        ]);
+        // It ended at work, is started again much later, and has not turned yet.
+        check_runs(&[
+            (10, Some(1), false, 1, AtWork),
+            (20, None, false, 1, Turns),
+            (30, None, false, 1, Turns),
+            (40, None, false, 1, Turns),
+            (50, None, false, 1, Turns),
+            (60, Some(2), false, 1, AtWork),
+            (70, Some(2), true, 2, Turns),
+        ]);
+        // It ends between the looks, each time in the middle of a turn.
+        check_runs(&[
+            (10, Some(1), false, 1, AtWork),
+            (20, Some(2), false, 1, AtWork),
+            (30, Some(3), false, 1, AtWork),
+            (40, Some(4), false, 1, AtWork),
+            (50, Some(4), false, 1, AtWork),
+            (60, Some(4), false, 1, AtWork),
+            (70, Some(4), false, 1, Stalled),
         ]);
         // The process was stopped in the middle of a turn: nobody has looked meanwhile.
         check(&[
@@ -154,7 +181,7 @@ mod tests {
             // It never waits, but turns.
             let busy = async {
                 for n in 1..20 {
-                    assert_eq!(pulse.look(at(n), &mut finger), Seen::AtWork);
+                    assert_eq!(pulse.look(at(n), Some(1), &mut finger), Seen::AtWork);
                     for _ in 0..10 {
                         tokio::task::yield_now().await;
                     }

@@ -56,6 +56,14 @@ impl UnitWatch {
         self.with(|status| status.starts)
     }
 
+    /// Which of its runs is under way; `None` between two of them, and when it was told to stop.
+    pub(super) fn run(&self) -> Option<u64> {
+        self.with(|status| match status.state {
+            UnitState::Running | UnitState::Stalled => Some(status.starts),
+            _ => None,
+        })
+    }
+
     /// How often it ended by a panic.
     pub fn panics(&self) -> u64 {
         self.with(|status| status.panics)

@@ -141,6 +141,7 @@ impl Session {
             Ok(None) => return End::Shutdown,
             Err(closed) => return closed.into(),
         };
+        failpoint::hang();
         let place = link::place(target, Some(link.peer));
         let settings = mqtt::Settings {
             client_id: self.client_id.clone(),

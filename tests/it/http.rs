@@ -325,7 +325,7 @@ fn an_address_in_use_is_told_and_costs_nothing_else() {
         assert_eq!(answer.json()["faults"], json!([]), "it is mended");
         Some(())
     });
-    assert_eq!(gateway.says("no status page; it is tried again for ever"), 1);
+    assert_eq!(gateway.says("for ever unit=\"http\" code=\"TG-231\""), 1);
     assert!(gateway.terminate().success());
 }
 

@@ -8,6 +8,7 @@ use crate::{
     pusher::{Pusher, Witness},
     site::{PATIENCE, Site, free_port, until},
 };
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -491,6 +492,33 @@ fn a_file_is_compared_before_it_is_taken() {
     let answer: Value = bench.gateway.ask(&["diff", path]).expect("JSON");
     assert_eq!((&answer["orphaned"], &answer["start"]), (&json!({ "p2": 3 }), &json!(["test.new"])));
     assert!(!answer.to_string().contains("SECRET-18"));
+    let merged = format!("formerly = \"p2\"\n{}", pushed("TP1"));
+    for (p1, p2, expected) in [
+        (
+            merged,
+            None,
+            "live       uplink: subscriptions, without a new connection\n\
+             live       endpoint p2 becomes one with p1; what is queued of it goes first\n",
+        ),
+        (
+            pushed("TP1"),
+            Some(pushed("TP2") + "\ntenant = \"other\""),
+            "live       uplink: subscriptions, without a new connection\n\
+             live       endpoint p2: another token or tenant\n\
+             orphaned   3 queued samples of p2: kept, and sent when it comes back\n",
+        ),
+    ] {
+        let mut file = bench.file.clone();
+        file.endpoints.insert("p1", p1);
+        match p2 {
+            Some(p2) => drop(file.endpoints.insert("p2", p2)),
+            None => drop(file.endpoints.remove("p2")),
+        }
+        fs::write(&draft, file.text()).unwrap();
+        let (said, good) = bench.gateway.say(&["diff", path]);
+        assert!(good, "{said}");
+        assert_eq!(said, expected);
+    }
     let installed = bench.path.to_str().unwrap().to_owned();
     let (said, _) = bench.gateway.say(&["diff", &installed]);
     assert_eq!(said, "nothing    would change\n");
@@ -633,4 +661,119 @@ fn another_profile_of_the_same_name_is_read_by_from_then_on() {
     bench.edit("a profile changes", |bench| profile(bench, "level"), &[]);
     let read = |bench: &Bench| bench.gateway.say(&["read", "m1"]).0;
     until("it is read by the other", PATIENCE, || read(&bench).contains("level").then_some(()));
+}
+
+#[test]
+fn what_the_store_refuses_stops_nothing_and_is_in_force_when_it_can_be() {
+    let mut bench = Bench::new();
+    let listens = |bench: &mut Bench| {
+        bench.file.adapters.insert("test.other", format!("listen = \"127.0.0.1:{}\"", free_port()));
+    };
+    listens(&mut bench);
+    bench.write();
+    bench.gateway.start();
+    bench.gateway.until_up();
+    bench.platform.rules(&json!({ "refuse_tokens": { "TP2": 404 } }));
+    let mut pusher = Pusher::connect(bench.push);
+    (1..=3).for_each(|n| pusher.push("p2", &n.to_string()));
+    let db = Connection::open(bench.site.path("state/tidegate.db")).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    let no = "CREATE TRIGGER no BEFORE UPDATE OF endpoint ON lane BEGIN SELECT RAISE(ABORT, 'no'); END";
+    db.execute_batch(no).unwrap();
+    let (before, loads) = (bench.counts(), bench.loads());
+
+    // An endpoint is called otherwise, an adapter listens elsewhere, and its neighbour is no more.
+    bench.file.endpoints.remove("p2");
+    bench.file.endpoints.insert("p7", format!("formerly = \"p2\"\n{}", pushed("TP2")));
+    listens(&mut bench);
+    bench.write();
+    bench.gateway.until_fault("TG-209");
+    for _ in 0..3 {
+        let (said, good) = bench.gateway.say(&["reload"]);
+        assert!(!good && said.contains("TG-209"), "{said}");
+    }
+    bench.compare("nothing was touched for it", &before, &[]);
+    assert_eq!(bench.loads(), loads);
+    pusher.push("p2", "4");
+    assert_eq!(bench.queued("p2").map(|(rows, _)| rows), Some(4));
+    assert_eq!(bench.queued("p7"), None);
+    let told =
+        |bench: &Bench| bench.gateway.says("a person is needed unit=\"configuration\" code=\"TG-209\"");
+    until("the journal tells of it", PATIENCE, || (told(&bench) > 0).then_some(()));
+
+    db.execute_batch("DROP TRIGGER no").unwrap();
+    bench.platform.rules(&json!({}));
+    bench
+        .gateway
+        .until_status("it is tried again by itself", |status| status["configuration"]["fault"].is_null());
+    bench.compare("it is in force", &before, &[("test.other", 1)]);
+    pusher.push("p7", "5");
+    bench.until_accepted("TP2", 5);
+    bench.platform.arrivals().assert_exactly("TP2", 1..=5);
+    let over = "works again unit=\"configuration\" code=\"TG-209\"";
+    until("the journal tells its end", PATIENCE, || bench.gateway.has_logged(over).then_some(()));
+    assert_eq!(told(&bench), 1, "and told of it once");
+    bench.gateway.ledger();
+    assert!(bench.gateway.terminate().success());
+}
+
+#[test]
+fn a_file_that_cannot_be_watched_is_told_of_and_read_anew_all_the_same() {
+    let mut bench = Bench::new();
+    let line = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+    bench.gateway.started_by(&["unshare", "--map-root-user", "sh", "-c", line, "sh"]);
+    bench.gateway.environment("TIDEGATE_TIME_SCALE", "10");
+    bench.gateway.start();
+    bench.gateway.until_up();
+    for command in ["status", "doctor"] {
+        let (said, _) = bench.gateway.say(&[command]);
+        let late = "changes of the configuration are noticed within half a minute only: the system has no watch left";
+        assert!(said.contains("TG-232") && said.contains(late), "{command}: {said}");
+    }
+    assert_eq!(bench.gateway.says("code=\"TG-232\""), 1);
+    let added = |bench: &mut Bench| {
+        bench.file.endpoints.insert("p3", pushed("TP3"));
+        bench.write();
+    };
+    bench.edit("an endpoint is added", added, &[]);
+    assert!(bench.gateway.terminate().success());
+}
+
+#[test]
+fn an_uplink_that_does_not_stop_is_told_and_the_next_begins_when_it_has_ended() {
+    let mut bench = Bench::new();
+    let hangs = bench.site.path("hangs");
+    bench.gateway.environment("TIDEGATE_HANG", hangs.to_str().unwrap());
+    bench.gateway.start();
+    bench.gateway.until_up();
+    let mut pusher = Pusher::connect(bench.push);
+    pusher.push("p1", "1");
+    bench.until_accepted("TP1", 1);
+    // The next one hangs when it has its connection, and the one after that cannot take its place.
+    fs::write(&hangs, "").unwrap();
+    let keep_alive = |bench: &mut Bench, seconds: u32| {
+        let uplink = bench.file.uplink.lines().next().unwrap().to_owned();
+        bench.file.uplink = format!("{uplink}\nkeep_alive = \"{seconds}s\"");
+        bench.write();
+    };
+    let loads = bench.loads();
+    keep_alive(&mut bench, 30);
+    bench.gateway.until_status("it is in force", |s| s["configuration"]["loads"].as_u64() > Some(loads));
+    let connections = bench.broker.connects(CLIENT_ID);
+    keep_alive(&mut bench, 40);
+    let told = bench.gateway.until_status("it is left behind, and told", |status| {
+        status["configuration"]["fault"]["code"] == "TG-219"
+    });
+    assert_eq!(told["configuration"]["fault"]["where"], "uplink", "{told}");
+    pusher.push("p1", "2");
+    assert_eq!(bench.broker.connects(CLIENT_ID), connections, "no other has begun beside it");
+    fs::remove_file(&hangs).unwrap();
+    bench.gateway.until_status("it is started when the other has ended", |status| {
+        status["configuration"]["fault"].is_null() && status["uplink"]["state"] == "up"
+    });
+    pusher.push("p1", "3");
+    bench.until_accepted("TP1", 3);
+    bench.platform.arrivals().assert_exactly("TP1", 1..=3);
+    bench.gateway.ledger();
+    assert!(bench.gateway.terminate().success());
 }

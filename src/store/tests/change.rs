@@ -293,3 +293,90 @@ async fn limits_change_while_it_is_open() {
     site.submit("a", 10..20).await.unwrap();
     site.totals().await;
 }
+
+/// An endpoint of a tenant: `tenant/name`, or `name` of the default one.
+fn of(key: &str) -> Endpoint {
+    match key.split_once('/') {
+        None => endpoint(key),
+        Some((tenant, name)) => {
+            let mut endpoint = endpoint(name);
+            endpoint.key.tenant = crate::endpoints::Tenant::new(&EndpointName::new(tenant).unwrap());
+            endpoint
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_queued_goes_where_the_directory_says_and_nowhere_else() {
+    use crate::endpoints::Fate;
+    // Those there are, each with samples; those there are then, and former names.
+    type Names<'a> = &'a [(&'a str, &'a str)];
+    let table: [(&[&str], &[&str], Names<'_>); 8] = [
+        (&["a", "b"], &["a"], &[]),
+        (&["a", "b"], &["a", "c"], &[("b", "c")]),
+        (&["a", "b"], &["a"], &[("b", "a")]),
+        (&["a", "b", "d"], &["c"], &[("a", "c"), ("b", "c"), ("d", "c")]),
+        (&["x/b", "a"], &["c", "a"], &[("b", "c")]),
+        (&["x/b", "a"], &["x/c", "a"], &[("b", "c")]),
+        (&["b"], &["x/b"], &[]),
+        (&["a", "b"], &["b", "c"], &[("a", "c")]),
+    ];
+    for (before, after, former) in table {
+        let site = site();
+        let (old, new): (Vec<Endpoint>, Vec<Endpoint>) =
+            (before.iter().map(|key| of(key)).collect(), after.iter().map(|key| of(key)).collect());
+        site.apply(&old, &[]).await;
+        let mut expected = BTreeMap::new();
+        let directory = directory(&new, former);
+        for (endpoint, rows) in old.iter().zip(1..) {
+            site.submit(endpoint.key.name.as_str(), 0..rows).await.unwrap();
+            let owner = match directory.fate(&endpoint.key) {
+                Fate::Goes(present) => present,
+                Fate::Stays | Fate::Orphaned => endpoint.key.clone(),
+            };
+            *expected.entry(owner.to_string()).or_default() += usize::try_from(rows).unwrap();
+        }
+        site.store.change(change(directory)).await.unwrap().unwrap();
+        assert_eq!(site.queued().await, expected, "{before:?} -> {after:?} {former:?}");
+        site.totals().await;
+    }
+}
+
+#[tokio::test]
+async fn several_names_become_one_in_one_transaction_or_not_at_all() {
+    let site = site();
+    let all = ["a", "b", "d"].map(endpoint);
+    site.apply(&all, &[]).await;
+    for (name, n) in [("b", 0), ("d", 10), ("a", 20)] {
+        site.submit(name, n..n + 2).await.unwrap();
+    }
+    let three = counted(&[("a", 2), ("b", 2), ("d", 2)]);
+    assert_eq!(site.queued().await, three);
+    // The last of them cannot be written.
+    let db = rusqlite::Connection::open(database(site.dir.path())).unwrap();
+    db.execute_batch(
+        "CREATE TRIGGER no BEFORE UPDATE OF endpoint ON lane WHEN OLD.endpoint = 'd' \
+         BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    .unwrap();
+    let one = directory(&[endpoint("a")], &[("b", "a"), ("d", "a")]);
+    site.store.change(change(one.clone())).await.unwrap().unwrap_err();
+    assert_eq!(site.queued().await, three, "none of them");
+    let names = "SELECT group_concat(DISTINCT endpoint) FROM lane";
+    let names: String = db.query_row(names, [], |row| row.get(0)).unwrap();
+    assert_eq!(names.split(',').count(), 3, "on disk neither: {names}");
+    let submitted = site.submit("b", 2..3).await;
+    assert_eq!(submitted, Ok(()), "it goes on under its name");
+    db.execute_batch("DROP TRIGGER no").unwrap();
+    site.store.change(change(one)).await.unwrap().unwrap();
+    assert_eq!(site.queued().await, counted(&[("a", 7)]));
+    // Each endpoint's own order is kept.
+    let mut events = site.uplink().await;
+    let lanes = [ready(&mut events).await, ready(&mut events).await, ready(&mut events).await];
+    let mut flown = Vec::new();
+    for lane in lanes {
+        flown.extend(numbers(&rows(&site.store, &mut events, lane.id, 9).await.0));
+    }
+    assert_eq!(flown, [10, 11, 0, 1, 2, 20, 21]);
+    site.totals().await;
+}

@@ -30,11 +30,7 @@ impl Thread {
         let Change { directory, uplink, device_time, commit_within, limits } = change;
         let now = clock::now();
         self.finish_under_these_rules(&directory, now)?;
-        if let Err(error) = self.rename(&directory) {
-            let fault = self.room.diagnose(&error);
-            fault.log_error(NOT_RENAMED);
-            return Err(fault);
-        }
+        self.rename(&directory).map_err(|error| self.room.diagnose(&error))?;
         self.shape.adopt(directory.clone(), uplink, device_time, now);
         self.commit_within = commit_within;
         self.room.keep_to(limits, now);
@@ -71,54 +67,68 @@ impl Thread {
         }
     }
 
-    /// What is queued and known under a former name of an endpoint goes to its present one: all in one transaction,
-    /// but for an endpoint with several former names, of which all but the first may come with the next change.
+    /// What is queued and known under former names of endpoints goes to their present ones: all in one transaction.
     pub(super) fn rename(&mut self, directory: &Directory) -> rusqlite::Result<()> {
         let known =
             |(former, _): &(EndpointKey, EndpointKey)| self.lanes.knows(former) || self.latest.knows(former);
-        let renamed: Vec<(EndpointKey, EndpointKey)> = directory.renamed().filter(known).collect();
+        let mut renamed: Vec<(EndpointKey, EndpointKey)> = directory.renamed().filter(known).collect();
+        if renamed.is_empty() {
+            return Ok(());
+        }
+        // Where several become one, their order is the same at each try.
+        renamed.sort_unstable();
         // An empty lane that still has rows on disk is needed until they are gone.
         let needed: HashSet<LaneId> = self.gone.iter().map(|gone| gone.lane.id).collect();
-        let (mut rest, mut first) = (renamed, true);
-        while !rest.is_empty() {
-            // One name after the other where two have become one.
-            let mut taken = HashSet::new();
-            let (now, later): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|(_, present)| taken.insert(present.clone()));
-            rest = later;
-            let renamings: Vec<Renaming> =
-                now.into_iter().map(|names| self.renaming(names, &needed)).collect();
-            let mut written = self.write_renamings(&renamings);
-            if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
-                self.room.full = true;
-                if self.room.reserve.give_up() {
-                    written = self.write_renamings(&renamings);
-                }
+        let mut before = Vec::new();
+        let renamings: Vec<Renaming> =
+            renamed.into_iter().map(|names| self.move_lanes(names, &needed, &mut before)).collect();
+        let mut written = self.write_renamings(&renamings);
+        if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
+            self.room.full = true;
+            if self.room.reserve.give_up() {
+                written = self.write_renamings(&renamings);
             }
-            match written {
-                Err(error) if first => return Err(error),
-                Err(error) => {
-                    self.room.diagnose(&error).log_error(NOT_RENAMED);
-                    return Ok(());
-                }
-                Ok(()) => {}
-            }
-            first = false;
-            let names: HashMap<&EndpointKey, &EndpointKey> =
-                renamings.iter().map(|renaming| (&renaming.former, &renaming.present)).collect();
-            for gone in &mut self.gone {
-                if let Some(present) = names.get(&gone.lane.endpoint) {
-                    gone.lane.endpoint = (*present).clone();
-                }
-            }
-            renamings.into_iter().for_each(|renaming| self.settle_renaming(renaming));
         }
+        if let Err(error) = written {
+            self.move_back(before);
+            return Err(error);
+        }
+        let names: HashMap<&EndpointKey, &EndpointKey> =
+            renamings.iter().map(|renaming| (&renaming.former, &renaming.present)).collect();
+        for gone in &mut self.gone {
+            if let Some(present) = names.get(&gone.lane.endpoint) {
+                gone.lane.endpoint = (*present).clone();
+            }
+        }
+        renamings.into_iter().for_each(|renaming| self.settle_renaming(renaming));
         Ok(())
     }
 
-    fn renaming(&self, (former, present): (EndpointKey, EndpointKey), needed: &HashSet<LaneId>) -> Renaming {
+    /// Before COMMIT, and on the books only: of several that become one, the next goes before those that went. What
+    /// the lanes were is added to `before`.
+    fn move_lanes(
+        &mut self,
+        (former, present): (EndpointKey, EndpointKey),
+        needed: &HashSet<LaneId>,
+        before: &mut Vec<LaneInfo>,
+    ) -> Renaming {
         let lanes = self.lanes.renamed(&former, &present, needed);
+        for (id, info) in &lanes {
+            before.extend(self.lanes.info(*id).cloned());
+            self.lanes.rename(*id, info.clone());
+        }
         Renaming { former, present, lanes }
+    }
+
+    /// It could not be written: the lanes are what they were.
+    fn move_back(&mut self, before: Vec<LaneInfo>) {
+        for info in before {
+            match self.lanes.info(info.id) {
+                Some(_) => self.lanes.rename(info.id, Some(info)),
+                // It had no rows.
+                None => self.lanes.add(info),
+            }
+        }
     }
 
     fn write_renamings(&self, renamings: &[Renaming]) -> rusqlite::Result<()> {
@@ -156,8 +166,7 @@ impl Thread {
     fn settle_renaming(&mut self, Renaming { former, present, lanes }: Renaming) {
         tracing::info!(%former, %present, "an endpoint is called otherwise; what is queued of it goes along");
         self.latest.rename(&former, &present);
-        for (id, info) in lanes {
-            self.lanes.rename(id, info);
+        for (id, _) in lanes {
             self.lanes.reset(id);
             self.behind.retain(|asked| asked.lane != id);
             self.timeless.remove(&id);

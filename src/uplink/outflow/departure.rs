@@ -43,6 +43,11 @@ impl Outflow {
 
     /// The store says that a lane holds rows. If it was another endpoint's, that one is called otherwise, and what
     /// of the lane is in the air comes back.
+    ///
+    /// So it does where the token stays the same as well. The store has the new name first, the session later: for
+    /// flights to go on, each proof under way would name an endpoint that the other side does not know, and the lanes of
+    /// two that become one would change their order under them (I2, I3). A name changes seldom, and what it costs is a
+    /// window of rows that may arrive twice.
     pub fn handle_renamed(&mut self, now: Instant, lane: &LaneInfo) {
         let Some(known) = self.lanes.get(&lane.id).filter(|known| known.info.endpoint != lane.endpoint)
         else {
