@@ -3,6 +3,7 @@
 use crate::{
     agreed::assert_agreed,
     arrivals::Platform,
+    cutter::Cutter,
     gateway::{Config, Gateway},
     peers::{Broker, Slave, interpreter},
     pusher::Pusher,
@@ -306,6 +307,43 @@ fn a_client_of_prometheus_reads_what_status_says() {
     assert!(resident > 1e6 && resident < 1e9, "{resident}");
     // Whoever scrapes ten thousand endpoints has asked for them.
     assert!(!text.contains("tidegate_endpoint_"), "{text}");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn every_byte_of_the_uplink_is_counted_with_its_handshakes() {
+    let site = Site::new();
+    let broker = Broker::start(&site, true);
+    let cutter = Cutter::start(broker.port());
+    let (push, port) = (free_port(), free_port());
+    let config = listening(Config::plain(&site, cutter.port()).pushed(1, push), port, "");
+    let mut gateway = Gateway::new(&site, &config, 10);
+    gateway.start();
+    gateway.until_up();
+    let told = || {
+        let text = look(port, "/metrics").body;
+        ["sent", "received"].map(|way| figure(&text, "tidegate_uplink_bytes_total", &[("direction", way)]))
+    };
+    // Under way it is in one of the counts only.
+    let agreed = || {
+        until("what is told is what was carried", PATIENCE, || {
+            let told = told();
+            (told == cutter.carried().map(|bytes| bytes as f64)).then_some(told)
+        })
+    };
+    let [sent, received] = agreed();
+    assert!(sent > 500.0 && received > 1_000.0, "a handshake at least: {sent} {received}");
+    let mut pusher = Pusher::connect(push);
+    for number in 1..=50 {
+        pusher.push_padded("p1", number, 2_000);
+    }
+    gateway.until_drained();
+    let [more, received] = agreed();
+    assert!(more - sent > 100_000.0 && more - sent < 120_000.0, "{sent} {more}");
+    cutter.cut();
+    gateway.until_status("it is up again", |status| status["uplink"]["connections"] == 2);
+    let [again, received_again] = told();
+    assert!(again > more + 200.0 && received_again > received + 200.0, "{again} {received_again}");
     assert!(gateway.terminate().success());
 }
 
