@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -408,6 +408,53 @@ fn whoever_holds_connections_open_holds_up_nobody() {
     assert_eq!(look(port, "/api/latest/p1").json()["values"][0]["value"], 100);
     drop(held);
     assert!(gateway.terminate().success());
+}
+
+#[test]
+fn whoever_looks_is_not_cut_off_by_a_scanner() {
+    let site = Site::new();
+    let (mut gateway, _pusher, port) = served(&site, "");
+    look(port, "/");
+    let mut person = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    person.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut held = Vec::new();
+    for n in 0..400 {
+        if n % 10 == 0 {
+            assert_eq!(ask_again(&mut person), "HTTP/1.1 200 OK", "after {n} others");
+        }
+        let mut other = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let said: &[u8] = match n % 3 {
+            0 => b"",
+            1 => b"GET / HT",
+            _ => b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        };
+        // It may have been closed for another one.
+        let _gone = other.write_all(said);
+        held.push(other);
+    }
+    assert_eq!(ask_again(&mut person), "HTTP/1.1 200 OK");
+    drop(held);
+    assert!(gateway.terminate().success());
+}
+
+/// On a connection that stays open; the first line of what comes back.
+fn ask_again(stream: &mut BufReader<TcpStream>) -> String {
+    stream.get_mut().write_all(b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let (mut first, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "it was cut off");
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        first.get_or_insert_with(|| line.to_owned());
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    first.unwrap()
 }
 
 #[test]
