@@ -114,7 +114,6 @@ sed "1s/([^)]*)/($version)/" packaging/deb/changelog | gzip -9n >"$doc/changelog
 gzip -9n <config.example.toml >"$doc/config.example.toml.gz"
 third_party | gzip -9n >"$doc/third-party-licences.gz"
 copyright >"$doc/copyright"
-put 644 packaging/deb/lintian-overrides /usr/share/lintian/overrides/tidegate
 
 mkdir -p "$work/debian" "$root/DEBIAN"
 printf 'Source: tidegate\n\nPackage: tidegate\nArchitecture: %s\n' "$arch" >"$work/debian/control"
@@ -123,7 +122,7 @@ size=$(du -k -s --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 sed -e "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@SIZE@/$size/; s/@LIBRARIES@/$libraries/" \
     packaging/deb/control >"$root/DEBIAN/control"
 echo /etc/tidegate/tidegate.toml >"$root/DEBIAN/conffiles"
-for script in postinst prerm postrm; do
+for script in preinst postinst prerm postrm; do
     install -m 755 "packaging/deb/$script" "$root/DEBIAN/$script"
 done
 (cd "$root" && find . -path ./DEBIAN -prune -o -path ./etc -prune -o -type f -printf '%P\n' | sort | xargs md5sum) \

@@ -2,7 +2,8 @@
 //!
 //! | file | responsible for |
 //! |---|---|
-//! | `listen` | the address; how many connections, for how long |
+//! | `listen` | the address; its connections, and for how long |
+//! | `crowd` | how many connections there may be, and which one goes for another |
 //! | `guard` | who is answered: the names in `Host`, pages of others, tokens (sans-IO) |
 //! | `answer` | what there is under which path |
 //! | `brief` | long values, many devices: what of an answer is for a page (sans-IO) |
@@ -18,6 +19,7 @@
 mod answer;
 mod brief;
 mod change;
+mod crowd;
 mod guard;
 mod health;
 mod listen;

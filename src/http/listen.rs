@@ -1,19 +1,20 @@
 //! The address, and the connections to it: a bounded number, each for a bounded time, so that nobody who
 //! holds them open takes more than the page from anybody else.
 
-use super::answer::{self, Site};
+use super::{
+    answer::{self, Site},
+    crowd::{Crowd, Seat},
+};
 use crate::fault::{self, Code, Fault, Notice};
 use adapter_api::{CancellationToken, clock};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
 };
 
-/// Connections at a time; a browser opens six. One more, and the oldest is closed.
-const CONNECTIONS: usize = 32;
 /// A request has to come within it; as long a connection may stay unused.
 const IDLE: Duration = Duration::from_secs(15);
 /// After it a connection is closed, whatever goes on: a browser opens another one.
@@ -41,18 +42,17 @@ async fn serve(address: SocketAddr, site: &Arc<Site>, notice: &Notice) -> Infall
     let listener = bind(address, notice).await;
     tracing::info!(%address, "the status page is served");
     let mut connections = JoinSet::new();
-    let mut ages: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+    let mut crowd = Crowd::default();
     loop {
         // Cancel-safe, both of them.
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     notice.set(None);
-                    ages.retain(|open| !open.is_finished());
-                    if ages.len() >= CONNECTIONS && let Some(oldest) = ages.pop_front() {
-                        oldest.abort();
-                    }
-                    ages.push_back(connections.spawn_local(connection(stream, site.clone())));
+                    crowd.make_room();
+                    let seat = Seat::new(clock::now(), peer.ip());
+                    let task = connections.spawn_local(connection(stream, seat.clone(), site.clone()));
+                    crowd.admit(seat, task);
                 }
                 Err(error) => {
                     // No file descriptors are left, mostly: others need them more than we do.
@@ -90,9 +90,14 @@ async fn bind(address: SocketAddr, notice: &Notice) -> TcpListener {
     }
 }
 
-async fn connection(stream: TcpStream, site: Arc<Site>) {
-    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let service = service_fn(|request| answer::answer(&site, (local.ip(), peer.ip()), request));
+async fn connection(stream: TcpStream, seat: Seat, site: Arc<Site>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let service = service_fn(async |request| {
+        seat.asks(clock::now());
+        let Ok(reply) = answer::answer(&site, (local.ip(), seat.peer()), request).await;
+        seat.is_answered(clock::now(), reply.status().is_success());
+        Ok::<_, Infallible>(reply)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)

@@ -179,6 +179,13 @@ fn uplink(text: &mut Text, status: &Value) {
     for known in UPLINK_STATES {
         text.sample("tidegate_uplink_state", &[("state", known)], u8::from(known == state));
     }
+    let name = "tidegate_uplink_bytes_total";
+    text.family(name, "counter", "Bytes over TCP, with TLS and its handshakes.");
+    for (direction, pointer) in [("sent", "/uplink/sent_bytes"), ("received", "/uplink/received_bytes")] {
+        if let Some(bytes) = status.pointer(pointer).and_then(figure) {
+            text.sample(name, &[("direction", direction)], bytes);
+        }
+    }
     let parked = status.pointer("/uplink/parked").and_then(Value::as_array).map_or(0, Vec::len);
     text.family("tidegate_uplink_parked_endpoints", "gauge", "Endpoints the platform refuses for now.");
     text.sample("tidegate_uplink_parked_endpoints", &[], parked);
@@ -373,6 +380,7 @@ mod tests {
         assert_eq!(lines(&status, "tidegate_autonomy"), Vec::<String>::new());
         assert_eq!(lines(&status, "tidegate_store_room_bytes"), ["tidegate_store_room_bytes 7"]);
         assert_eq!(lines(&status, "process_"), Vec::<String>::new());
+        assert_eq!(lines(&status, "tidegate_uplink_bytes"), Vec::<String>::new());
         assert!(Process::now().resident_bytes.unwrap() > 1 << 20 && Process::now().open_files.unwrap() > 0);
     }
 }

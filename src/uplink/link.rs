@@ -3,6 +3,7 @@
 use super::{
     diagnosis::{self, Phase},
     tls,
+    traffic::{Counted, Traffic},
 };
 use crate::{
     config::{Address, TlsConfig},
@@ -45,9 +46,9 @@ pub(super) struct Link {
 
 enum Stream {
     /// `mqtt://`
-    Plain(TcpStream),
+    Plain(Counted),
     /// `mqtts://`
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Counted>>),
 }
 
 /// Opens a connection. The addresses behind a name are tried one after the other, beginning with the
@@ -58,10 +59,11 @@ pub(super) async fn open(
     tls: &TlsConfig,
     limit: Duration,
     turn: usize,
+    traffic: &Traffic,
 ) -> Result<Link, Fault> {
     let tls = if address.tls { Some(tls::configure(clock, tls, address)?) } else { None };
     let found = resolve(address, limit).await?;
-    open_first(address, &found, tls, limit, turn).await
+    open_first(address, &found, tls, limit, turn, traffic).await
 }
 
 pub(super) async fn open_first(
@@ -70,12 +72,13 @@ pub(super) async fn open_first(
     tls: Option<Tls>,
     limit: Duration,
     turn: usize,
+    traffic: &Traffic,
 ) -> Result<Link, Fault> {
     let mut failed = None;
     for n in 0..found.len() {
         let Some(peer) = found.get((n + turn % found.len().max(1)) % found.len().max(1)) else { break };
         let patience = if n + 1 == found.len() { limit } else { limit.min(EACH) };
-        match connect(address, *peer, tls.clone(), patience, limit).await {
+        match connect(address, *peer, tls.clone(), (patience, limit), traffic).await {
             Ok(link) => return Ok(link),
             Err(fault) => failed = Some(fault),
         }
@@ -121,8 +124,8 @@ async fn connect(
     address: &Address,
     peer: SocketAddr,
     tls: Option<Tls>,
-    patience: Duration,
-    limit: Duration,
+    (patience, limit): (Duration, Duration),
+    traffic: &Traffic,
 ) -> Result<Link, Fault> {
     let place = place(address, Some(peer));
     let silent = |within: Duration, what: &str| {
@@ -135,6 +138,7 @@ async fn connect(
     let socket = socket2::SockRef::from(&tcp);
     socket.set_tcp_notsent_lowat(NOT_SENT).map_err(unusable)?;
     socket.set_tcp_user_timeout(Some(limit)).map_err(unusable)?;
+    let tcp = traffic.clone().count(tcp);
     let Some((config, name)) = tls else { return Ok(Link { peer, stream: Stream::Plain(tcp) }) };
     let own_certificate = config.client_auth_cert_resolver.has_certs();
     match clock::timeout(limit, TlsConnector::from(config).connect(name, tcp)).await {
@@ -226,10 +230,11 @@ mod tests {
             (vec![dead, refused], 0, None),
             (vec![], 3, None),
         ] {
-            let link = open_first(&address, &found, None, limit, turn).await;
+            let link = open_first(&address, &found, None, limit, turn, &Traffic::default()).await;
             assert_eq!(link.as_ref().ok().map(|link| link.peer), opened, "{found:?} {turn}");
         }
-        let failed = open_first(&address, &[refused, dead], None, limit, 0).await.err().unwrap();
+        let failed =
+            open_first(&address, &[refused, dead], None, limit, 0, &Traffic::default()).await.err().unwrap();
         assert_eq!(failed.code, Code::Silent.id());
         assert_eq!(failed.place, "broker.example port 1883 at 127.0.0.1");
     }

@@ -10,7 +10,7 @@
 //! | `engine` | one session's machine of these and the dialect (sans-IO) |
 //! | `mqtt` | one MQTT 3.1.1 connection (sans-IO) |
 //! | `session` | the only place that awaits |
-//! | `link`, `tls` | TCP and TLS |
+//! | `link`, `tls`, `traffic` | TCP and TLS; how many bytes go over them |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
 //! | `probe` | one try on the way to a broker, step by step, for tools |
 //! | `fuzz` | what `tests/fuzz` drives; in its builds only |
@@ -34,6 +34,7 @@ mod session;
 mod sim;
 mod subscribe;
 mod tls;
+mod traffic;
 pub(crate) mod window;
 
 use crate::{
@@ -63,6 +64,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
+use traffic::Traffic;
 
 /// How the uplink is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +134,10 @@ pub struct SessionStatus {
     pub stale_replies: u64,
     /// Messages that are not for us.
     pub ignored: u64,
+    /// Bytes handed to TCP, TLS and its handshakes included, since the uplink was started.
+    pub sent_bytes: u64,
+    /// Bytes that came from there, likewise.
+    pub received_bytes: u64,
     /// What of the day's budget is spent, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Spent>,
@@ -287,6 +293,8 @@ impl SessionStatus {
         self.missed += other.missed;
         self.stale_replies += other.stale_replies;
         self.ignored += other.ignored;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
         self.budget = self.budget.take().or(other.budget);
     }
 
@@ -409,6 +417,7 @@ async fn open(
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
+        traffic: Traffic::default(),
         up_since: None,
         since: clock::now(),
         cut_off: 0,

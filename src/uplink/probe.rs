@@ -8,6 +8,7 @@ use super::{
     link::{self, Link},
     mqtt::{Connection, Event, Settings},
     tls,
+    traffic::Traffic,
 };
 use crate::{
     config::{Address, UplinkConfig, pem::Age, secret::Secret},
@@ -98,7 +99,7 @@ impl Probe<'_> {
         found: &[SocketAddr],
         tls: Option<link::Tls>,
     ) -> Result<Link, Fault> {
-        link::open_first(address, found, tls, self.patience, 0).await
+        link::open_first(address, found, tls, self.patience, 0, &Traffic::default()).await
     }
 
     /// CONNECT, CONNACK, DISCONNECT.

@@ -8,6 +8,7 @@ use super::{
     link::{self, Link},
     mqtt::{self, Broken, Connection},
     outflow::PartId,
+    traffic::Traffic,
 };
 use crate::{
     backoff::{Backoff, Rng},
@@ -54,6 +55,8 @@ pub(super) struct Session {
     pub(super) shutdown: CancellationToken,
     pub(super) rng: Rng,
     pub(super) status: SessionStatus,
+    /// What went over its connections.
+    pub(super) traffic: Traffic,
     /// Since when the broker has let us in.
     pub(super) up_since: Option<Instant>,
     /// Since when there is a connection, or none.
@@ -133,8 +136,8 @@ impl Session {
     /// One connection from its opening to its end. `turn`: see [`link::open`].
     async fn connection(&mut self, target: &Address, turn: usize) -> End {
         let (to, tls, limit) = (target.clone(), self.config.tls.clone(), self.config.confirm_timeout);
-        let clock = self.store.clock().clone();
-        let link = async move { link::open(&clock, &to, &tls, limit, turn).await };
+        let (clock, traffic) = (self.store.clock().clone(), self.traffic.clone());
+        let link = async move { link::open(&clock, &to, &tls, limit, turn, &traffic).await };
         let link = match self.meanwhile(link).await {
             Ok(Some(Ok(link))) => link,
             Ok(Some(Err(fault))) => return End::Fault(fault),
@@ -349,6 +352,8 @@ impl Session {
         status.subscribing = self.engine.is_waiting_for_subscriptions();
         status.park(self.engine.parked().into_iter().map(super::Parked::from).collect());
         status.count(self.engine.counts());
+        status.sent_bytes = self.traffic.sent();
+        status.received_bytes = self.traffic.received();
         status.budget = self.engine.spent(clock::now());
         let lanes = question.lanes.iter().map(|lane| self.engine.outflow().phase_of(*lane)).collect();
         let _gone = question.answer.send((status, lanes));

@@ -29,8 +29,10 @@ const VARYING: &[&str] = &[
     "holding_for_s",
     "hours",
     "missed",
+    "received_bytes",
     "room_bytes",
     "samples_per_s",
+    "sent_bytes",
     "stamp_us",
     "version",
     // Of the tools for wires.

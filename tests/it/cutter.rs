@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -28,6 +28,8 @@ struct Shared {
     over: AtomicBool,
     held: AtomicBool,
     cuts: AtomicUsize,
+    /// Bytes that came from the near side, and from the far one.
+    read: [AtomicU64; 2],
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -74,6 +76,11 @@ impl Cutter {
         self.cut();
     }
 
+    /// Bytes that came from whoever connects here, and from where it leads.
+    pub(crate) fn carried(&self) -> [u64; 2] {
+        [0, 1].map(|side: usize| self.shared.read[side].load(SeqCst))
+    }
+
     /// How often connections were cut.
     pub(crate) fn cuts(&self) -> usize {
         self.shared.cuts.load(SeqCst)
@@ -105,19 +112,21 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
             stream.set_read_timeout(Some(TICK)).unwrap();
         }
         shared.open.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
-        for (from, to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+        let ways = [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)];
+        for (side, (from, to)) in ways.into_iter().enumerate() {
             let shared = shared.clone();
-            thread::spawn(move || relay(from, to, &shared));
+            thread::spawn(move || relay(from, to, side, &shared));
         }
     }
 }
 
-fn relay(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn relay(mut from: TcpStream, mut to: TcpStream, side: usize, shared: &Shared) {
     let mut buffer = vec![0; 16 << 10];
     while !shared.over.load(SeqCst) {
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
+                shared.read[side].fetch_add(u64::try_from(count).unwrap(), SeqCst);
                 while shared.held.load(SeqCst) && !shared.over.load(SeqCst) {
                     thread::sleep(TICK);
                 }

@@ -3,6 +3,7 @@
 use crate::{
     agreed::assert_agreed,
     arrivals::Platform,
+    cutter::Cutter,
     gateway::{Config, Gateway},
     peers::{Broker, Slave, interpreter},
     pusher::Pusher,
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -310,6 +311,43 @@ fn a_client_of_prometheus_reads_what_status_says() {
 }
 
 #[test]
+fn every_byte_of_the_uplink_is_counted_with_its_handshakes() {
+    let site = Site::new();
+    let broker = Broker::start(&site, true);
+    let cutter = Cutter::start(broker.port());
+    let (push, port) = (free_port(), free_port());
+    let config = listening(Config::plain(&site, cutter.port()).pushed(1, push), port, "");
+    let mut gateway = Gateway::new(&site, &config, 10);
+    gateway.start();
+    gateway.until_up();
+    let told = || {
+        let text = look(port, "/metrics").body;
+        ["sent", "received"].map(|way| figure(&text, "tidegate_uplink_bytes_total", &[("direction", way)]))
+    };
+    // Under way it is in one of the counts only.
+    let agreed = || {
+        until("what is told is what was carried", PATIENCE, || {
+            let told = told();
+            (told == cutter.carried().map(|bytes| bytes as f64)).then_some(told)
+        })
+    };
+    let [sent, received] = agreed();
+    assert!(sent > 500.0 && received > 1_000.0, "a handshake at least: {sent} {received}");
+    let mut pusher = Pusher::connect(push);
+    for number in 1..=50 {
+        pusher.push_padded("p1", number, 2_000);
+    }
+    gateway.until_drained();
+    let [more, received] = agreed();
+    assert!(more - sent > 100_000.0 && more - sent < 120_000.0, "{sent} {more}");
+    cutter.cut();
+    gateway.until_status("it is up again", |status| status["uplink"]["connections"] == 2);
+    let [again, received_again] = told();
+    assert!(again > more + 200.0 && received_again > received + 200.0, "{again} {received_again}");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn an_address_in_use_is_told_and_costs_nothing_else() {
     let site = Site::new();
     let (push, port) = (free_port(), free_port());
@@ -370,6 +408,53 @@ fn whoever_holds_connections_open_holds_up_nobody() {
     assert_eq!(look(port, "/api/latest/p1").json()["values"][0]["value"], 100);
     drop(held);
     assert!(gateway.terminate().success());
+}
+
+#[test]
+fn whoever_looks_is_not_cut_off_by_a_scanner() {
+    let site = Site::new();
+    let (mut gateway, _pusher, port) = served(&site, "");
+    look(port, "/");
+    let mut person = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
+    person.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut held = Vec::new();
+    for n in 0..400 {
+        if n % 10 == 0 {
+            assert_eq!(ask_again(&mut person), "HTTP/1.1 200 OK", "after {n} others");
+        }
+        let mut other = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let said: &[u8] = match n % 3 {
+            0 => b"",
+            1 => b"GET / HT",
+            _ => b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        };
+        // It may have been closed for another one.
+        let _gone = other.write_all(said);
+        held.push(other);
+    }
+    assert_eq!(ask_again(&mut person), "HTTP/1.1 200 OK");
+    drop(held);
+    assert!(gateway.terminate().success());
+}
+
+/// On a connection that stays open; the first line of what comes back.
+fn ask_again(stream: &mut BufReader<TcpStream>) -> String {
+    stream.get_mut().write_all(b"GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let (mut first, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "it was cut off");
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        first.get_or_insert_with(|| line.to_owned());
+    }
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    first.unwrap()
 }
 
 #[test]

@@ -28,7 +28,13 @@ comes() {
 show() { systemctl show --property="$1" --value "${2:-tidegate}"; }
 is() { [[ $1 == "$2" ]] || { echo "        $1 is not $2"; false; }; }
 differs() { [[ $1 != "$2" ]]; }
-active() { [[ $(systemctl is-active "$1") == "$2" ]]; }
+# active UNITS STATES
+active() {
+    local states
+    # shellcheck disable=SC2086  # several
+    states=$(systemctl is-active $1)
+    [[ ${states//$'\n'/ } == "$2" ]]
+}
 # figure PATH: of `status`, for jq.
 figure() { tidegate status --json 2>/dev/null | jq -r "$1"; }
 figure_is() { [[ $(figure "$1") == "$2" ]]; }
@@ -41,12 +47,24 @@ status_line() {
 # Not grep -q: who writes to it must not find it gone.
 told() { systemctl status tidegate | grep -F "Status: \"$1" >/dev/null; }
 logged() { journalctl -b -u "$1" -o cat | grep "$2" >/dev/null; }
-starts() { journalctl -b -u tidegate -o cat | grep -c '^Started '; }
+starts() { journalctl -b -u "$1" -o cat | grep -c '^Started '; }
 install_deb() { dpkg -i "$1" </dev/null >/io/dpkg.log 2>&1 || { cat /io/dpkg.log; false; }; }
 no() { ! "$@"; }
 quietly() { "$@" >/dev/null 2>&1; }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# get PATH: from the status page.
+get() (
+    exec 3<>/dev/tcp/127.0.0.1/8080 || exit
+    printf 'GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" >&3
+    cat <&3
+) 2>/dev/null
+# serves PATH TEXT: it is there, and has that in it.
+serves() {
+    local said
+    said=$(get "$1")
+    [[ $said == "HTTP/1.1 200 "*"$2"* ]] || { printf '        %s\n' "${said:0:1000}"; false; }
+}
 mode() { stat -c '%a %U %G' "$1"; }
 
 # The lines of README's "From box to value", as they are; a person reads what each says before the next.
@@ -183,6 +201,26 @@ is_examined() {
     systemctl daemon-reload
 }
 
+# A listener inside the hardened unit, beside the serial line and the control socket.
+serves_a_page() {
+    local landed
+    landed=$(figure .ledger.landed)
+    holds "nobody listens" no listens 8080
+    printf '[http]\nlisten = "127.0.0.1:8080"\n' >>/etc/tidegate/tidegate.toml
+    holds "is reloaded with a page" systemctl reload tidegate
+    comes "listens" listens 8080
+    page_is_served
+    comes "goes on delivering from the serial line" more_than .ledger.landed "$((landed + 10))"
+    holds "the control socket answers as well" figure_is .uplink.state up
+}
+page_is_served() {
+    holds "the page is there" serves / '<title>Tidegate'
+    comes "health is good" quietly serves /healthz '{"status":"ok"}'
+    holds "that is what it says" serves /healthz '{"status":"ok"}'
+    comes "metrics have the platform" quietly serves /metrics 'tidegate_uplink_state{state="up"} 1'
+    holds "and what went to it" serves /metrics 'tidegate_samples_total{term="landed",reason=""} '
+}
+
 # What is edited is taken over while it runs: with `systemctl reload`, and by itself; nothing else restarts.
 reloads() {
     local pid landed
@@ -220,6 +258,7 @@ is_restarted_by_the_watchdog() {
     comes "and is active" active tidegate active
     meter
     comes "and reads and delivers again" more_than .ledger.landed "$((landed + 20))"
+    page_is_served
     rm /etc/systemd/system/tidegate.service.d/test.conf
     systemctl daemon-reload
 }
@@ -241,12 +280,16 @@ backlog() {
 
 # survives VERSION DEB
 survives() {
-    local before
-    before=$(starts)
+    local before beside
+    before=$(starts tidegate)
+    beside=$(($(starts tidegate@second) + $(starts tidegate@third)))
     holds "installs $1 without a question" install_deb "$2"
     holds "$1 is what is installed" is "$(dpkg-query -W -f '${Version}' tidegate)" "$(dpkg-deb -f "$2" Version)"
     holds "is active" active tidegate active
-    holds "was restarted once" is "$(($(starts) - before))" 1
+    holds "was restarted once" is "$(($(starts tidegate) - before))" 1
+    holds "those beside it run, enabled or not" active "tidegate@second tidegate@third" "active active"
+    holds "and were restarted once" is "$(($(starts tidegate@second) + $(starts tidegate@third) - beside))" 2
+    holds "the one that was stopped stays so, though enabled" active tidegate@two inactive
     holds "the configuration is kept" is "$(md5sum /etc/tidegate/tidegate.toml)" "$config"
     comes "the backlog of $queued is kept" figure_is .ledger.queued "$queued"
     holds "the ledger adds up" figure_is .balance true
@@ -258,13 +301,23 @@ drains() {
     holds "the ledger adds up" figure_is .balance true
 }
 
+# One that runs without being enabled, one that is enabled and stopped, one that is enabled and runs.
 has_instances() {
-    holds "its configuration is written" quietly tidegate init --config /etc/tidegate/second.toml --untested \
-        --modbus-rtu /dev/ttyS9 --profile sdm230 --uplink mqtt://localhost
-    holds "a second gateway starts" systemctl start tidegate@second
-    holds "it answers on its own socket" quietly tidegate status --config /etc/tidegate/second.toml
-    holds "it has its own database" test -d /var/lib/tidegate/second
-    holds "the first one goes on" active tidegate active
+    local name
+    for name in second two third; do
+        holds "the configuration of $name is written" quietly tidegate init --config "/etc/tidegate/$name.toml" \
+            --untested --modbus-rtu /dev/ttyS9 --profile sdm230 --uplink mqtt://localhost
+    done
+    holds "second starts" systemctl start tidegate@second
+    holds "two and third are enabled, and start" quietly systemctl enable --now tidegate@two tidegate@third
+    for name in second two third; do
+        holds "$name answers on its own socket" quietly tidegate status --config "/etc/tidegate/$name.toml"
+        holds "which is there for its group only" is "$(mode "/run/tidegate-$name/control.sock")" "660 tidegate tidegate"
+        holds "$name has its own database" test -s "/var/lib/tidegate/$name/tidegate.db"
+    done
+    holds "two stops" systemctl stop tidegate@two
+    holds "its socket is gone" no test -e /run/tidegate-two
+    holds "the others go on" active "tidegate tidegate@second tidegate@third" "active active active"
 }
 
 # A mistake is told once, and not tried again every two seconds.
@@ -284,27 +337,34 @@ finds_nonsense() { [[ $(tidegate check 2>&1) =~ tidegate\.toml:[0-9]+:.*nonsense
 is_removed() {
     holds "is removed" quietly dpkg -r tidegate
     holds "runs no more" active tidegate inactive
-    holds "nor does the second one" active tidegate@second inactive
+    holds "nor do those beside it" active "tidegate@second tidegate@two tidegate@third" "inactive inactive inactive"
     holds "its data are kept" test -s "$(find /var/lib/tidegate -maxdepth 1 -name '*.db')"
     holds "its configuration is kept" is "$(md5sum /etc/tidegate/tidegate.toml)" "$config"
     holds "is installed again" install_deb /io/new.deb
     comes "with its ledger" more_than .ledger.landed "$landed"
+    holds "what is enabled runs again" active "tidegate@second tidegate@two tidegate@third" "inactive active active"
 }
 
 is_purged() {
-    rm -r /etc/systemd/system/tidegate.service.d
+    # One that failed, one that a person has masked, and a drop-in.
+    echo 'nonsense = 1' >>/etc/tidegate/second.toml
+    holds "second fails" no quietly systemctl start tidegate@second
+    holds "fourth is masked" quietly systemctl mask tidegate@fourth
+    mkdir /etc/systemd/system/tidegate@two.service.d
+    printf '[Service]\nNice=5\n' >/etc/systemd/system/tidegate@two.service.d/override.conf
     holds "is purged" quietly dpkg -P tidegate
-    holds "nothing is left" is "$(find / -xdev -path /io -prune -o -path /tmp -prune -o -name '*tidegate*' -print)" ""
+    holds "nothing is left" is "$(find / /run /tmp /var /dev/shm -xdev -path /io -prune -o -name '*tidegate*' -print | sort -u)" ""
     holds "nobody is left" no getent passwd tidegate
     holds "no group is left" no getent group tidegate
-    holds "no unit is left" is "$(systemctl list-units --all --plain --no-legend 'tidegate*.service' | grep -v not-found)" ""
+    holds "no file is nobody's" is "$(find / /run /tmp /var /dev/shm -xdev -path /io -prune -o \( -nouser -o -nogroup \) -print | sort -u)" ""
+    holds "no unit is left" is "$(systemctl list-units --all --plain --no-legend 'tidegate*')" ""
 }
 
 systemctl show --property=Version
 # The installer writes it, and mmdebstrap does not.
 [[ -e /etc/hosts ]] || printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
-for part in comes_from_box_to_value installs edits is_examined reloads is_restarted_by_the_watchdog backlog "survives an_upgrade /io/new.deb" \
-    "survives a_downgrade /io/old.deb" drains has_instances refuses_a_mistake is_removed is_purged; do
+for part in comes_from_box_to_value installs edits is_examined serves_a_page reloads is_restarted_by_the_watchdog has_instances \
+    backlog "survives an_upgrade /io/new.deb" "survives a_downgrade /io/old.deb" drains refuses_a_mistake is_removed is_purged; do
     echo "-- ${part%% /*}"
     $part
 done
