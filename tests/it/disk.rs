@@ -316,3 +316,53 @@ fn assert_youngest(arrivals: &Arrivals, endpoints: u64, last: u64) {
         arrivals.assert_exactly(&token, first..=last);
     }
 }
+
+#[test]
+fn a_name_that_cannot_be_written_changes_when_there_is_room() {
+    let Some(disk) = Disk::find() else { return };
+    let site = Site::new();
+    let mut broker = Broker::start(&site, true);
+    let mut platform = Platform::start(&site, broker.port());
+    let port = free_port();
+    let config = Config::kaa(&site, broker.port()).state_dir(&disk.state()).pushed(2, port);
+    let mut gateway = Gateway::new(&site, &config, 1);
+    gateway.start();
+    gateway.until_up();
+    broker.stop();
+    let mut pusher = Pusher::connect(port);
+    (1..=50).for_each(|n| pusher.push("p2", &n.to_string()));
+    let file = site.path("tidegate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let call = |name: &str, formerly: &str| {
+        assert!(text.contains("[endpoints.p2]\n"), "{text}");
+        let renamed = format!("[endpoints.{name}]\nformerly = {formerly}\n");
+        let text = text.replace("[endpoints.p2]\n", &renamed);
+        fs::write(&file, text.replace("[endpoints.p2.test]", &format!("[endpoints.{name}.test]"))).unwrap();
+    };
+    let queued = |gateway: &Gateway| ["p2", "p3", "p4"].map(|name| gateway.outbox_rows_of(name));
+
+    // The first change has what the reserve held.
+    disk.fill();
+    call("p3", "\"p2\"");
+    gateway.until_status("it is in force", |status| status["configuration"]["loads"] == 2);
+    assert_eq!((queued(&gateway), disk.length("reserve")), ([0, 50, 0], 0));
+
+    // For the second one there is nothing.
+    disk.fill();
+    let starts = gateway.status()["units"][0]["starts"].clone();
+    call("p4", "[\"p2\", \"p3\"]");
+    let full = gateway
+        .until_status("it cannot be in force", |status| status["configuration"]["fault"]["code"] == "TG-206");
+    assert_eq!((&full["configuration"]["loads"], &full["units"][0]["starts"]), (&2.into(), &starts));
+    assert_eq!(queued(&gateway), [0, 50, 0], "nothing was touched");
+
+    disk.free_up();
+    gateway.until_status("it is tried again", |status| status["configuration"]["fault"].is_null());
+    assert_eq!(queued(&gateway), [0, 0, 50]);
+    until("samples are taken again", PATIENCE, || pusher.try_push("p4", "51").then_some(()));
+    broker.start_again();
+    gateway.until_drained();
+    platform.arrivals().assert_exactly("TP2", 1..=51);
+    assert_eq!(gateway.ledger().dropped, 0);
+    assert!(gateway.terminate().success());
+}
