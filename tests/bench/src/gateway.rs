@@ -91,10 +91,15 @@ impl Config {
 impl Gateway {
     /// Starts it and returns at once.
     pub fn start(site: &Site, config: &Config) -> Self {
+        Self::start_in(site, config, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_in(site: &Site, config: &Config, environment: &[(&str, &str)]) -> Self {
         let file = config.write(site);
         let log = File::options().create(true).append(true).open(site.path("tidegate.log")).expect("a log");
         let mut command = Command::new(binary());
-        command.args(["run", "-c"]).arg(file).stdin(Stdio::null());
+        command.args(["run", "-c"]).arg(file).stdin(Stdio::null()).envs(environment.iter().copied());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         Self { socket: site.path("control.sock"), child: command.spawn().expect("the daemon starts") }
     }

@@ -135,10 +135,17 @@ impl Load {
 
     /// Ends it when all is answered. Returns how many samples it pushed; none may have been refused.
     pub fn stop(self) -> u64 {
+        let (pushed, refused) = self.end();
+        assert_eq!(refused, 0, "refused");
+        pushed
+    }
+
+    /// Ends it when all is answered, or the daemon has gone. Returns how many samples it pushed, and how many
+    /// submissions were refused.
+    pub fn end(self) -> (u64, u64) {
         self.over.store(true, Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("the load"));
-        assert_eq!(self.answers.bad.load(Relaxed), 0, "refused");
-        self.pushed.load(Relaxed)
+        (self.pushed.load(Relaxed), self.answers.bad.load(Relaxed))
     }
 }
 

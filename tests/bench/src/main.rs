@@ -6,11 +6,13 @@ mod flash;
 mod flooder;
 mod gateway;
 mod idle;
+mod isolation;
 mod live;
 mod load;
 mod memory;
 mod modbus;
 mod paced;
+mod pair;
 mod platform;
 mod reference;
 mod restart;
@@ -48,6 +50,7 @@ fn main() {
             "idle" => idle::run(),
             "live" => live::run(),
             "flooder" => flooder::run(),
+            "isolation" => isolation::run(),
             "modbus" => modbus::run(Duration::from_secs(number("TIDEGATE_BENCH_MODBUS_SECONDS", 300))),
             other => panic!("no such section: {other}"),
         }
