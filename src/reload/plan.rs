@@ -8,7 +8,7 @@ use crate::{
     endpoints::Endpoint,
 };
 use adapter_api::{Adapter, EndpointName};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What has to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -169,7 +169,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 fn endpoints(old: &Config, new: &Config) -> EndpointChanges {
-    let by_name = |config: &Config| -> BTreeMap<EndpointName, Endpoint> {
+    let by_name = |config: &Config| -> BTreeMap<EndpointName, Arc<Endpoint>> {
         config.endpoints.iter().map(|endpoint| (endpoint.key.name.clone(), endpoint.clone())).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
@@ -220,12 +220,10 @@ fn units<A: Adapter>(
         };
         changes.insert(format!("{}.{name}", A::KIND), change);
     }
-    let all = |units: &Units<A>| -> BTreeMap<EndpointName, A::Device> {
-        units.values().flat_map(|unit| unit.devices.clone()).collect()
-    };
-    let (before, after) = (all(old), all(new));
-    for (name, device) in &after {
-        if before.get(name).is_some_and(|before| before != device) {
+    let before: BTreeMap<&EndpointName, &A::Device> = old.values().flat_map(|unit| &*unit.devices).collect();
+    let after: BTreeMap<&EndpointName, &A::Device> = new.values().flat_map(|unit| &*unit.devices).collect();
+    for (name, device) in after {
+        if before.get(name).is_some_and(|before| *before != device) {
             devices.push(name.clone());
         }
     }
