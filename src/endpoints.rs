@@ -9,7 +9,7 @@ use adapter_api::{EndpointName, Resource};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 /// The owner of endpoints.
@@ -66,12 +66,13 @@ pub struct Directory {
 impl Tenant {
     /// A tenant's name follows the rule of endpoints' names.
     pub fn new(name: &EndpointName) -> Self {
-        Self(name.as_str().into())
+        Self::stored(name.as_str())
     }
 
     /// From a row of the database, where it was checked before it was written.
     pub(crate) fn stored(name: &str) -> Self {
-        Self(name.into())
+        let default = Self::default();
+        if name == default.as_str() { default } else { Self(name.into()) }
     }
 
     /// The name as text.
@@ -82,7 +83,9 @@ impl Tenant {
 
 impl Default for Tenant {
     fn default() -> Self {
-        Self("default".into())
+        // One text for all: most gateways have no other, and it is part of each endpoint's key.
+        static DEFAULT: LazyLock<Arc<str>> = LazyLock::new(|| "default".into());
+        Self(DEFAULT.clone())
     }
 }
 
@@ -116,8 +119,8 @@ impl fmt::Debug for EndpointKey {
 
 impl Directory {
     /// A directory of these endpoints.
-    pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
-        let by_name = endpoints.into_iter().map(|e| (e.key.name.clone(), Arc::new(e))).collect();
+    pub fn new<E: Into<Arc<Endpoint>>>(endpoints: impl IntoIterator<Item = E>) -> Self {
+        let by_name = endpoints.into_iter().map(Into::into).map(|e| (e.key.name.clone(), e)).collect();
         Self { by_name, former: HashMap::new() }
     }
 

@@ -8,7 +8,10 @@ use super::{
     read, suggest,
 };
 use adapter_api::{Adapter, Devices, EndpointName, Issue, Place};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -24,7 +27,7 @@ pub struct UnitConfig<C, D> {
     /// Its own table.
     pub config: C,
     /// Its half of the tables of its enabled endpoints.
-    pub devices: Devices<D>,
+    pub devices: Arc<Devices<D>>,
 }
 
 /// All adapters of one kind, by name.
@@ -45,9 +48,18 @@ impl AdapterConfigs {
     /// Without these devices.
     pub(super) fn forget(&mut self, endpoints: &BTreeSet<EndpointName>) {
         #[cfg(feature = "modbus")]
-        self.modbus.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+        self.modbus.values_mut().for_each(|unit| unit.forget(endpoints));
         #[cfg(feature = "test-hooks")]
-        self.test.values_mut().for_each(|unit| unit.devices.retain(|name, _| !endpoints.contains(name)));
+        self.test.values_mut().for_each(|unit| unit.forget(endpoints));
+    }
+}
+
+impl<C, D: Clone> UnitConfig<C, D> {
+    /// Copied only where there is something to forget.
+    fn forget(&mut self, endpoints: &BTreeSet<EndpointName>) {
+        if endpoints.iter().any(|name| self.devices.contains_key(name)) {
+            Arc::make_mut(&mut self.devices).retain(|name, _| !endpoints.contains(name));
+        }
     }
 }
 
@@ -186,16 +198,18 @@ impl All<'_, '_, '_> {
                 note_issue(self.notes, path, A::KIND, Severity::Warning, issue);
             }
         }
-        UnitConfig { config, devices }
+        UnitConfig { config, devices: devices.into() }
     }
 
     /// The devices of one kind by the name of their adapter.
     fn devices<A: Adapter>(&mut self, names: &[String]) -> BTreeMap<String, Devices<A::Device>> {
         let mut by_adapter: BTreeMap<String, Devices<A::Device>> = BTreeMap::new();
+        let units: BTreeMap<&String, Arc<str>> =
+            names.iter().map(|name| (name, format!("{}.{name}", A::KIND).into())).collect();
         for draft in self.drafts.iter_mut().filter(|d| d.kind.as_deref() == Some(A::KIND)) {
             let path = draft.path.key(A::KIND);
             let adapter = adapter_of(self.notes, draft, A::KIND, names);
-            draft.unit = adapter.as_ref().map(|adapter| format!("{}.{adapter}", A::KIND).into());
+            draft.unit = adapter.as_ref().and_then(|adapter| units.get(adapter)).cloned();
             let node = self.endpoints.and_then(|e| e.get(draft.name.as_str()));
             let Some(node) = node.and_then(|n| n.get_ref().get(A::KIND)) else { continue };
             let device = read::read::<A::Device>(self.notes, &path, node, &[]);

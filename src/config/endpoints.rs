@@ -239,7 +239,11 @@ pub(super) fn former(notes: &mut Notes<'_>, drafts: &[Draft]) -> BTreeMap<Endpoi
 }
 
 /// Checks what concerns endpoints among each other and in their dialect.
-pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<&Dialect>) -> Vec<Endpoint> {
+pub(super) fn finish(
+    notes: &mut Notes<'_>,
+    drafts: Vec<Draft>,
+    dialect: Option<&Dialect>,
+) -> Vec<Arc<Endpoint>> {
     let mut owners: HashMap<EndpointToken, EndpointName> = HashMap::new();
     let mut endpoints = Vec::with_capacity(drafts.len());
     for mut draft in drafts {
@@ -272,7 +276,7 @@ pub(super) fn finish(notes: &mut Notes<'_>, drafts: Vec<Draft>, dialect: Option<
                 note_issue(notes, &draft, &endpoint.token, issue);
             }
         }
-        endpoints.push(endpoint);
+        endpoints.push(endpoint.into());
     }
     endpoints
 }

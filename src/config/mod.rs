@@ -37,7 +37,7 @@ use files::Base;
 pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{ErrorKind, Read},
     ops::RangeInclusive,
@@ -73,8 +73,8 @@ pub struct Config {
     pub uplink: Uplink,
     /// `[adapters.*.*]` with the adapters' halves of `[endpoints.*]`
     pub adapters: AdapterConfigs,
-    /// `[endpoints.*]`, by name; disabled ones too.
-    pub endpoints: Vec<Endpoint>,
+    /// `[endpoints.*]`, by name; disabled ones too. Shared: there are several configurations of the same thousands.
+    pub endpoints: Vec<Arc<Endpoint>>,
     /// What endpoints were called before, by their former names.
     pub former: BTreeMap<EndpointName, EndpointName>,
 }
@@ -184,7 +184,7 @@ impl Config {
     pub fn without(&self, disabled: &BTreeSet<EndpointName>) -> Self {
         let mut config = self.clone();
         for endpoint in config.endpoints.iter_mut().filter(|endpoint| disabled.contains(&endpoint.key.name)) {
-            endpoint.enabled = false;
+            Arc::make_mut(endpoint).enabled = false;
         }
         config.adapters.forget(disabled);
         config
@@ -193,6 +193,18 @@ impl Config {
     /// These endpoints, as they are called here.
     pub fn by_present_names(&self, names: &BTreeSet<EndpointName>) -> BTreeSet<EndpointName> {
         names.iter().map(|name| self.former.get(name).unwrap_or(name).clone()).collect()
+    }
+
+    /// Keeps of an earlier configuration what is the same in this one: after a reload there are not two of each
+    /// of thousands of endpoints, whoever still holds the earlier ones.
+    pub fn share(&mut self, earlier: &Self) {
+        let known: HashMap<&EndpointName, &Arc<Endpoint>> =
+            earlier.endpoints.iter().map(|endpoint| (&endpoint.key.name, endpoint)).collect();
+        for endpoint in &mut self.endpoints {
+            if let Some(known) = known.get(&endpoint.key.name).filter(|known| **known == endpoint) {
+                *endpoint = Arc::clone(known);
+            }
+        }
     }
 }
 

@@ -292,6 +292,45 @@ fn ten_thousand_endpoints_are_read_in_no_time() {
     assert_eq!((config.endpoints.len(), warnings.len()), (10_000, 0));
 }
 
+#[test]
+fn copies_of_a_configuration_share_its_endpoints_and_devices() {
+    let endpoint = |name: &str| {
+        let device = "unit = 1\nresources.a = { register = \"input:1\", type = \"i16\" }";
+        format!("[endpoints.{name}]\ntoken = \"{name}\"\n[endpoints.{name}.modbus]\n{device}\n")
+    };
+    let text = ["x", "y", "z"].map(endpoint).concat();
+    let text = format!("uplink.kind = \"none\"\nadapters.modbus.a.host = \"h\"\n{text}");
+    let (config, _) = Config::parse(&text, "F", &data()).unwrap();
+    let name = |name: &str| EndpointName::new(name).unwrap();
+    let (whole, less) =
+        (config.without(&BTreeSet::from([name("other")])), config.without(&[name("y")].into()));
+    let shared = |copy: &Config| -> Vec<bool> {
+        config.endpoints.iter().zip(&copy.endpoints).map(|(one, other)| Arc::ptr_eq(one, other)).collect()
+    };
+    assert_eq!((shared(&whole), shared(&less)), (vec![true; 3], vec![true, false, true]));
+    let devices = |config: &Config| config.adapters.modbus["a"].devices.clone();
+    assert!(Arc::ptr_eq(&devices(&config), &devices(&whole)));
+    assert_eq!(
+        (devices(&config).len(), devices(&less).len()),
+        (3, 2),
+        "what is left out is left out of the copy"
+    );
+    let (mut again, _) =
+        Config::parse(&text.replace("token = \"y\"", "token = \"other\""), "F", &data()).unwrap();
+    assert_eq!(shared(&again), [false; 3]);
+    again.share(&config);
+    assert_eq!(shared(&again), [true, false, true], "what is the same in a file that changed");
+    assert_eq!(again.endpoints[1].token.expose(), "other");
+    let directory = config.directory();
+    for endpoint in &config.endpoints {
+        assert!(Arc::ptr_eq(endpoint, directory.by_key(&endpoint.key).unwrap()));
+        // Their texts as well, where they have the same.
+        let first = &config.endpoints[0];
+        assert!(std::ptr::eq(endpoint.unit.as_deref().unwrap(), first.unit.as_deref().unwrap()));
+        assert!(std::ptr::eq(endpoint.key.tenant.as_str(), first.key.tenant.as_str()));
+    }
+}
+
 /// A place of the example and something typed over it.
 fn edits() -> impl Strategy<Value = Vec<(usize, usize, String)>> {
     let piece = prop_oneof![

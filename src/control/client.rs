@@ -281,6 +281,8 @@ pub fn status_text(answer: &Value) -> String {
         let words = [text(parked, "endpoint"), text(parked, "code"), text(parked, "why")];
         line(&mut out, "  parked", &join(&words));
     }
+    let parked: u64 = sum(at(uplink, "parked_codes"), |_| true);
+    more(&mut out, parked, list(uplink, "parked").count(), "endpoints are parked");
     let ledger = at(answer, "ledger");
     let terms =
         ["offered", "refused", "suppressed", "stored", "landed", "queued", "dropped", "dead", "discarded"];
@@ -300,9 +302,8 @@ pub fn status_text(answer: &Value) -> String {
     for quota in over.iter().take(FAULTS) {
         fault_lines(&mut out, at(quota, "fault"));
     }
-    if over.len() > FAULTS {
-        line(&mut out, "", &format!("{} more endpoints are over their quotas", over.len() - FAULTS));
-    }
+    let over_quota = at(answer, "over_quota").as_u64().unwrap_or_default();
+    more(&mut out, over_quota, over.len().min(FAULTS), "endpoints are over their quotas");
     for unit in list(answer, "units") {
         let words = [text(unit, "state"), text(unit, "why"), text(unit, "health")];
         line(&mut out, &text(unit, "name"), &join(&words));
@@ -311,14 +312,32 @@ pub fn status_text(answer: &Value) -> String {
             let busy = at(load, "busy").as_f64().unwrap_or_default() * 100.0;
             line(&mut out, &format!("  {}", shown(wire)), &format!("{busy:.0} % busy in the last minute"));
         }
+        let mut listed = 0;
         for (endpoint, device) in at(unit, "devices").as_object().into_iter().flatten() {
             if text(device, "presence") != "online" {
+                listed += 1;
                 let words = [text(device, "presence"), text(device, "code"), text(device, "why")];
                 line(&mut out, &format!("  {}", shown(endpoint)), &join(&words));
             }
         }
+        let away = sum(at(unit, "presence"), |presence| presence != "online");
+        more(&mut out, away, listed, "devices are not online");
     }
     out
+}
+
+/// Those that are not listed.
+fn more(out: &mut String, all: u64, listed: usize, what: &str) {
+    let left = all.saturating_sub(u64::try_from(listed).unwrap_or(u64::MAX));
+    if left > 0 {
+        line(out, "", &format!("{left} more {what}"));
+    }
+}
+
+/// Of an object of counts.
+fn sum(counts: &Value, which: impl Fn(&str) -> bool) -> u64 {
+    let counts = counts.as_object().into_iter().flatten().filter(|(name, _)| which(name));
+    counts.filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 /// Faults of one kind that are shown in full.

@@ -3,6 +3,8 @@
 pub mod endpoints;
 pub mod letters;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     endpoints::Directory,
@@ -14,13 +16,14 @@ use crate::{
     uplink::{SessionStatus, Uplink},
 };
 use adapter_api::{
-    Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Sample, Source, Stamp, Value,
-    clock,
+    Board, Clock, EndpointName, Health, Instant, Presence, Quality, Resource, Roll, Sample, Source, Stamp,
+    Value, clock,
     inquiry::{Desk, Lines},
 };
 use base64::Engine as _;
 use serde_json::{Map, Value as Json, json};
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -29,6 +32,9 @@ use std::{
     time::Duration,
 };
 
+/// Of devices, of endpoints that the platform refuses, and of those that go over a quota, so many are told one by one,
+/// and of all of them how many there are: `status` is asked for whenever something changes.
+const LISTED: usize = 100;
 /// The longest autonomy that is told.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -115,8 +121,9 @@ impl View {
     /// How the gateway is doing.
     pub async fn status(&self) -> Result<Json, ViewError> {
         let figures = self.store.figures().await?;
-        let uplink = self.session(Vec::new()).await.0;
+        let uplink = session_json(self.session(Vec::new()).await.0);
         let endpoints = self.directory.len();
+        let over_quota = figures.quotas.iter().filter(|quota| quota.now).count();
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "endpoints": endpoints,
@@ -129,7 +136,8 @@ impl View {
             "dead_letters": figures.dead_letters,
             "drops": figures.drops,
             "faults": faults(&figures).into_iter().chain(self.http.fault()).collect::<Vec<_>>(),
-            "quotas": figures.quotas.iter().map(quota_json).collect::<Vec<_>>(),
+            "quotas": figures.quotas.iter().take(LISTED).map(quota_json).collect::<Vec<_>>(),
+            "over_quota": over_quota,
             "autonomy": figures.autonomy.as_ref().map(autonomy_json),
             "store_full": figures.full,
             "units": self.units.iter().map(UnitView::json).collect::<Vec<_>>(),
@@ -260,15 +268,15 @@ impl Configuration {
 
 impl UnitView {
     fn json(&self) -> Json {
-        let (health, presence) = self.board.read();
-        let (health, mut faults) = match health {
+        let Roll { online, asleep, offline, codes, first } = self.board.roll(LISTED);
+        let (health, mut faults) = match self.board.health() {
             Health::Starting => ("starting", Vec::new()),
             Health::Up => ("up", Vec::new()),
             Health::Degraded(faults) => ("degraded", faults),
         };
         let (state, why) = self.unit.words();
         faults.extend(self.unit.fault(&self.name));
-        let devices: Map<String, Json> = presence
+        let devices: Map<String, Json> = first
             .into_iter()
             .map(|(endpoint, presence)| {
                 let shown = match presence {
@@ -297,6 +305,8 @@ impl UnitView {
             "health": health,
             "faults": faults,
             "configured": self.board.devices(),
+            "presence": { "online": online, "asleep": asleep, "offline": offline },
+            "offline_codes": codes,
             "devices": devices,
             "wires": wires,
         })
@@ -318,6 +328,20 @@ pub(super) fn quoted(name: &str) -> String {
 
 /// In characters; no endpoint's name is longer.
 const LONGEST_NAME: usize = 64;
+
+/// A session, with no more of the endpoints that the platform refuses than are worth a list.
+fn session_json(mut session: SessionStatus) -> Json {
+    let mut codes: BTreeMap<&str, u64> = BTreeMap::new();
+    for parked in &session.parked {
+        *codes.entry(parked.code.id()).or_default() += 1;
+    }
+    session.parked.truncate(LISTED);
+    let mut shown = json!(session);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("parked_codes".to_owned(), json!(codes));
+    }
+    shown
+}
 
 /// What is wrong with what is kept.
 fn faults(figures: &Figures) -> Vec<Fault> {

@@ -79,7 +79,8 @@ impl Daemon {
     pub async fn reload(&mut self, file: &Path) -> Result<Plan, ReloadError> {
         let loaded = Config::load(file);
         let outcome = match loaded {
-            Ok((config, warnings)) => {
+            Ok((mut config, warnings)) => {
+                config.share(&self.given);
                 if self.warned != warnings {
                     tell(&warnings);
                     self.warned = warnings;

@@ -132,7 +132,7 @@ impl<A: Adapter> Kind<A> {
         }
         let intake = store.intake().await?;
         let (board, report) = Board::new();
-        let (tell, devices) = watch::channel(Arc::new(config.devices.clone()));
+        let (tell, devices) = watch::channel(config.devices.clone());
         let (short, config, shutdown) =
             (Arc::<str>::from(name), config.config.clone(), CancellationToken::new());
         let (stop, stamps, taken) = (shutdown.clone(), store.clock().clone(), intake.clone());
@@ -164,13 +164,12 @@ impl<A: Adapter> Kind<A> {
         Ok(Ok(()))
     }
 
-    fn tell(&self, name: &str, devices: &Devices<A::Device>) {
+    fn tell(&self, name: &str, devices: &Arc<Devices<A::Device>>) {
         let Some(running) = self.0.get(name) else { return };
         running.devices.send_if_modified(|known| {
-            let changed = **known != *devices;
-            if changed {
-                *known = Arc::new(devices.clone());
-            }
+            let changed = *known != *devices;
+            // Also if they are the same: one copy of them is enough.
+            known.clone_from(devices);
             changed
         });
     }

@@ -37,21 +37,16 @@ pub(super) fn values(answer: &mut Value) {
     }
 }
 
-/// Of a unit's devices, how many there are of each kind, and the first ones that are silent.
+/// Of a unit's devices only the first ones that are silent; how many there are of each kind stands beside them.
 pub(super) fn devices(status: &mut Value) {
     for unit in status.get_mut("units").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(unit) = unit.as_object_mut() else { continue };
         let Some(Value::Object(devices)) = unit.remove("devices") else { continue };
-        let presence =
-            |device: &Value| device.get("presence").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut counts = serde_json::Map::new();
-        for device in devices.values() {
-            let count = counts.entry(presence(device)).or_insert_with(|| 0_u64.into());
-            *count = count.as_u64().unwrap_or_default().saturating_add(1).into();
-        }
-        let silent = devices.into_iter().filter(|(_, device)| presence(device) == "offline").take(DEVICES);
+        let silent = devices
+            .into_iter()
+            .filter(|(_, device)| device.get("presence").is_some_and(|presence| presence == "offline"))
+            .take(DEVICES);
         unit.insert("silent".to_owned(), Value::Object(silent.collect()));
-        unit.insert("presence".to_owned(), Value::Object(counts));
     }
 }
 
@@ -91,13 +86,12 @@ mod tests {
     #[test]
     fn of_many_devices_the_silent_ones_are_told() {
         let mut all = serde_json::Map::new();
-        for n in 0..10_000 {
-            let presence = if n % 100 == 0 { "offline" } else { "online" };
+        for n in 0..100 {
+            let presence = if n % 2 == 0 { "offline" } else { "online" };
             all.insert(format!("d{n}"), json!({ "presence": presence }));
         }
         let mut status = json!({ "units": [{ "name": "modbus.site", "devices": all }, { "name": "none" }] });
         devices(&mut status);
-        assert_eq!(status["units"][0]["presence"], json!({ "online": 9_900, "offline": 100 }));
         assert_eq!(status["units"][0]["silent"].as_object().unwrap().len(), DEVICES);
         assert!(status.to_string().len() < 1_000);
     }

@@ -186,7 +186,8 @@ fn uplink(text: &mut Text, status: &Value) {
             text.sample(name, &[("direction", direction)], bytes);
         }
     }
-    let parked = status.pointer("/uplink/parked").and_then(Value::as_array).map_or(0, Vec::len);
+    let codes = status.pointer("/uplink/parked_codes").and_then(Value::as_object);
+    let parked: u64 = codes.into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
     text.family("tidegate_uplink_parked_endpoints", "gauge", "Endpoints the platform refuses for now.");
     text.sample("tidegate_uplink_parked_endpoints", &[], parked);
 }
@@ -211,11 +212,9 @@ fn units(text: &mut Text, status: &Value) {
     }
     text.family("tidegate_unit_devices", "gauge", "Devices by whether they can be reached.");
     for (name, unit) in &units {
-        let presences: Vec<_> =
-            unit.get("devices").and_then(Value::as_object).into_iter().flatten().collect();
         for known in PRESENCES {
-            let so = |device: &Value| device.get("presence").and_then(Value::as_str) == Some(known);
-            let count = presences.iter().filter(|(_, device)| so(device)).count();
+            let count =
+                unit.get("presence").and_then(|counts| counts.get(known)?.as_u64()).unwrap_or_default();
             text.sample("tidegate_unit_devices", &[("unit", *name), ("presence", known)], count);
         }
     }

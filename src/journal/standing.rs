@@ -84,14 +84,13 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
         let http = fault.get("code").and_then(Value::as_str) == Some(Code::HttpListener.id());
         alone(&mut all, if http { "http" } else { "store" }, fault);
     }
-    let over: Vec<&Value> = each(at("/quotas")).filter_map(|quota| quota.get("fault")).collect();
-    let endpoints = at("/endpoints").as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
-    let over: Vec<Standing> = over.into_iter().filter_map(|fault| Standing::new("store", fault)).collect();
-    if let Some(first) = over.first().cloned() {
-        all.push(Standing { count: Some((over.len(), endpoints, "endpoints")), ..first });
+    let over = each(at("/quotas")).find_map(|quota| Standing::new("store", quota.get("fault")?));
+    let endpoints = number(at("/endpoints"));
+    if let Some(first) = over {
+        all.push(Standing { count: Some((number(at("/over_quota")), endpoints, "endpoints")), ..first });
     }
     alone(&mut all, "uplink", at("/uplink/fault"));
-    let parked = by_code(each(at("/uplink/parked")));
+    let parked = counts(at("/uplink/parked_codes"));
     for fault in each(at("/uplink/faults")) {
         all.extend(
             Standing::new("uplink", fault).map(|fault| fault.counted(&parked, endpoints, "endpoints")),
@@ -99,9 +98,8 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
     }
     for unit in each(at("/units")) {
         let name = unit.get("name").and_then(Value::as_str).unwrap_or_default();
-        let devices = unit.get("devices").and_then(Value::as_object);
-        let silent = by_code(devices.into_iter().flatten().map(|(_, device)| device));
-        let of = configured(unit).max(devices.map_or(0, serde_json::Map::len));
+        let silent = counts(unit.get("offline_codes").unwrap_or(&Value::Null));
+        let of = configured(unit);
         for fault in each(unit.get("faults").unwrap_or(&Value::Null)) {
             all.extend(Standing::new(name, fault).map(|fault| fault.counted(&silent, of, "devices")));
         }
@@ -119,8 +117,7 @@ pub(super) fn units(status: &Value) -> BTreeSet<&str> {
 pub(super) fn well(status: &Value) -> BTreeMap<&str, usize> {
     let is = |value: &Value, key, wanted| value.get(key).and_then(Value::as_str) == Some(wanted);
     let well = each(status.get("units").unwrap_or(&Value::Null)).filter_map(|unit| {
-        let devices = unit.get("devices")?.as_object()?;
-        let online = devices.values().filter(|device| is(device, "presence", "online")).count();
+        let online = number(unit.pointer("/presence/online")?);
         let faults = each(unit.get("faults")?).count();
         let well = is(unit, "health", "up") && faults == 0 && online > 0 && online == configured(unit);
         well.then_some((unit.get("name")?.as_str()?, online))
@@ -129,7 +126,11 @@ pub(super) fn well(status: &Value) -> BTreeMap<&str, usize> {
 }
 
 fn configured(unit: &Value) -> usize {
-    unit.get("configured").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
+    number(unit.get("configured").unwrap_or(&Value::Null))
+}
+
+fn number(value: &Value) -> usize {
+    value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
 }
 
 impl Standing {
@@ -143,12 +144,9 @@ fn each(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-fn by_code<'v>(with_code: impl Iterator<Item = &'v Value>) -> BTreeMap<&'v str, usize> {
-    let mut counts = BTreeMap::new();
-    for code in with_code.filter_map(|entry| entry.get("code").and_then(Value::as_str)) {
-        *counts.entry(code).or_default() += 1;
-    }
-    counts
+/// How many there are of each code.
+fn counts(codes: &Value) -> BTreeMap<&str, usize> {
+    codes.as_object().into_iter().flatten().map(|(code, count)| (code.as_str(), number(count))).collect()
 }
 
 #[cfg(test)]
@@ -158,16 +156,15 @@ mod tests {
 
     #[test]
     fn a_unit_is_well_when_all_its_devices_answer() {
-        let online = json!({ "presence": "online" });
-        let unit = |name: &str, health: &str, configured: u64, devices: Value, faults: Value| json!({ "name": name, "health": health, "configured": configured, "devices": devices, "faults": faults });
-        let two = || json!({ "m1": online, "m2": online });
+        let answer = |online: u64, offline: u64| json!({ "online": online, "asleep": 0, "offline": offline });
+        let unit = |name: &str, health: &str, configured: u64, presence: Value, faults: Value| json!({ "name": name, "health": health, "configured": configured, "presence": presence, "faults": faults });
         let status = json!({ "units": [
-            unit("well", "up", 2, two(), json!([])),
-            unit("one is not known yet", "up", 3, two(), json!([])),
-            unit("one is silent", "up", 2, json!({ "m1": online, "m2": { "presence": "offline" } }), json!([])),
-            unit("degraded", "degraded", 2, two(), json!([{ "code": "TG-442" }])),
-            unit("stalled", "up", 2, two(), json!([{ "code": "TG-218" }])),
-            unit("idle", "up", 0, json!({}), json!([])),
+            unit("well", "up", 2, answer(2, 0), json!([])),
+            unit("one is not known yet", "up", 3, answer(2, 0), json!([])),
+            unit("one is silent", "up", 2, answer(1, 1), json!([])),
+            unit("degraded", "degraded", 2, answer(2, 0), json!([{ "code": "TG-442" }])),
+            unit("stalled", "up", 2, answer(2, 0), json!([{ "code": "TG-218" }])),
+            unit("idle", "up", 0, answer(0, 0), json!([])),
         ]});
         assert_eq!(well(&status), BTreeMap::from([("well", 2)]));
         assert_eq!(well(&json!({})), BTreeMap::new());
@@ -194,21 +191,19 @@ mod tests {
                 "endpoints": 200,
                 "store_full": fault("TG-222", "store.max_bytes"),
                 "faults": [fault("TG-155", "queue")],
+                "over_quota": 2,
                 "quotas": [{ "fault": null }, { "fault": fault("TG-221", "e1") }, { "fault": fault("TG-221", "e2") }],
                 "uplink": {
                     "fault": fault("TG-102", "h port 8883"),
-                    "parked": [{ "code": "TG-154" }, { "code": "TG-154" }, { "code": "TG-109" }],
+                    "parked_codes": { "TG-154": 2, "TG-109": 1 },
                     "faults": [fault("TG-154", "e1 and 1 more"), fault("TG-109", "e3")],
                 },
                 "units": [
                     {
                         "name": "modbus.a",
                         "configured": 4,
-                        "devices": {
-                            "m1": { "presence": "online" },
-                            "m2": { "presence": "offline", "code": "TG-431" },
-                            "m3": { "presence": "offline", "code": "TG-431" },
-                        },
+                        "presence": { "online": 1, "asleep": 0, "offline": 2 },
+                        "offline_codes": { "TG-431": 2 },
                         "faults": [fault("TG-431", "m2 and 1 more"), fault("TG-442", "m1")],
                     },
                     { "name": "test.b", "faults": [fault("TG-218", "test.b")] },

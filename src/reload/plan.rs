@@ -8,7 +8,10 @@ use crate::{
     endpoints::{Endpoint, Fate},
 };
 use adapter_api::{Adapter, EndpointName};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What has to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -173,11 +176,12 @@ pub fn meanwhile(old: &Config, new: &Config, stops: &BTreeSet<String>) -> Option
         let name = directory.present_name(&was.key.name).unwrap_or(&was.key.name);
         match directory.by_name(name).filter(|now| now.key.tenant == was.key.tenant) {
             Some(now) if now.enabled => None,
-            Some(now) => Some(Endpoint { enabled: true, ..now.as_ref().clone() }),
-            None => Some(was.clone()),
+            Some(now) => Some(Arc::new(Endpoint { enabled: true, ..now.as_ref().clone() })),
+            None => Some(Arc::clone(was)),
         }
     });
-    let kept: BTreeMap<EndpointName, Endpoint> = kept.map(|kept| (kept.key.name.clone(), kept)).collect();
+    let kept: BTreeMap<EndpointName, Arc<Endpoint>> =
+        kept.map(|kept| (kept.key.name.clone(), kept)).collect();
     let uplink_goes = matches!((&old.uplink, &new.uplink), (Uplink::Mqtt(_), Uplink::None));
     let uplink_goes = uplink_goes && !stops.is_empty();
     if kept.is_empty() && !uplink_goes {
@@ -205,7 +209,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 fn endpoints(old: &Config, new: &Config) -> EndpointChanges {
-    let by_name = |config: &Config| -> BTreeMap<EndpointName, Endpoint> {
+    let by_name = |config: &Config| -> BTreeMap<EndpointName, Arc<Endpoint>> {
         config.endpoints.iter().map(|endpoint| (endpoint.key.name.clone(), endpoint.clone())).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
@@ -265,12 +269,10 @@ fn units<A: Adapter>(
         };
         changes.insert(format!("{}.{name}", A::KIND), change);
     }
-    let all = |units: &Units<A>| -> BTreeMap<EndpointName, A::Device> {
-        units.values().flat_map(|unit| unit.devices.clone()).collect()
-    };
-    let (before, after) = (all(old), all(new));
-    for (name, device) in &after {
-        if before.get(name).is_some_and(|before| before != device) {
+    let before: BTreeMap<&EndpointName, &A::Device> = old.values().flat_map(|unit| &*unit.devices).collect();
+    let after: BTreeMap<&EndpointName, &A::Device> = new.values().flat_map(|unit| &*unit.devices).collect();
+    for (name, device) in after {
+        if before.get(name).is_some_and(|before| *before != device) {
             devices.push(name.clone());
         }
     }

@@ -364,10 +364,10 @@ pub(crate) async fn run(
 }
 
 /// The endpoints of each session.
-fn divided(directory: &Directory, config: &UplinkConfig) -> BTreeMap<SessionKey, Vec<Endpoint>> {
-    let mut carried: BTreeMap<SessionKey, Vec<Endpoint>> = BTreeMap::new();
+fn divided(directory: &Directory, config: &UplinkConfig) -> BTreeMap<SessionKey, Vec<Arc<Endpoint>>> {
+    let mut carried: BTreeMap<SessionKey, Vec<Arc<Endpoint>>> = BTreeMap::new();
     for endpoint in directory.iter() {
-        carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.as_ref().clone());
+        carried.entry(config.dialect.session_key(endpoint)).or_default().push(endpoint.clone());
     }
     // Without endpoints the platform still sees the gateway.
     if carried.is_empty() {

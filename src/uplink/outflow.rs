@@ -149,6 +149,10 @@ const SINGLES: u32 = 3;
 const READ: usize = 64 << 10;
 /// Parts of one lane in the air at once where nothing can refuse.
 const PIPELINE: usize = 64;
+/// Parts that all lanes in line are read ahead for, where nothing can refuse: of thousands each brings fewer,
+const AHEAD: usize = 8_192;
+/// but so many at least, or the store would be asked for each of them.
+const LEAST: usize = 16;
 
 /// Control, live rows, backlog.
 const QUEUES: usize = 3;

@@ -12,6 +12,8 @@ use std::{collections::VecDeque, time::Duration};
 const START: Size = Size { publishes: 8, bytes: 32 << 10 };
 const LIMIT: Size = Size { publishes: 256, bytes: 1 << 20 };
 const LOOK_BACK: Duration = Duration::from_secs(2);
+/// What is confirmed within so long is noted together: a fast link confirms tens of thousands in those 2 s.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// An amount of what is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -135,7 +137,7 @@ impl Window {
             // Of one large frame that took longer, only its share of the last 2 s: or a slow link would
             // be trusted with a larger one each time.
             let counted = Size { bytes: share(size.bytes, took), ..size };
-            self.confirmed.push_back((now, counted));
+            self.note(now, counted);
             self.recent.publishes += counted.publishes;
             self.recent.bytes += counted.bytes;
             if self.was_full {
@@ -144,6 +146,16 @@ impl Window {
             }
         }
         self.hold(now);
+    }
+
+    fn note(&mut self, now: Instant, size: Size) {
+        match self.confirmed.back_mut() {
+            Some((at, sum)) if now.since(*at) < TOGETHER => {
+                sum.publishes += size.publishes;
+                sum.bytes += size.bytes;
+            }
+            _ => self.confirmed.push_back((now, size)),
+        }
     }
 
     fn hold(&mut self, now: Instant) {
@@ -315,5 +327,20 @@ mod tests {
             confirm(&mut window, at(0), at(10));
         }
         assert_eq!(fill(&mut window, at(60_000)), 8);
+    }
+
+    #[test]
+    fn what_a_fast_link_confirms_is_noted_together_and_counted_one_by_one() {
+        let mut window = Window::new();
+        let moment = |n: u64| Instant::from_start(Duration::from_micros(n * 50));
+        for n in 0..100_000 {
+            window.sent(ONE);
+            window.carried(moment(n), moment(n), ONE);
+        }
+        assert!(window.confirmed.len() <= 2_001, "{} notes", window.confirmed.len());
+        // 20,000 a second, over 2 s; what was noted together goes together.
+        assert!((39_980..=40_001).contains(&window.recent.publishes), "{:?}", window.recent);
+        let noted = window.confirmed.iter().map(|(_, size)| size.publishes).sum::<usize>();
+        assert_eq!(noted, window.recent.publishes);
     }
 }

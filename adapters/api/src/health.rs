@@ -17,6 +17,21 @@ pub enum Presence {
     Offline(Fault),
 }
 
+/// The devices of a board in short: counts, and no more than so many of them one by one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// How many answer.
+    pub online: usize,
+    /// How many sleep.
+    pub asleep: usize,
+    /// How many do not answer.
+    pub offline: usize,
+    /// Of those that do not answer, how many have a fault of this code.
+    pub codes: BTreeMap<&'static str, usize>,
+    /// The first by name of those that do not answer; where there is room, of those that sleep, and of the others.
+    pub first: Vec<(EndpointName, Presence)>,
+}
+
 /// How an adapter as a whole is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -58,6 +73,42 @@ impl Board {
     /// What was last reported.
     pub fn read(&self) -> (Health, BTreeMap<EndpointName, Presence>) {
         self.with(|reports| (reports.health.clone(), reports.presence.clone()))
+    }
+
+    /// The adapter's own health, as it was last reported.
+    pub fn health(&self) -> Health {
+        self.with(|reports| reports.health.clone())
+    }
+
+    /// Devices in short, at most so many of them by name: of ten thousand not each is copied for each look.
+    pub fn roll(&self, most: usize) -> Roll {
+        self.with(|reports| {
+            let mut roll = Roll::default();
+            let (mut silent, mut asleep, mut others) = (Vec::new(), Vec::new(), Vec::new());
+            for (endpoint, presence) in &reports.presence {
+                let list = match presence {
+                    Presence::Online => {
+                        roll.online += 1;
+                        &mut others
+                    }
+                    Presence::Asleep => {
+                        roll.asleep += 1;
+                        &mut asleep
+                    }
+                    Presence::Offline(fault) => {
+                        roll.offline += 1;
+                        *roll.codes.entry(fault.code).or_default() += 1;
+                        &mut silent
+                    }
+                };
+                if list.len() < most {
+                    list.push((endpoint, presence));
+                }
+            }
+            let first = silent.into_iter().chain(asleep).chain(others).take(most);
+            roll.first = first.map(|(endpoint, presence)| (endpoint.clone(), presence.clone())).collect();
+            roll
+        })
     }
 
     /// How many devices it has, those included of which nothing was reported yet.
@@ -139,5 +190,35 @@ impl Reporter {
         self.0.with(|board| {
             board.wires.remove(wire);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FaultKind;
+
+    #[test]
+    fn of_many_devices_those_that_do_not_answer_are_named_first_and_all_are_counted() {
+        let (board, report) = Board::new();
+        let name = |n: usize| EndpointName::new(&format!("d{n:03}")).unwrap();
+        let silent = Fault::new(FaultKind { code: "TG-431", cause: "", todo: "" }, "silent", "unit 1");
+        for n in 0..300 {
+            let presence = match n {
+                100..103 => Presence::Offline(silent.clone()),
+                200..202 => Presence::Asleep,
+                _ => Presence::Online,
+            };
+            report.presence(&name(n), presence);
+        }
+        let named = |most| -> Vec<EndpointName> {
+            board.roll(most).first.into_iter().map(|(endpoint, _)| endpoint).collect()
+        };
+        let roll = board.roll(0);
+        assert_eq!((roll.online, roll.asleep, roll.offline, roll.first.len()), (295, 2, 3, 0));
+        assert_eq!(roll.codes, BTreeMap::from([("TG-431", 3)]));
+        assert_eq!(named(2), [100, 101].map(name));
+        assert_eq!(named(7), [100, 101, 102, 200, 201, 0, 1].map(name));
+        assert_eq!(named(1_000).len(), 300);
     }
 }

@@ -29,7 +29,7 @@ pub use adapter::{Adapter, AdapterCx, Devices, Failure, Issue, Place};
 pub use clock::{Clock, Instant};
 pub use escape::{shown, steers};
 pub use fault::{Fault, FaultKind};
-pub use health::{Board, Health, Presence, Reporter};
+pub use health::{Board, Health, Presence, Reporter, Roll};
 pub use inquiry::Inquiries;
 pub use intake::{
     Intake, Offer, Quota, Receipt, Refused, Submission, SubmitError, UNIT_BYTES, UNIT_SUBMISSIONS, Urgency,

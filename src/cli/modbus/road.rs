@@ -14,6 +14,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::task::JoinSet;
 
@@ -314,7 +315,7 @@ fn configured(file: &Path, endpoint: &str) -> anyhow::Result<Configured> {
     let unit = unit.with_context(|| {
         format!("{}: no adapter has a Modbus endpoint {endpoint:?} that is enabled", file.display())
     })?;
-    Ok((name, unit.config, unit.devices))
+    Ok((name, unit.config, Arc::unwrap_or_clone(unit.devices)))
 }
 
 #[cfg(test)]

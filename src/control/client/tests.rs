@@ -45,6 +45,36 @@ fn the_load_of_a_line_is_told() {
 }
 
 #[test]
+fn of_those_that_are_not_listed_it_is_told_how_many_there_are() {
+    let fault = json!({ "code": "TG-221", "what": "w", "where": "p", "cause": "c", "todo": "t" });
+    let device = |presence: &str| json!({ "presence": presence, "code": "TG-431", "why": "silent" });
+    let devices = json!({ "a": device("offline"), "b": device("asleep"), "c": device("online") });
+    let unit = |presence| json!({ "name": "modbus.hall", "devices": devices, "presence": presence });
+    let many = unit(json!({ "online": 9, "asleep": 3, "offline": 4 }));
+    let parked = json!([{ "endpoint": "p1", "code": "TG-154", "why": "404" }]);
+    let status = status_text(&json!({
+        "uplink": { "parked": parked, "parked_codes": { "TG-154": 5, "TG-109": 2 } },
+        "quotas": [{ "fault": fault }],
+        "over_quota": 4,
+        "units": [many],
+    }));
+    for said in [
+        "6 more endpoints are parked\n",
+        "3 more endpoints are over their quotas\n",
+        "5 more devices are not online\n",
+    ] {
+        assert!(status.contains(said), "{status}");
+    }
+    let all = status_text(&json!({
+        "uplink": { "parked": parked, "parked_codes": { "TG-154": 1 } },
+        "quotas": [{ "fault": fault }],
+        "over_quota": 1,
+        "units": [unit(json!({ "online": 1, "asleep": 1, "offline": 1 }))],
+    }));
+    assert!(!all.contains(" more "), "{all}");
+}
+
+#[test]
 fn drops_are_told_with_their_time_range() {
     let status = status_text(&json!({
         "reasons": { "dropped(quota)": 1_500, "dropped(corrupt)": 3, "refused(full)": 1 },

@@ -143,6 +143,7 @@ function platformView(uplink) {
   const [word, kind] = UPLINK[uplink.state] || [shown(uplink.state), ""];
   if (uplink.state === "none") return [el("p", "big", word), el("p", "quiet", "uplink.kind is \"none\": values stay here")];
   const parked = uplink.parked || [];
+  const refused = Object.values(uplink.parked_codes || {}).reduce((sum, n) => sum + n, 0);
   return [
     el("p", "big " + kind, word),
     pairs([
@@ -151,9 +152,9 @@ function platformView(uplink) {
       ["connections", count(uplink.connections)],
       ["confirmed", some(uplink.delivered, "sample", "samples") + " since the start"],
       ["subscribing", uplink.subscribing ? "some endpoints still wait" : ""],
-      ["refused", parked.length ? some(parked.length, "endpoint waits", "endpoints wait") + ": "
+      ["refused", refused ? some(refused, "endpoint waits", "endpoints wait") + ": "
         + parked.slice(0, 3).map((p) => shown(p.endpoint) + " (" + p.code + ")").join(", ")
-        + (parked.length > 3 ? ", …" : "") : ""],
+        + (refused > 3 ? ", …" : "") : ""],
       ["paused", uplink.budget && uplink.budget.used_up ? shown(uplink.budget.used_up) : ""],
       ["today", uplink.budget ? bytes(uplink.budget.used) + " of " + bytes(uplink.budget.limit) : ""],
       ["last error", uplink.fault || !uplink.last_error ? "" : shown(uplink.last_error)],

@@ -186,6 +186,34 @@ fn who_leaves_takes_nobody_along_and_flies_again_when_it_is_back() {
     assert_eq!(bench.landed, [4, 5, 6, 1, 2, 3]);
 }
 
+/// Rows in memory and parts in the air at most, while so many lanes with a row a part drain over a fast link.
+fn drained(lanes: i64) -> (usize, usize) {
+    let names: Vec<String> = (0..lanes).map(|lane| format!("e{lane}")).collect();
+    let known: Vec<(i64, &str)> = (0..lanes).zip(names.iter().map(String::as_str)).collect();
+    let mut bench = bench_with(Pace { batch: 1, ..pace(false) }, &known);
+    for (lane, name) in &known {
+        bench.commit(*lane, name, lane * 1_000..lane * 1_000 + 500);
+    }
+    let (mut most, mut air) = (0, 0);
+    for _ in 0..100 {
+        let parts = bench.launch();
+        most = most.max(bench.outflow.flights.values().map(|flight| flight.unsent.len()).sum());
+        air = air.max(bench.outflow.air().publishes);
+        bench.wait(5);
+        parts.iter().for_each(|(part, _)| assert!(bench.outflow.handle_delivered(bench.now, *part)));
+    }
+    (most, air)
+}
+
+#[test]
+fn of_many_lanes_few_rows_each_are_read_ahead_and_of_few_lanes_many() {
+    let (most, air) = drained(1_000);
+    assert_eq!(air, 256, "the window is open");
+    assert!(most <= 256 * LEAST, "{most} rows in memory");
+    let (most, air) = drained(4);
+    assert!(most <= 4 * PIPELINE && air >= 3 * PIPELINE, "{most} in memory, {air} in the air");
+}
+
 #[test]
 fn a_lane_that_becomes_anothers_comes_back_and_flies_for_that_one() {
     let mut bench = bench(false, &[(1, "a"), (2, "b")]);

@@ -1,7 +1,8 @@
 //! Whose turn it is: lanes wait for rows, flights for the window, timers for their moment. Sans-IO.
 
 use super::{
-    FlightId, Outflow, PIPELINE, Part, PartId, Phase, QUEUES, READ, Row, Size, Timer, Wish, replay::BACKLOG,
+    AHEAD, FlightId, LEAST, Outflow, PIPELINE, Part, PartId, Phase, QUEUES, READ, Row, Size, Timer, Wish,
+    replay::BACKLOG,
 };
 use crate::{
     dialect::Refusal,
@@ -170,14 +171,19 @@ impl Outflow {
 
     /// Whether fewer lanes of a queue are read than could fly.
     fn could_fly(&self, queue: usize) -> bool {
-        let read = self.asked.get(queue).copied().unwrap_or_default()
-            + self.unsent.get(queue).map_or(0, VecDeque::len);
-        read < self.window.publishes()
+        self.read(queue) < self.window.publishes()
+    }
+
+    /// Lanes of a queue whose rows are in memory and wait for the window, or are on their way.
+    fn read(&self, queue: usize) -> usize {
+        self.asked.get(queue).copied().unwrap_or_default() + self.unsent.get(queue).map_or(0, VecDeque::len)
     }
 
     /// Asks for rows of a lane whose turn it is.
     fn ask(&mut self, id: LaneId, queue: usize, room: usize) -> Option<Wish> {
-        let batches = if self.pace.replies { 1 } else { PIPELINE.min(self.window.publishes()) };
+        let in_line = self.read(queue) + self.ready.get(queue).map_or(0, VecDeque::len);
+        let ahead = PIPELINE.min(self.window.publishes()).min((AHEAD / in_line.max(1)).max(LEAST));
+        let batches = if self.pace.replies { 1 } else { ahead };
         let lane = self.lanes.get_mut(&id).filter(|lane| lane.phase == Phase::Ready)?;
         let probing = self.parking.is_parked(&lane.info.endpoint);
         let max_rows = if probing { 1 } else { lane.limit.saturating_mul(batches) };
