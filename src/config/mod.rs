@@ -9,6 +9,7 @@
 pub mod adapters;
 mod check;
 mod endpoints;
+mod excerpt;
 pub(crate) mod files;
 mod http;
 mod low;
@@ -31,8 +32,9 @@ use crate::{
 };
 use adapter_api::{EndpointName, Span, suggest};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
-pub use check::{Finding, Findings, SHOWN, Severity};
+pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
+pub use excerpt::{Line, excerpt};
 use files::Base;
 pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
