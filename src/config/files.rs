@@ -151,7 +151,8 @@ const LET_READ: &str = "let the gateway's user read it: for the service `chown r
                         `tidegate doctor` as root names the directory that is in the way, if one is";
 const FORBIDDEN: &str = "this user may not read it";
 
-fn read(path: &Path) -> Result<String, &'static str> {
+/// A credential: without the end of its line.
+pub(super) fn read(path: &Path) -> Result<String, &'static str> {
     let mut bytes = Vec::new();
     let read = open(path).and_then(|file| file.take(CREDENTIAL_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| why(&error))?;

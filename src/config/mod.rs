@@ -13,6 +13,7 @@ mod excerpt;
 pub(crate) mod files;
 mod http;
 mod low;
+pub mod mask;
 pub(crate) mod pem;
 mod quota;
 mod read;
