@@ -6,7 +6,7 @@
 
 use super::{ADAPTERS, Daemon, StartError, has_uplink};
 use crate::{
-    config::{Config, Finding, Findings, Severity, Uplink as UplinkChoice},
+    config::{Config, Finding, Findings, Severity, Uplink as UplinkChoice, excerpt},
     fault::{Code, Fault},
     log, memory,
     reload::{
@@ -260,8 +260,8 @@ fn fault_of(error: &StartError) -> Fault {
 
 /// What is thought of a file that is taken.
 pub fn tell(warnings: &[Finding]) {
-    for finding in warnings {
-        match finding.severity {
+    for finding in excerpt(warnings) {
+        match finding.severity() {
             Severity::Warning => tracing::warn!(%finding, "configuration"),
             _ => tracing::error!(%finding, "configuration; readings are kept until it is put right"),
         }

@@ -2,6 +2,7 @@
 
 use crate::{
     gateway::{Config, Gateway, binary},
+    machine::Packaged,
     peers::Broker,
     pusher::Pusher,
     site::{Site, free_port},
@@ -25,7 +26,10 @@ fn pack(site: &Site, name: &str) -> Output {
 
 /// Packs and unpacks.
 fn bundle(site: &Site, name: &str) -> Files {
-    let packed = pack(site, name);
+    unpacked(site, name, pack(site, name))
+}
+
+fn unpacked(site: &Site, name: &str, packed: Output) -> Files {
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let mode = fs::metadata(site.path(name)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -123,5 +127,37 @@ fn a_bundle_of_a_configuration_with_mistakes_has_no_secret_either() {
         assert_secretless(&site, &files);
         assert!(files["check.txt"].contains("not taken"), "{}", files["check.txt"]);
         assert!(files["status.json"].contains("no_answer"), "{}", files["status.json"]);
+    }
+}
+
+#[test]
+fn what_others_wrote_has_no_secret_either_though_the_configuration_is_not_good() {
+    let good = "[endpoints.a]\ntoken = \"SECRET-one\"\n[endpoints.b]\ntoken_file = \"keys/b\"\n";
+    let Some(machine) = Packaged::new(good) else {
+        println!("SKIPPED support bundle: what others wrote: nothing can be mounted here");
+        return;
+    };
+    let path = |name: &str| machine.site.path(name);
+    fs::write(path("etc/tidegate/keys/b"), "SECRET-\"two\"\n").unwrap();
+    let journal = "a login with SECRET-one\n{\"why\":\"SECRET-\\\"two\\\"\"}\nno secret\n";
+    fs::write(path("journal"), journal).unwrap();
+    machine.says("# with SECRET-one\nExecStartPre=/bin/login SECRET-\"two\"\n");
+    for (n, wrong) in
+        ["", "periot = 1\n", "[uplink\n", "[endpoints.a]\ntoken = \"SECRET-one\"\n"].iter().enumerate()
+    {
+        fs::write(path("etc/tidegate/tidegate.toml"), format!("{good}{wrong}")).unwrap();
+        let name = format!("{n}.tar.gz");
+        let [program, arguments @ ..] = machine.wrapper();
+        let mut command = Command::new(program);
+        command.args(arguments).arg(binary()).arg("support-bundle").arg(path(&name));
+        let files = unpacked(&machine.site, &name, command.args(["-c", Packaged::FILE]).output().unwrap());
+        assert_secretless(&machine.site, &files);
+        assert!(files["check.txt"].contains("not taken"), "{}", files["check.txt"]);
+        assert_eq!(files["journal.txt"], "a login with ***\n{\"why\":\"***\"}\nno secret\n", "{wrong}");
+        assert!(
+            files["unit.txt"].contains("# with ***\nExecStartPre=/bin/login ***\n"),
+            "{}",
+            files["unit.txt"]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     agreed::assert_agreed,
     gateway::{CLIENT_ID, Config, Gateway, binary},
+    machine::Packaged,
     peers::{Broker, end},
     pusher::Pusher,
     site::{PATIENCE, Pty, Site, free_port, until},
@@ -26,10 +27,14 @@ struct Found {
 impl Found {
     /// Runs it in the place of a command, if one is given.
     fn within(site: &Site, wrapper: &[&str]) -> Self {
+        Self::about(&site.path("tidegate.toml"), wrapper)
+    }
+
+    fn about(file: &Path, wrapper: &[&str]) -> Self {
         let run = |json: bool| {
             let mut line = wrapper.iter().map(|&word| word.into()).chain([binary().into_os_string()]);
             let mut command = Command::new(line.next().unwrap());
-            command.args(line).args(["doctor", "-c"]).arg(site.path("tidegate.toml")).stdin(Stdio::null());
+            command.args(line).args(["doctor", "-c"]).arg(file).stdin(Stdio::null());
             let output = command.args(json.then_some("--json")).output().unwrap();
             (String::from_utf8(output.stdout).unwrap(), output.status.code())
         };
@@ -280,4 +285,81 @@ fn a_directory_that_is_full_or_cannot_be_written_is_named() {
     fs::remove_dir(state).unwrap();
     fs::write(state, "").unwrap();
     Found::of(&site).assert_names("no directory but a file", "directory", "TG-204");
+}
+
+/// The gateway of a packaged service.
+trait Examined {
+    fn found(&self) -> Found;
+    fn remedy(&self) -> String;
+}
+
+impl Examined for Packaged {
+    fn found(&self) -> Found {
+        Found::about(Path::new(Packaged::FILE), &self.wrapper())
+    }
+
+    /// The remedy of the one thing that is wrong.
+    fn remedy(&self) -> String {
+        let found = self.found();
+        let wrong: Vec<&Value> = found.findings.iter().filter(|found| found["verdict"] == "error").collect();
+        let [wrong] = wrong.as_slice() else { panic!("{}", found.text) };
+        wrong["todo"].as_str().unwrap().to_owned()
+    }
+}
+
+const PACKAGED: &str = "[gateway]\nstate_dir = \"STATE\"\ncontrol_socket = \"/run/tidegate/control.sock\"\n\
+                        [clock]\ntrust = \"always\"\n[uplink]\nkind = \"none\"\n\
+                        [endpoints.a]\ntoken_file = \"keys/a.token\"\n[endpoints.a.test]\n\
+                        [adapters.test.push]\nlisten = \"127.0.0.1:5020\"\n";
+
+#[test]
+fn what_the_service_may_not_read_is_named_by_root_and_mended_by_the_command_that_is_told() {
+    let Some(machine) = Packaged::new(PACKAGED) else {
+        println!("SKIPPED doctor: the files of the service: nothing can be mounted here");
+        return;
+    };
+    let (token, keys) =
+        (machine.site.path("etc/tidegate/keys/a.token"), machine.site.path("etc/tidegate/keys"));
+    fs::write(&token, "SECRET-a").unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(&token, 0o644);
+    assert!(machine.found().good, "{}", machine.found().text);
+    // What `check` says of a secret that everybody can read, as it stands in it, does not lock the service out.
+    let text = machine.found().text;
+    let hint = "chown root:tidegate /etc/tidegate/keys/a.token && chmod 640 /etc/tidegate/keys/a.token";
+    assert!(text.contains("can be read by every user") && text.contains(hint), "{text}");
+    assert!(machine.sh(hint) && machine.found().good, "{}", machine.found().text);
+    assert!(!machine.found().text.contains("every user"));
+    let rights = || (fs::metadata(&token).unwrap().permissions().mode() & 0o777, machine.found().good);
+    assert_eq!(rights(), (0o640, true));
+
+    assert!(machine.sh("chown root:root /etc/tidegate/keys/a.token"));
+    machine.found().assert_names("a file the service may not read", "files", "TG-305");
+    assert!(machine.sh(&machine.remedy()) && machine.found().good, "{}", machine.found().text);
+    mode(&keys, 0o700);
+    machine.found().assert_names("a directory the service may not pass", "files", "TG-305");
+    assert!(machine.sh(&machine.remedy()) && machine.found().good, "{}", machine.found().text);
+    assert!(
+        machine.sh("chown root:root /etc/tidegate/tidegate.toml && chmod 600 /etc/tidegate/tidegate.toml")
+    );
+    machine.found().assert_names("a configuration the service may not read", "files", "TG-301");
+    assert!(machine.sh(&machine.remedy()) && machine.found().good, "{}", machine.found().text);
+}
+
+#[test]
+fn a_state_directory_that_the_unit_does_not_allow_is_named_with_its_drop_in() {
+    let Some(machine) = Packaged::new(&PACKAGED.replace("token_file = \"keys/a.token\"", "token = \"T1\""))
+    else {
+        println!("SKIPPED doctor: what the unit allows: nothing can be mounted here");
+        return;
+    };
+    let unit = "ProtectSystem=strict\nProtectHome=yes\nPrivateTmp=no\nStateDirectory=tidegate\nRuntimeDirectory=tidegate\n";
+    machine.says(unit);
+    let found = machine.found();
+    found.assert_names("a state directory the unit does not allow", "directory", "TG-205");
+    let state = machine.site.path("state").display().to_string();
+    let line = format!("ReadWritePaths={state}");
+    assert!(found.text.contains(&line) && found.text.contains("systemctl edit tidegate"), "{}", found.text);
+    machine.says(&format!("{unit}{line}\n"));
+    assert!(machine.found().good, "{}", machine.found().text);
 }

@@ -41,6 +41,7 @@ mod init;
 mod isolation;
 mod links;
 mod loss;
+mod machine;
 mod modbus;
 mod modbus_line;
 mod outage;
