@@ -82,6 +82,9 @@ enum Command {
     #[command(subcommand)]
     Endpoint(manage::Switch),
     /// Change how much the running gateway logs, until it is started or reloaded
+    ///
+    /// On top of what is in force: [log] of the configuration, or in place of it TIDEGATE_LOG, where the gateway's
+    /// environment has that, as TIDEGATE_LOG=info,tidegate::uplink=debug.
     Log(manage::Telling),
     /// Tools for Modbus wires: read, scan, identify, find, trace
     #[cfg(feature = "modbus")]

@@ -1,7 +1,7 @@
 //! The journal: one line per event on standard error.
 //!
-//! How much is told says `[log]` of the configuration, and `TIDEGATE_LOG` before it; `tidegate log` until the next
-//! start or reload.
+//! How much is told says `[log]` of the configuration; where the environment has `TIDEGATE_LOG`, that in its place.
+//! What `tidegate log` changes comes on top of either, until the next start or reload.
 //!
 //! ERROR: data lost or a person is needed. WARN: degraded, recovering. INFO: state changes only.
 
@@ -52,8 +52,18 @@ pub struct Levels {
 /// The way to change the filter of the running process.
 struct Tap {
     set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync>,
-    /// What is in force.
-    levels: Mutex<Levels>,
+    force: Mutex<Force>,
+}
+
+/// What is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Force {
+    /// `TIDEGATE_LOG`, in place of `[log]`.
+    pub environment: Option<String>,
+    /// By all others: of `[log]`, or changed.
+    pub level: Option<Level>,
+    /// By parts of the program: of `[log]`, or changed.
+    pub targets: BTreeMap<String, Level>,
 }
 
 static TAP: OnceLock<Tap> = OnceLock::new();
@@ -75,11 +85,15 @@ impl Level {
     }
 }
 
-/// As a filter is written: `info,tidegate::uplink=debug`.
-impl fmt::Display for Levels {
+/// As a filter, in which of two directives for the same the later counts.
+impl fmt::Display for Force {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.level.name())?;
-        self.targets.iter().try_for_each(|(target, level)| write!(f, ",{target}={}", level.name()))
+        let environment = self.environment.as_deref().filter(|environment| !environment.is_empty());
+        let targets = self.targets.iter().map(|(target, level)| format!("{target}={}", level.name()));
+        let parts = environment.map(str::to_owned).into_iter();
+        let parts: Vec<String> =
+            parts.chain(self.level.map(|level| level.name().to_owned())).chain(targets).collect();
+        f.write_str(&parts.join(","))
     }
 }
 
@@ -96,7 +110,8 @@ pub fn is_journal() -> bool {
 
 /// Starts logging for this process.
 pub fn start() {
-    let filter = from_environment().unwrap_or_else(|| EnvFilter::new("info"));
+    let force = from_environment().unwrap_or_else(|| Force::of(&Levels::default()));
+    let filter = EnvFilter::new(force.to_string());
     let subscriber = tracing_subscriber::fmt()
         .with_writer(|| Lines(io::stderr()))
         .event_format(format::Form::of_standard_error())
@@ -107,7 +122,7 @@ pub fn start() {
     if subscriber.try_init().is_ok() {
         let set = Box::new(move |filter| handle.reload(filter).is_ok());
         // Nobody has set it: logging was started just now.
-        let _first = TAP.set(Tap { set, levels: Mutex::default() });
+        let _first = TAP.set(Tap { set, force: Mutex::new(force) });
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
@@ -117,36 +132,48 @@ pub fn start() {
     }));
 }
 
-fn from_environment() -> Option<EnvFilter> {
-    EnvFilter::try_from_env("TIDEGATE_LOG").ok()
+impl Force {
+    fn of(levels: &Levels) -> Self {
+        let Levels { level, targets } = levels.clone();
+        Self { environment: None, level: Some(level), targets }
+    }
+
+    fn change(&mut self, level: Level, target: Option<&str>) {
+        match target {
+            Some(target) => _ = self.targets.insert(target.to_owned(), level),
+            None => self.level = Some(level),
+        }
+    }
 }
 
-/// Tells so much from now on, unless `TIDEGATE_LOG` says otherwise.
+fn from_environment() -> Option<Force> {
+    let environment = std::env::var("TIDEGATE_LOG").ok()?;
+    EnvFilter::try_new(&environment).ok()?;
+    Some(Force { environment: Some(environment), ..Force::default() })
+}
+
+/// Tells so much from now on, unless `TIDEGATE_LOG` says otherwise. What `tidegate log` changed ends with it.
 pub fn keep_to(levels: &Levels) {
-    if from_environment().is_none() {
-        set(levels);
-    } else if let Some(tap) = TAP.get() {
-        // What `tidegate log` changed ends with a reload.
-        let _told = from_environment().map(|filter| (tap.set)(filter));
+    let environment = from_environment();
+    if environment.is_some() && *levels != Levels::default() {
+        tracing::info!("TIDEGATE_LOG is in force in place of [log]");
     }
+    set(environment.unwrap_or_else(|| Force::of(levels)));
 }
 
 /// Tells so much of everything, or of one target, until the next start or reload. Returns what is in force then.
-pub fn change(level: Level, target: Option<&str>) -> Levels {
-    let mut levels = TAP.get().map(|tap| tap.levels.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    let mut levels = levels.take().unwrap_or_default();
-    match target {
-        Some(target) => _ = levels.targets.insert(target.to_owned(), level),
-        None => levels.level = level,
-    }
-    set(&levels);
-    levels
+pub fn change(level: Level, target: Option<&str>) -> Force {
+    let force = TAP.get().map(|tap| tap.force.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let mut force = force.unwrap_or_default();
+    force.change(level, target);
+    set(force.clone());
+    force
 }
 
-fn set(levels: &Levels) {
+fn set(force: Force) {
     let Some(tap) = TAP.get() else { return };
-    if (tap.set)(EnvFilter::new(levels.to_string())) {
-        levels.clone_into(&mut tap.levels.lock().unwrap_or_else(PoisonError::into_inner));
+    if (tap.set)(EnvFilter::new(force.to_string())) {
+        *tap.force.lock().unwrap_or_else(PoisonError::into_inner) = force;
     }
 }
 
@@ -194,11 +221,15 @@ mod tests {
     #[test]
     fn levels_are_written_as_a_filter_and_targets_are_paths() {
         let mut levels = Levels::default();
-        assert_eq!(levels.to_string(), "info");
+        assert_eq!(Force::of(&levels).to_string(), "info");
         levels.targets.insert("tidegate::uplink".into(), Level::Trace);
         levels.level = Level::Warn;
-        assert_eq!(levels.to_string(), "warn,tidegate::uplink=trace");
-        EnvFilter::try_new(levels.to_string()).unwrap();
+        let mut force = Force::of(&levels);
+        assert_eq!(force.to_string(), "warn,tidegate::uplink=trace");
+        EnvFilter::try_new(force.to_string()).unwrap();
+        force.change(Level::Off, Some("tidegate::uplink"));
+        force.change(Level::Error, None);
+        assert_eq!(force.to_string(), "error,tidegate::uplink=off");
         for (target, is) in [
             ("tidegate", true),
             ("a::b_2", true),
@@ -209,6 +240,25 @@ mod tests {
         ] {
             assert_eq!(is_target(target), is, "{target:?}");
         }
+    }
+
+    #[test]
+    fn what_is_changed_comes_on_top_of_the_environment() {
+        let mut force =
+            Force { environment: Some("warn,tidegate::store=trace".to_owned()), ..Force::default() };
+        force.change(Level::Debug, Some("tidegate::uplink"));
+        let filter = EnvFilter::try_new(force.to_string()).unwrap().to_string();
+        let has = |filter: &str, directive: &str| filter.split(',').any(|part| part == directive);
+        for directive in ["warn", "tidegate::store=trace", "tidegate::uplink=debug"] {
+            assert!(has(&filter, directive), "{directive}: {filter}");
+        }
+        force.change(Level::Error, None);
+        force.change(Level::Off, Some("tidegate::store"));
+        let filter = EnvFilter::try_new(force.to_string()).unwrap().to_string();
+        assert!(has(&filter, "error") && has(&filter, "tidegate::store=off"), "{filter}");
+        assert!(!has(&filter, "warn") && !filter.contains("trace"), "{filter}");
+        force.environment = Some(String::new());
+        assert!(force.to_string().starts_with("error,"));
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! `tidegate support-bundle`: what those need who are asked for help, in one file, and no secret in it (I11).
 //!
 //! The configuration is shown by where its keys stand (`config/redact`). What others wrote (the journal, the unit with
-//! its drop-ins) is searched for the secrets of the configuration besides.
+//! its drop-ins) is searched for the secrets of the configuration besides (`config/mask`), be it good or not.
 
 mod tar;
 
 use super::{CONFIG, doctor::text};
 use crate::{
-    config::{
-        self, Config,
-        redact::{masked, redacted},
-    },
+    config::{self, Config, mask::Secrets, redact::redacted},
     control::client,
     doctor, store,
 };
@@ -82,7 +79,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 /// The files, by name.
 async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, String)> {
     let loaded = Config::load(file);
-    let text = fs::read_to_string(file).unwrap_or_default();
+    // What is not UTF-8 in it spoils nothing but its own place.
+    let text = String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
     let findings = doctor::examine(file, socket.clone()).await;
     let socket = socket.unwrap_or_else(|| config::control_socket(file));
     let mut files = vec![
@@ -95,8 +93,7 @@ async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, S
     for (name, question) in QUESTIONS {
         files.push((name, asked(&socket, question).await));
     }
-    let config = loaded.ok().map(|(config, _)| config);
-    if let Some(config) = &config {
+    if let Ok((config, _)) = &loaded {
         files.push(("disk.txt", disk(&config.gateway.state_dir)));
     }
     if let Some(unit) = doctor::unit(file) {
@@ -108,10 +105,9 @@ async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, S
             said("systemctl", &["show", "--no-pager", &unit, "--property", SHOWN]).await,
         ));
     }
-    // The second line of defence: nothing above should hold one.
-    if let Some(config) = &config {
-        files.iter_mut().for_each(|(_, content)| *content = masked(config, content));
-    }
+    // Nothing of the gateway's own should hold one; what others wrote may.
+    let secrets = Secrets::of(&text, file);
+    files.iter_mut().for_each(|(_, content)| *content = secrets.mask(content));
     files
 }
 

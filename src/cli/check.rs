@@ -2,7 +2,7 @@
 
 use super::EX_CONFIG;
 use crate::{
-    config::{Config, Finding, SHOWN, Severity},
+    config::{Config, Finding, Severity, excerpt},
     control::client,
 };
 use adapter_api::shown;
@@ -25,11 +25,8 @@ pub(super) fn run(file: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
         let answer = json!({ "file": name, "good": good, "findings": findings });
         writeln!(io::stdout(), "{}", client::json_text(&answer))?;
     } else {
-        for finding in findings.iter().take(SHOWN) {
-            writeln!(io::stderr(), "{finding}")?;
-        }
-        if let Some(more @ 1..) = findings.len().checked_sub(SHOWN) {
-            writeln!(io::stderr(), "{more} more")?;
+        for line in excerpt(&findings) {
+            writeln!(io::stderr(), "{line}")?;
         }
         if good {
             writeln!(io::stdout(), "{}: good, {} warnings", shown(&name), findings.len())?;

@@ -16,14 +16,14 @@ use crate::{
 };
 use adapter_api::{EndpointName, shown};
 use adapter_modbus::profile::Library;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ask::Person;
 use clap::Args;
 use draft::{Device, Draft, Platform};
 use std::{
     fs::{self, File},
     io::{self, IsTerminal, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf, absolute},
     process::ExitCode,
     time::Duration,
@@ -80,7 +80,7 @@ pub(super) struct Options {
     /// Write it without trying the device and the platform
     #[arg(long)]
     untested: bool,
-    /// Replace the file that is there
+    /// Replace the file that is there; it is kept beside as FILE.old
     #[arg(long)]
     force: bool,
     /// The file to write
@@ -102,8 +102,9 @@ enum Verdict {
 /// Does what was typed.
 pub(super) async fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     let file = absolute(&options.config).context("the path of the file")?;
+    // Said at once; what counts is what is there when it is written.
     if file.exists() && !options.force {
-        bail!("{} is there already; --force replaces it", shown(&file.to_string_lossy()));
+        return Err(there_already(&file));
     }
     let typed = options.modbus_tcp.is_some() || options.modbus_rtu.is_some() || options.uplink.is_some();
     let mut person = (!typed && io::stdin().is_terminal() && io::stderr().is_terminal())
@@ -144,7 +145,9 @@ pub(super) async fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    write(&file, &text)?;
+    if let Some(kept) = write(&file, &text, options.force)? {
+        writeln!(io::stdout(), "kept           {}", shown(&kept.to_string_lossy()))?;
+    }
     say_next(&file, &draft)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -269,34 +272,127 @@ async fn try_platform(uplink: &UplinkConfig) -> io::Result<Verdict> {
     Ok(verdict)
 }
 
-/// Into the file, all at once: whoever reads it meanwhile has the old one or the new one. For its owner and its group
-/// only, which stays that of the file that is replaced; where that is root's, or there is none, the directory's.
-fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
+/// Into the file, all at once: whoever reads it meanwhile has the old one or the new one. A link stays one, and the
+/// file it leads to is written. One that is replaced is kept beside it: under which name, is returned. The new one has
+/// its owner, group and mode; where there was none, it is for its owner and the directory's group only.
+fn write(file: &Path, text: &str, replace: bool) -> anyhow::Result<Option<PathBuf>> {
     let about = || format!("{} cannot be written", shown(&file.to_string_lossy()));
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = dir.join(name);
-    let kept = fs::metadata(file).map(|kept| kept.gid()).ok().filter(|group| *group != 0);
-    let group = kept.map_or_else(|| fs::metadata(dir).map(|dir| dir.gid()), Ok).with_context(about)?;
-    let written = write_new(&new, text, group).and_then(|()| fs::rename(&new, file));
+    let file = led_to(file).with_context(about)?;
+    let (new, mut made) = create_beside(&file, "new").with_context(about)?;
+    let written = put(&file, &new, &mut made, text, replace);
     if written.is_err() {
         // Whatever is left of it is of no use; it may not even be there.
         let _absent = fs::remove_file(&new);
     }
-    written.with_context(about)
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(there_already(&file)),
+        written => written.with_context(about),
+    }
 }
 
-fn write_new(new: &Path, text: &str, group: u32) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o640).open(new)?;
-    file.set_permissions(fs::Permissions::from_mode(0o640))?;
+fn there_already(file: &Path) -> anyhow::Error {
+    anyhow!("{} is there already; --force replaces it", shown(&file.to_string_lossy()))
+}
+
+fn put(file: &Path, new: &Path, made: &mut File, text: &str, replace: bool) -> io::Result<Option<PathBuf>> {
+    let old = match fs::metadata(file) {
+        Ok(_) if !replace => return Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    let (owner, group, mode) = match &old {
+        Some(old) => (Some(old.uid()), old.gid(), old.mode() & 0o777),
+        None => (None, fs::metadata(dir)?.gid(), 0o640),
+    };
     // Who may not give it away keeps it.
-    match chown(new, None, Some(group)) {
+    match fchown(&*made, owner, Some(group)) {
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
         _ => {}
     }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    made.set_permissions(fs::Permissions::from_mode(mode))?;
+    made.write_all(text.as_bytes())?;
+    made.sync_all()?;
+    let kept = old.map(|old| keep(file, &old)).transpose()?;
+    match kept {
+        Some(_) => fs::rename(new, file)?,
+        // Another may have been quicker: what it wrote stays.
+        None => rename_to_nothing(new, file)?,
+    }
+    File::open(dir)?.sync_all()?;
+    Ok(kept)
+}
+
+/// Where a link leads, in the end, though nothing may be there yet.
+fn led_to(file: &Path) -> io::Result<PathBuf> {
+    let mut file = file.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(to) = fs::read_link(&file) else { return Ok(file) };
+        file = file.parent().unwrap_or(Path::new("/")).join(to);
+    }
+    Err(io::Error::other("its links lead in a circle"))
+}
+
+/// The file as it is, under another name; what has been kept before stays.
+fn keep(file: &Path, rights: &fs::Metadata) -> io::Result<PathBuf> {
+    if !rights.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let kept = beside_names(file, "old").find_map(|kept| match fs::hard_link(file, &kept) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        linked => Some(linked.map(|()| kept)),
+    });
+    match kept {
+        Some(Ok(kept)) => Ok(kept),
+        // There are file systems without links, and files that may not be linked.
+        _ => {
+            let (kept, mut copy) = create_beside(file, "old")?;
+            io::copy(&mut File::open(file)?, &mut copy)?;
+            match fchown(&copy, Some(rights.uid()), Some(rights.gid())) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
+            copy.set_permissions(fs::Permissions::from_mode(rights.mode() & 0o777))?;
+            copy.sync_all()?;
+            Ok(kept)
+        }
+    }
+}
+
+/// `NAME.SUFFIX`, `NAME.SUFFIX.2` and so on.
+fn beside_names(file: &Path, suffix: &str) -> impl Iterator<Item = PathBuf> {
+    (1..10_000).map(move |n| {
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(if n == 1 { format!(".{suffix}") } else { format!(".{suffix}.{n}") });
+        file.with_file_name(name)
+    })
+}
+
+/// The first of these that is not there yet, made, and for its owner only.
+fn create_beside(file: &Path, suffix: &str) -> io::Result<(PathBuf, File)> {
+    for name in beside_names(file, suffix) {
+        match File::options().write(true).create_new(true).mode(0o600).open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return Ok((name, made?)),
+        }
+    }
+    Err(io::Error::other("there are thousands of such files beside it"))
+}
+
+/// Fails if something is there already.
+fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not every file system can.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
+    }
 }
 
 fn say_next(file: &Path, draft: &Draft) -> io::Result<()> {
@@ -323,6 +419,7 @@ fn of_config(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn only_this_machine_is_local() {
@@ -340,15 +437,53 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_is_for_owner_and_group() {
+    fn a_file_is_replaced_whole_with_its_rights_and_each_that_was_there_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("t.toml");
-        fs::write(&file, "old").unwrap();
-        write(&file, "new").unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(write(&file, "1", false).unwrap(), None);
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(write(&dir.path().join("none/t.toml"), "x").is_err());
+        let said = write(&file, "x", false).unwrap_err().to_string();
+        assert!(said.contains("is there already"), "{said}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o604)).unwrap();
+        for (text, kept) in [("2", "t.toml.old"), ("3", "t.toml.old.2"), ("4", "t.toml.old.3")] {
+            assert_eq!(write(&file, text, true).unwrap(), Some(dir.path().join(kept)));
+            assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o604);
+            assert_eq!(fs::metadata(dir.path().join(kept)).unwrap().mode() & 0o777, 0o604);
+        }
+        let kept = ["t.toml", "t.toml.old", "t.toml.old.2", "t.toml.old.3"].map(read);
+        assert_eq!(kept, ["4", "1", "2", "3"]);
+        // Nothing half-done is left.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+        assert!(write(&dir.path().join("none/t.toml"), "x", false).is_err());
+    }
+
+    #[test]
+    fn a_link_stays_one_and_the_file_it_leads_to_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, far) = (dir.path().join("t.toml"), dir.path().join("far"));
+        fs::create_dir(&far).unwrap();
+        symlink("far/real.toml", &link).unwrap();
+        assert_eq!(write(&link, "1", false).unwrap(), None);
+        assert_eq!(write(&link, "2", true).unwrap(), Some(far.join("real.toml.old")));
+        assert!(write(&link, "x", false).is_err());
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("far/real.toml"));
+        assert_eq!(fs::read_to_string(far.join("real.toml")).unwrap(), "2");
+        symlink("circle", dir.path().join("circle")).unwrap();
+        assert!(write(&dir.path().join("circle"), "x", true).is_err());
+        assert_eq!((fs::read_dir(dir.path()).unwrap().count(), fs::read_dir(far).unwrap().count()), (3, 2));
+    }
+
+    #[test]
+    fn who_comes_second_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        // It was not there when it was looked for.
+        let (new, _) = create_beside(&file, "new").unwrap();
+        fs::write(&file, "theirs").unwrap();
+        let error = rename_to_nothing(&new, &file).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "theirs");
     }
 
     #[test]

@@ -92,6 +92,13 @@ pub(super) async fn log(telling: Telling) -> anyhow::Result<ExitCode> {
     let part = telling.target.as_deref().map_or_else(String::new, |target| format!(" {}", shown(target)));
     let level = telling.level.name();
     writeln!(io::stdout(), "the journal tells{part} at level {level} until the next start or reload")?;
+    if let Some(environment) = reply.answer.get("environment").and_then(Value::as_str) {
+        let environment = shown(environment);
+        writeln!(
+            io::stdout(),
+            "all else is as TIDEGATE_LOG={environment} in its environment says, not [log]"
+        )?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,7 @@
 
 use super::EX_CONFIG;
 use crate::{
-    config::{Config, SHOWN},
+    config::Config,
     control::errand::{Done, Errand},
     daemon::{Daemon, ReloadError, SwitchError, tell},
     log, memory,
@@ -45,7 +45,7 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
         Err(findings) => {
             if log::is_journal() {
                 // With its priority: `journalctl -p err` shows what needs a person.
-                findings.iter().take(SHOWN).for_each(|finding| tracing::error!(%finding, "not started"));
+                findings.excerpt().iter().for_each(|finding| tracing::error!(%finding, "not started"));
             } else {
                 writeln!(io::stderr(), "{findings}")?;
             }

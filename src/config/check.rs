@@ -5,6 +5,7 @@
 //! Not here: what the rules are. Those are with what they are about (`uplink`, `endpoints`, `adapters`,
 //! and every adapter's and dialect's own `check`).
 
+use super::excerpt::{Line, excerpt};
 use crate::fault::Code;
 use adapter_api::shown;
 use std::{borrow::Cow, collections::BTreeSet, fmt, ops::Range, sync::Arc};
@@ -45,9 +46,6 @@ pub struct Finding {
     /// What to do.
     pub hint: Option<String>,
 }
-
-/// So many are shown: one mistake in a template is made for each endpoint.
-pub const SHOWN: usize = 50;
 
 /// Everything that was found in a configuration that is not taken: at least one error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,21 +137,23 @@ impl Findings {
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.0.iter()
     }
+
+    /// As many of them as can be read.
+    pub fn excerpt(&self) -> Vec<Line<'_>> {
+        excerpt(&self.0)
+    }
 }
 
 /// One finding after the other.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, finding) in self.0.iter().take(SHOWN).enumerate() {
+        for (n, line) in self.excerpt().into_iter().enumerate() {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{finding}")?;
+            write!(f, "{line}")?;
         }
-        match self.0.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n{more} more"),
-        }
+        Ok(())
     }
 }
 

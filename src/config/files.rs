@@ -41,13 +41,9 @@ impl Base<'_> {
                 Some(text)
             }
             Err(why) => {
-                notes.fault(
-                    Code::CredentialFile,
-                    key,
-                    Half::Value,
-                    self.about(path, why),
-                    Some(CREATE.to_owned()),
-                );
+                let hint = if why == FORBIDDEN { LET_READ } else { CREATE };
+                let about = self.about(path, why);
+                notes.fault(Code::CredentialFile, key, Half::Value, about, Some(hint.to_owned()));
                 None
             }
         }
@@ -99,10 +95,31 @@ pub(crate) fn digest<'p>(files: impl Iterator<Item = &'p PathBuf>) -> u64 {
 pub(super) fn private(notes: &mut Notes<'_>, key: &KeyPath, path: &Path) {
     let open_to_all = path.metadata().is_ok_and(|m| m.permissions().mode() & 0o004 != 0);
     if open_to_all {
-        let path = path.display();
-        notes.warn(key, format!("{path} can be read by every user"), format!("chmod o= {path}"));
+        notes.warn(key, format!("{} can be read by every user", path.display()), kept_private(path));
     }
 }
+
+/// How a secret becomes one that the gateway may read and nobody else. What is root's and its group's alone, the user
+/// of the service may not read, so that taking away the others' rights is not enough.
+fn kept_private(path: &Path) -> String {
+    let file = shell_word(path);
+    if path.starts_with(PACKAGED) {
+        return format!("chown root:{SERVICE} {file} && chmod 640 {file}");
+    }
+    format!("chmod o= {file}, and let the gateway's user be its owner or in its group")
+}
+
+/// A path as it is written in a shell.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Where the packaged service, and each further one, has its files.
+pub(crate) const PACKAGED: &str = "/etc/tidegate";
+/// The user and the group that they run as.
+pub(crate) const SERVICE: &str = "tidegate";
 
 /// Warns of a certificate that is not good now, or soon will not be.
 pub(super) fn in_time(notes: &mut Notes<'_>, key: &KeyPath, certificate: &CertificateDer<'_>) {
@@ -129,7 +146,13 @@ const PEM: &str =
 const CREATE: &str =
     "create the file with nothing but the credential in it, readable by the gateway's user (mode 0640)";
 
-fn read(path: &Path) -> Result<String, &'static str> {
+/// Not named: it may be the password itself, written where the name of its file belongs.
+const LET_READ: &str = "let the gateway's user read it: for the service `chown root:tidegate FILE && chmod 640 FILE`; \
+                        `tidegate doctor` as root names the directory that is in the way, if one is";
+const FORBIDDEN: &str = "this user may not read it";
+
+/// A credential: without the end of its line.
+pub(super) fn read(path: &Path) -> Result<String, &'static str> {
     let mut bytes = Vec::new();
     let read = open(path).and_then(|file| file.take(CREDENTIAL_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| why(&error))?;
@@ -150,8 +173,29 @@ fn open(path: &Path) -> io::Result<File> {
 fn why(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => "there is no such file",
-        ErrorKind::PermissionDenied => "this user may not read it",
+        ErrorKind::PermissionDenied => FORBIDDEN,
         ErrorKind::InvalidInput => "not a file",
         _ => "cannot be read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_secret_private_does_not_keep_it_from_the_service() {
+        for (path, hint) in [
+            (
+                "/etc/tidegate/password",
+                "chown root:tidegate /etc/tidegate/password && chmod 640 /etc/tidegate/password",
+            ),
+            (
+                "/srv/it's mine",
+                "chmod o= '/srv/it'\\''s mine', and let the gateway's user be its owner or in its group",
+            ),
+        ] {
+            assert_eq!(kept_private(Path::new(path)), hint);
+        }
     }
 }

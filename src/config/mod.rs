@@ -9,9 +9,11 @@
 pub mod adapters;
 mod check;
 mod endpoints;
+mod excerpt;
 pub(crate) mod files;
 mod http;
 mod low;
+pub mod mask;
 pub(crate) mod pem;
 mod quota;
 mod read;
@@ -31,8 +33,9 @@ use crate::{
 };
 use adapter_api::{EndpointName, Span, suggest};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
-pub use check::{Finding, Findings, SHOWN, Severity};
+pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
+pub use excerpt::{Line, excerpt};
 use files::Base;
 pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
@@ -205,26 +208,34 @@ pub fn control_socket(path: &Path) -> PathBuf {
 /// The files whose content is part of a configuration: the file itself, and those it names. Of a file that is
 /// not understood as well, so that one can be waited for that mends it.
 pub fn files_of(path: &Path) -> BTreeSet<PathBuf> {
-    let mut files = BTreeSet::from([path.to_owned()]);
+    files_named(path).into_iter().map(|(_, file)| file).chain([path.to_owned()]).collect()
+}
+
+/// The files that a configuration names, each with its key.
+pub fn files_named(path: &Path) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
     let text = std::fs::read_to_string(path).unwrap_or_default();
     if text.len() <= MAX_BYTES {
         let doc = DeTable::parse_recoverable(&text).0;
-        named_in(doc.get_ref(), Base(path.parent().unwrap_or(Path::new(""))), &mut files);
+        let base = Base(path.parent().unwrap_or(Path::new("")));
+        named_in(&KeyPath::default(), doc.get_ref(), base, &mut files);
     }
     files
 }
 
 /// All keys of files end alike; a profile is a file of its name.
-fn named_in(table: &DeTable<'_>, base: Base<'_>, files: &mut BTreeSet<PathBuf>) {
+fn named_in(at: &KeyPath, table: &DeTable<'_>, base: Base<'_>, files: &mut Vec<(String, PathBuf)>) {
     for (key, value) in table {
+        let at = at.key(key.get_ref());
         match value.get_ref() {
-            DeValue::Table(table) => named_in(table, base, files),
+            DeValue::Table(table) => named_in(&at, table, base, files),
             DeValue::String(file) if key.get_ref().ends_with("_file") && !file.is_empty() => {
-                files.insert(base.path(Path::new(file.as_ref())));
+                files.push((at.to_string(), base.path(Path::new(file.as_ref()))));
             }
             #[cfg(feature = "modbus")]
             DeValue::String(name) if key.get_ref() == "profile" => {
-                files.extend(adapter_modbus::profile::Library::default().file(name));
+                let file = adapter_modbus::profile::Library::default().file(name);
+                files.extend(file.map(|file| (at.to_string(), file)));
             }
             _ => {}
         }

@@ -4,7 +4,6 @@
 //! Decided by where a key stands, not by what its value looks like: what is not named here is not shown, and so are
 //! unknown keys and unknown tables.
 
-use super::{Config, Uplink};
 use adapter_api::EndpointName;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -37,22 +36,9 @@ pub fn redacted(text: &str) -> Value {
     table(&[], doc.get_ref())
 }
 
-/// A text in which none of a configuration's secrets stands as it is. A token that is its endpoint's name is none.
-pub fn masked(config: &Config, text: &str) -> String {
-    let mut text = text.to_owned();
-    for endpoint in config.endpoints.iter().filter(|endpoint| !endpoint.token.is(endpoint.key.name.as_str()))
-    {
-        text = endpoint.token.mask(&text);
-    }
-    if let Uplink::Mqtt(uplink) = &config.uplink
-        && let Some(password) = uplink.login.as_ref().and_then(|login| login.password.as_ref())
-    {
-        text = password.mask(&text);
-    }
-    if let Some(token) = config.http.as_ref().and_then(|http| http.token.as_ref()) {
-        text = token.mask(&text);
-    }
-    text
+/// Whether a text that stands here is not shown.
+pub(super) fn hidden(path: &[&str], text: &str) -> bool {
+    !may_show(shown(path), text)
 }
 
 fn table(path: &[&str], table: &DeTable<'_>) -> Value {

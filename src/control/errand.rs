@@ -71,7 +71,7 @@ pub(super) async fn change_log(Json(telling): Json<Telling>) -> Answer {
     }
     let levels = log::change(telling.level, telling.target.as_deref());
     tracing::info!(%levels, "the journal tells so much until the next start or reload");
-    Ok(Json(json!({ "level": levels.level, "targets": levels.targets })))
+    Ok(Json(json!(levels)))
 }
 
 async fn run(live: &Live, errand: impl FnOnce(oneshot::Sender<Done>) -> Errand) -> Answer {

@@ -5,7 +5,7 @@
 
 use super::{ADAPTERS, Daemon, StartError, has_uplink};
 use crate::{
-    config::{Config, Finding, Findings, Severity, Uplink as UplinkChoice},
+    config::{Config, Finding, Findings, Severity, Uplink as UplinkChoice, excerpt},
     fault::{Code, Fault},
     log, memory,
     reload::{
@@ -271,8 +271,8 @@ fn partly(failed: &[StartError]) -> Option<Fault> {
 
 /// What is thought of a file that is taken.
 pub fn tell(warnings: &[Finding]) {
-    for finding in warnings {
-        match finding.severity {
+    for finding in excerpt(warnings) {
+        match finding.severity() {
             Severity::Warning => tracing::warn!(%finding, "configuration"),
             _ => tracing::error!(%finding, "configuration; readings are kept until it is put right"),
         }

@@ -3,11 +3,13 @@
 
 use super::{
     Finding, Verdict,
-    person::{self, Person},
+    files::{Obstacle, obstacle, passed},
+    person::Person,
     running::Running,
+    service::Service,
 };
 use crate::{
-    config::Config,
+    config::{Config, files::shell_word},
     fault::{self, Code},
     store::{self, OpenError, Space},
 };
@@ -15,7 +17,7 @@ use adapter_api::clock;
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -27,16 +29,27 @@ const WRITES: usize = 5;
 /// A commit that takes longer keeps devices waiting that want to be answered.
 const SLOW: Duration = Duration::from_millis(150);
 
-pub(super) fn examine(config: &Config, person: &Person, running: &Running) -> Vec<Finding> {
+pub(super) fn examine(
+    config: &Config,
+    person: &Person,
+    service: Option<&Service>,
+    running: &Running,
+) -> Vec<Finding> {
     let dir = &config.gateway.state_dir;
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> =
+        service.and_then(|service| kept_out(config, service)).into_iter().collect();
+    if !findings.is_empty() && !dir.is_dir() {
+        return findings;
+    }
     match directory(dir, person) {
         Ok(None) => {
             findings.push(Finding::ok(DIRECTORY, format!("{} is made at the first start", dir.display())));
             return findings;
         }
         Ok(Some(took)) => {
-            findings.push(Finding::ok(DIRECTORY, format!("the gateway may write to {}", dir.display())));
+            if findings.is_empty() {
+                findings.push(Finding::ok(DIRECTORY, format!("the gateway may write to {}", dir.display())));
+            }
             findings.push(speed(took, dir));
         }
         Err(finding) => {
@@ -49,6 +62,45 @@ pub(super) fn examine(config: &Config, person: &Person, running: &Running) -> Ve
     findings.extend(store::space(dir).map(|space| room(space, config, dir)));
     findings.push(database(dir, running));
     findings
+}
+
+/// That the unit keeps the service from its directory or its socket, and how that is mended. Whoever looks is not in
+/// the unit, and may write there.
+fn kept_out(config: &Config, service: &Service) -> Option<Finding> {
+    let gateway = &config.gateway;
+    let socket = gateway.control_socket.parent().unwrap_or(&gateway.control_socket);
+    let dirs = [("gateway.state_dir", gateway.state_dir.as_path()), ("gateway.control_socket", socket)];
+    dirs.into_iter().find_map(|(key, dir)| {
+        let real = real(dir);
+        let (unit, word) = (service.unit(), shell_word(&real));
+        let (code, what, todo) = if let Some((setting, hidden)) = service.hides(&real) {
+            let what = format!("the service has no place there: {setting}= of its unit keeps {hidden} from it");
+            (Code::DirectoryUnusable, what, format!("name another in {key}: /var/lib/tidegate is the service's own"))
+        } else if !service.may_write(&real) {
+            let what = "the service may not write there: its unit allows its own directories only (ProtectSystem=)";
+            let todo = format!(
+                "mkdir -p {word} && chown tidegate: {word}; then `systemctl edit {unit}`, write \"[Service]\" and below \
+                 it \"ReadWritePaths={}\", and `systemctl restart {unit}`",
+                real.display()
+            );
+            (Code::DirectoryReadOnly, what.to_owned(), todo)
+        } else {
+            return None;
+        };
+        let place = format!("{key}: {}", dir.display());
+        let cause = "the unit of the package lets the service write to /var/lib/tidegate and /run/tidegate only";
+        let finding = Finding::kind(DIRECTORY, code, what, &place, Some(todo));
+        Some(Finding { cause: cause.to_owned(), ..finding })
+    })
+}
+
+/// Where a path leads, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
+    match there {
+        Some((above, real)) => path.strip_prefix(above).map_or_else(|_| real.clone(), |rest| real.join(rest)),
+        None => path.to_owned(),
+    }
 }
 
 /// Whether the gateway may write there, and how long that takes; `None` where it will make the directory itself.
@@ -66,10 +118,12 @@ fn directory(dir: &Path, person: &Person) -> Result<Option<Duration>, Box<Findin
     if !rights.is_dir() {
         return Err(unusable(Code::DirectoryUnusable, "it is no directory".into(), None));
     }
-    if !person.may_write(&rights) {
-        let (name, owner) = (person.name(), person::rights(&rights));
-        let what = format!("the user {name} may not write there: it belongs to {owner}");
-        let todo = format!("chown -R {name}: {}", dir.display());
+    if let Some(obstacle) = obstacle(dir, person, None, Person::may_write) {
+        let todo = match &obstacle {
+            Obstacle::Dir(above, rights) => passed(above, rights, person),
+            _ => format!("chown -R {}: {}", person.name(), shell_word(dir)),
+        };
+        let what = obstacle.words(person, "may not write there");
         return Err(unusable(Code::DirectoryUnusable, what, Some(todo)));
     }
     match write(dir) {
@@ -169,5 +223,33 @@ fn database(dir: &Path, running: &Running) -> Finding {
             Finding::kind(DATABASE, Code::DatabaseLocked, what, &place, None).but(Verdict::Warning)
         }
         None => Finding::ok(DATABASE, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `systemctl show` says of the packaged unit.
+    const UNIT: &str = "ProtectSystem=strict\nProtectHome=yes\nPrivateTmp=yes\nStateDirectory=tidegate\nRuntimeDirectory=tidegate\n";
+
+    #[test]
+    fn a_directory_that_the_unit_does_not_allow_is_named_with_the_drop_in() {
+        let said = |dir: &str, more: &str| {
+            let text = format!("[gateway]\nstate_dir = {dir:?}\n[uplink]\nkind = \"none\"\n");
+            let (config, _) = Config::parse(&text, "t.toml", Path::new("/")).unwrap();
+            kept_out(&config, &Service::told(&format!("{UNIT}{more}")))
+        };
+        assert_eq!(said("/var/lib/tidegate", ""), None);
+        let finding = said("/none/data", "").unwrap();
+        assert_eq!(finding.code.as_deref(), Some("TG-205"));
+        assert_eq!(finding.place, "gateway.state_dir: /none/data");
+        assert!(finding.todo.contains("`systemctl edit tidegate`"), "{finding}");
+        assert!(finding.todo.contains("\"ReadWritePaths=/none/data\""), "{finding}");
+        assert_eq!(said("/none/data", "ReadWritePaths=/none/data"), None);
+        let finding = said("/home/none/data", "ReadWritePaths=/home/none/data").unwrap();
+        assert!(finding.what.contains("ProtectHome="), "{finding}");
+        // Written there, and gone with the service.
+        assert!(said("/tmp/none", "").unwrap().what.contains("PrivateTmp="));
     }
 }

@@ -1,67 +1,11 @@
-//! The machine around the gateway: its service, its clock, how many files it may watch.
+//! The machine around the gateway: its clock, how many files it may watch.
 
-use super::{Finding, Verdict, person::Person, running::Running};
+use super::{Finding, person::Person, running::Running};
 use crate::{config::Config, trust::watch::sign_now};
-use adapter_api::{clock, shown};
-use std::{
-    collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, process::Stdio, time::Duration,
-};
+use std::{fs, os::unix::fs::MetadataExt as _};
 
-const SERVICE: &str = "service";
 const CLOCK: &str = "clock";
 const WATCHES: &str = "watches";
-/// Where the packaged service has its configuration, and what it is called.
-const PACKAGED: &str = "/etc/tidegate";
-/// How long systemd may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The unit of systemd that runs with this file; `None` for one of somebody's own.
-pub fn unit(file: &Path) -> Option<String> {
-    let name = file.file_stem()?.to_str()?;
-    let packaged = file.parent() == Some(Path::new(PACKAGED)) && file.extension()? == "toml";
-    packaged.then(|| if name == "tidegate" { name.to_owned() } else { format!("tidegate@{name}") })
-}
-
-/// The service, where systemd runs one with this file.
-pub(super) async fn service(file: &Path) -> Option<Finding> {
-    let unit = unit(file).filter(|_| Path::new("/run/systemd/system").exists())?;
-    let properties = ["LoadState", "ActiveState", "SubState", "Result", "NRestarts", "UnitFileState"];
-    let mut command = tokio::process::Command::new("systemctl");
-    command.arg("show").arg(&unit).args(properties.map(|property| format!("--property={property}")));
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let Ok(Ok(output)) = clock::timeout(PATIENCE, command.output()).await else {
-        let what = "systemd does not answer";
-        return Some(Finding::warning(SERVICE, what, format!("try `systemctl status {unit}`")));
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(judged(&unit, &text.lines().filter_map(|line| line.split_once('=')).collect()))
-}
-
-fn judged(unit: &str, said: &BTreeMap<&str, &str>) -> Finding {
-    let of = |key: &str| shown(said.get(key).copied().unwrap_or("unknown")).to_string();
-    let restarts = match of("NRestarts").as_str() {
-        "0" | "unknown" => String::new(),
-        n => format!(", restarted {n} times"),
-    };
-    let what = format!("{unit}.service is {} ({}){restarts}", of("ActiveState"), of("SubState"));
-    match (of("LoadState").as_str(), of("ActiveState").as_str()) {
-        ("not-found", _) => {
-            let todo = "install the package; for a gateway of your own this is as it should be";
-            Finding::warning(SERVICE, format!("systemd knows no {unit}.service"), todo)
-        }
-        (_, "active") if of("UnitFileState") == "disabled" => Finding::warning(
-            SERVICE,
-            format!("{what}, and not at the next boot"),
-            format!("systemctl enable {unit}"),
-        ),
-        (_, "active") => Finding::ok(SERVICE, what),
-        (_, "activating" | "reloading" | "deactivating") => Finding::of(SERVICE, Verdict::Warning, what),
-        _ => {
-            let todo = format!("`journalctl -u {unit}` says why; then `systemctl start {unit}`");
-            Finding::error(SERVICE, format!("{what}: {}", of("Result")), todo)
-        }
-    }
-}
 
 /// Whether the time is known.
 pub(super) async fn clock(config: &Config, running: &Running) -> Finding {
@@ -140,40 +84,7 @@ fn judged_watches(instances: (usize, usize), watches: (usize, usize), name: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_unit_of_a_file_is_known_by_its_name() {
-        for (file, expected) in [
-            ("/etc/tidegate/tidegate.toml", Some("tidegate")),
-            ("/etc/tidegate/second.toml", Some("tidegate@second")),
-            ("/etc/tidegate/profiles/x.toml", None),
-            ("/etc/tidegate/password", None),
-            ("gateway.toml", None),
-        ] {
-            assert_eq!(unit(Path::new(file)).as_deref(), expected, "{file}");
-        }
-    }
-
-    #[test]
-    fn a_service_is_judged_by_what_systemd_says() {
-        for (load, active, enabled, verdict) in [
-            ("loaded", "active", "enabled", Verdict::Ok),
-            ("loaded", "active", "disabled", Verdict::Warning),
-            ("loaded", "activating", "enabled", Verdict::Warning),
-            ("loaded", "inactive", "enabled", Verdict::Error),
-            ("loaded", "failed", "enabled", Verdict::Error),
-            ("not-found", "inactive", "", Verdict::Warning),
-        ] {
-            let said = [
-                ("LoadState", load),
-                ("ActiveState", active),
-                ("UnitFileState", enabled),
-                ("NRestarts", "3"),
-            ];
-            let finding = judged("tidegate", &said.into());
-            assert_eq!(finding.verdict, verdict, "{finding}");
-        }
-    }
+    use crate::doctor::Verdict;
 
     #[test]
     fn watches_are_missed_when_none_is_left() {

@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `configuration` | the file, as `check` does |
 //! | `running` | the gateway that answers on the control socket, and what it says itself |
-//! | `machine` | the service, the clock, watches on files |
+//! | `service` | the service of systemd: how it fares, what it sees and where it may write |
+//! | `files` | the files that the configuration names: whether the gateway's user gets at them |
+//! | `machine` | the clock, watches on files |
 //! | `disk` | the state directory, room, how long a write takes, the database |
 //! | `serial` | serial ports: there, allowed, free |
 //! | `platform` | the way to the platform: name, port, certificates, login |
@@ -16,19 +18,22 @@
 
 mod configuration;
 mod disk;
+mod files;
 mod machine;
 mod person;
 mod platform;
 mod running;
 mod serial;
+mod service;
 
 use crate::config::{self, Config, Uplink};
 use adapter_api::{Fault, FaultKind, shown};
-pub use machine::unit;
 use person::Person;
 use running::Running;
 use serde::Serialize;
 pub use serial::holders;
+use service::Service;
+pub use service::unit;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -143,13 +148,15 @@ pub async fn examine(file: &Path, socket: Option<PathBuf>) -> Vec<Finding> {
     let config = configuration::examine(file, &mut findings);
     let socket = socket.unwrap_or_else(|| config::control_socket(file));
     let running = Running::ask(&socket).await;
-    findings.extend(machine::service(file).await);
+    let service = Service::of(file).await;
+    findings.extend(service.as_ref().map(Service::finding));
     findings.extend(running.findings(&socket));
     let person = Person::of_gateway(file, running.pid());
+    findings.extend(files::examine(file, &person, service.as_ref()));
     findings.push(machine::watches(&person, running.pid()));
     let Some(config) = config else { return findings };
     findings.push(machine::clock(&config, &running).await);
-    findings.extend(disk::examine(&config, &person, &running));
+    findings.extend(disk::examine(&config, &person, service.as_ref(), &running));
     findings.extend(serial::examine(&serial_ports(&config), &person, running.pid()));
     if let Uplink::Mqtt(uplink) = &config.uplink {
         findings.extend(platform::examine(uplink, &running).await);

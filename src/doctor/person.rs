@@ -1,5 +1,6 @@
 //! Who the gateway is, and what that user may do with a file: whoever asks is often root, who may do everything.
 
+use crate::config::files::{PACKAGED, SERVICE};
 use std::{
     fs::{self, Metadata},
     os::unix::fs::MetadataExt,
@@ -15,10 +16,8 @@ pub(super) struct Person {
     name: Option<String>,
 }
 
-/// The user of the packaged service, and the group it has beside its own (`packaging/systemd/tidegate.service`).
-const SERVICE: (&str, &str) = ("tidegate", "dialout");
-/// Where the packaged service has its configuration.
-const PACKAGED: &str = "/etc/tidegate";
+/// The group the packaged service has beside its own (`packaging/systemd/tidegate.service`).
+const BESIDE: &str = "dialout";
 
 impl Person {
     /// The user that the gateway runs as; if it does not run, would run as: of the service for its files, else of
@@ -50,16 +49,20 @@ impl Person {
     }
 
     fn of_service(passwd: &str, group: &str) -> Option<Self> {
-        let (name, beside) = SERVICE;
-        let mut user = passwd.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(2);
+        let mut user =
+            passwd.lines().find(|line| line.split(':').next() == Some(SERVICE))?.split(':').skip(2);
         let (uid, gid) = (user.next()?.parse().ok()?, user.next()?.parse().ok()?);
         let member = group.lines().filter_map(|line| {
             let mut fields = line.split(':');
             let (group, gid) = (fields.next()?, fields.nth(1)?);
-            let is_member = fields.next()?.split(',').any(|member| member == name);
-            (is_member || group == beside).then(|| gid.parse().ok())?
+            let is_member = fields.next()?.split(',').any(|member| member == SERVICE);
+            (is_member || group == BESIDE).then(|| gid.parse().ok())?
         });
-        Some(Self { uid, groups: std::iter::once(gid).chain(member).collect(), name: Some(name.to_owned()) })
+        Some(Self {
+            uid,
+            groups: std::iter::once(gid).chain(member).collect(),
+            name: Some(SERVICE.to_owned()),
+        })
     }
 
     /// For people.
@@ -70,6 +73,26 @@ impl Person {
     /// Its number.
     pub(super) fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// The name of its own group.
+    pub(super) fn group(&self) -> String {
+        self.groups.first().map_or_else(|| self.uid.to_string(), |gid| group(*gid))
+    }
+
+    /// Whether it is in the group.
+    pub(super) fn is_in(&self, gid: u32) -> bool {
+        self.groups.contains(&gid)
+    }
+
+    /// Whether it may read a file that has these rights.
+    pub(super) fn may_read(&self, rights: &Metadata) -> bool {
+        self.may(rights.mode(), rights.uid(), rights.gid(), 0o4)
+    }
+
+    /// Whether it may get at what lies in a directory that has these rights.
+    pub(super) fn may_pass(&self, rights: &Metadata) -> bool {
+        self.may(rights.mode(), rights.uid(), rights.gid(), 0o1)
     }
 
     /// Whether it may read and write what has these rights; with a directory, make files in it.
@@ -107,6 +130,14 @@ fn name_of(file: &str, number: u32) -> Option<&str> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(number)).then_some(name)
     })
+}
+
+#[cfg(test)]
+impl Person {
+    /// One without a name.
+    pub(super) fn numbered(uid: u32, groups: &[u32]) -> Self {
+        Self { uid, groups: groups.to_owned(), name: None }
+    }
 }
 
 #[cfg(test)]

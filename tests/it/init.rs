@@ -114,8 +114,10 @@ fn what_is_there_is_not_replaced_and_what_does_not_work_is_not_written() {
     assert!(!good && said.contains("is there already"), "{said}");
     assert_eq!(fs::read(&file).unwrap(), before);
     let (said, good) = init(&file, &["--force"]);
-    assert!(good, "{said}");
+    let old = site.path("gateway.toml.old");
+    assert!(good && said.contains(&format!("kept           {}", old.display())), "{said}");
     check(&file);
+    assert_eq!(fs::read(&old).unwrap(), before);
     assert!(!site.path("gateway.toml.new").exists());
 }
 
