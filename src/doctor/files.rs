@@ -58,6 +58,9 @@ fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service
         return None;
     }
     let obstacle = obstacle(path, person, service, Person::may_read)?;
+    if matches!(obstacle, Obstacle::Hidden { .. }) && !path.exists() {
+        return None;
+    }
     let code = match key {
         "" => Code::FileUnreadable,
         _ if key.ends_with("password_file") || key.ends_with("token_file") => Code::CredentialFile,
