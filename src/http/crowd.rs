@@ -36,7 +36,7 @@ impl Crowd {
     pub(super) fn make_room(&mut self) {
         self.0.retain(|(_, task)| !task.is_finished());
         if self.0.len() >= ROOM
-            && let Some(first) = first_to_go(self.0.iter().map(|(seat, _)| seat))
+            && let Some(first) = first_to_go(&self.0.iter().map(|(seat, _)| seat))
         {
             self.0.swap_remove(first).1.abort();
         }
@@ -50,7 +50,7 @@ impl Crowd {
 
 /// Of those that do the least, the one whose peer has the most connections; of these the one that has done so the
 /// longest.
-fn first_to_go<'s>(seats: impl Iterator<Item = &'s Seat> + Clone) -> Option<usize> {
+fn first_to_go<'s>(seats: &(impl Iterator<Item = &'s Seat> + Clone)) -> Option<usize> {
     let of = |peer: IpAddr| seats.clone().filter(|seat| seat.peer == peer).count();
     let rank = |seat: &Seat| {
         let (used, since) = seat.state.get();
@@ -105,7 +105,7 @@ mod tests {
                 seat
             })
             .collect();
-        assert_eq!(first_to_go(seats.iter()), Some(expected), "{stories:?}");
+        assert_eq!(first_to_go(&seats.iter()), Some(expected), "{stories:?}");
     }
 
     const GOOD: Option<bool> = Some(true);
