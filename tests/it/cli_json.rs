@@ -124,7 +124,8 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
             if OF_THE_MACHINE.contains(&area.as_str()) {
                 *finding = json!({ "area": area, "verdict": "VARIES", "what": "VARIES" });
             } else if let Some(what) = finding["what"].as_str() {
-                finding["what"] = what.replace(env!("CARGO_PKG_VERSION"), "VERSION").into();
+                let what = what.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+                finding["what"] = varying(varying(what, "good for ", " days"), "the user ", " may").into();
             }
         }
         let of = |verdict| findings.iter().filter(|finding| finding["verdict"] == verdict).count();
@@ -132,6 +133,12 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
         (answer["errors"], answer["warnings"]) = (errors.into(), warnings.into());
     }
     answers
+}
+
+/// With what is between these two replaced.
+fn varying(text: String, before: &str, after: &str) -> String {
+    let parts = text.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
+    parts.map_or_else(|| text.clone(), |(head, tail)| format!("{head}{before}VARIES{after}{tail}"))
 }
 
 fn mask(answer: &mut Value) {
