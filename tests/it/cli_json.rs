@@ -125,7 +125,7 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
                 *finding = json!({ "area": area, "verdict": "VARIES", "what": "VARIES" });
             } else if let Some(what) = finding["what"].as_str() {
                 let what = what.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-                finding["what"] = varying(varying(what, "good for ", " days"), "the user ", " may").into();
+                finding["what"] = varying(&varying(&what, "good for ", " days"), "the user ", " may").into();
             }
         }
         let of = |verdict| findings.iter().filter(|finding| finding["verdict"] == verdict).count();
@@ -136,9 +136,9 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
 }
 
 /// With what is between these two replaced.
-fn varying(text: String, before: &str, after: &str) -> String {
+fn varying(text: &str, before: &str, after: &str) -> String {
     let parts = text.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
-    parts.map_or_else(|| text.clone(), |(head, tail)| format!("{head}{before}VARIES{after}{tail}"))
+    parts.map_or_else(|| text.to_owned(), |(head, tail)| format!("{head}{before}VARIES{after}{tail}"))
 }
 
 fn mask(answer: &mut Value) {
