@@ -59,23 +59,25 @@ impl Noted {
         let mut select = db.prepare("SELECT block, rows FROM landed")?;
         let mut blocks = select.query([])?;
         while let Some(row) = blocks.next()? {
-            noted
-                .blocks
-                .insert(row.get(0)?, Block { map: map(&row.get::<_, Vec<u8>>(1)?), ..Block::new(now) });
+            let number: i64 = row.get(0)?;
+            // Anything else is damage that looks like a block.
+            if (0..i64::MAX / IDS).contains(&number) {
+                noted
+                    .blocks
+                    .insert(number, Block { map: map(&row.get::<_, Vec<u8>>(1)?), ..Block::new(now) });
+            }
         }
         Ok(noted)
     }
 
-    /// A row was found on disk: whether it still has to fly.
+    /// A row was found on disk: whether it still has to fly. Bits that are not asked for are of rows that a binary of
+    /// 1.0 has deleted.
     pub(super) fn is_new(&mut self, row: RowId, bytes: u64) -> bool {
         self.came(row);
-        let block = self.blocks.get_mut(&number(row)).filter(|block| block.has(row));
-        if let Some(block) = block {
-            block.rows += 1;
-            block.bytes += bytes;
-            return false;
-        }
-        true
+        let Some(known) = self.blocks.get(&number(row)).filter(|block| block.has(row)) else { return true };
+        let found = self.pending.entry(number(row)).or_default();
+        found.get_or_insert_with(|| Block::new(known.at)).note(row, bytes);
+        false
     }
 
     /// Whether a row is noted.
@@ -124,8 +126,8 @@ impl Noted {
         Ok(landed)
     }
 
-    /// Deletes noted rows: of blocks that are due, and of those with most of them until `pressed` bytes are free.
-    /// About `most` at a time, and at least a block's.
+    /// Deletes noted rows, at most so many: of blocks that are due, and of those with most of them until `pressed` bytes
+    /// are free.
     pub(super) fn sweep(
         &mut self,
         db: &Connection,
@@ -143,18 +145,27 @@ impl Noted {
             }
         }
         order.sort_unstable();
-        let (mut rows, mut bytes) = (0, 0);
+        let (mut room, mut bytes) = (most, 0);
         for (early, _, number) in order {
-            if rows >= most || (early && bytes >= pressed) {
+            if room == 0 || (early && bytes >= pressed) {
                 break;
             }
-            let Some(block) = self.block(number) else { continue };
-            let noted = block.noted(number);
-            rows += noted.len();
-            bytes += block.bytes;
-            outbox::delete(db, &noted)?;
-            self.go(&noted);
-            self.pending.insert(number, None);
+            let Some(mut block) = self.block(number).cloned() else { continue };
+            let before = block.bytes;
+            let swept = block.sweep(number, room);
+            room -= swept.len();
+            bytes += before - block.bytes;
+            outbox::delete(db, &swept)?;
+            self.go(&swept);
+            self.pending.insert(number, (block.rows > 0).then_some(block));
+        }
+        Ok(())
+    }
+
+    /// Deletes in another database what is noted here.
+    pub(super) fn sweep_from(&self, db: &Connection) -> rusqlite::Result<()> {
+        for (number, block) in &self.blocks {
+            outbox::delete(db, &block.noted(*number))?;
         }
         Ok(())
     }
@@ -200,11 +211,12 @@ impl Noted {
         self.sweep_due
     }
 
-    /// No row below this one has still to fly.
-    pub(super) fn first(&self) -> RowId {
-        let noted = |number: &i64| self.blocks.get(number).map_or(0, |block| block.rows);
-        let first = self.there.iter().find(|(number, there)| noted(number) < **there);
-        RowId(first.map_or(0, |(number, _)| number * IDS))
+    /// The next row that is not noted, or may not be.
+    pub(super) fn pass(&self, mut row: RowId) -> RowId {
+        while self.has(row) {
+            row = RowId(row.0 + 1);
+        }
+        row
     }
 
     /// The process ends: what is noted is to be swept now, for whoever opens the database next.
@@ -251,6 +263,23 @@ impl Block {
         true
     }
 
+    /// Takes out up to so many of the first. Returns them.
+    fn sweep(&mut self, number: i64, most: usize) -> Vec<RowId> {
+        let mut swept = self.noted(number);
+        swept.truncate(most);
+        for row in &swept {
+            if let Some(byte) = self.map.get_mut(byte(*row)) {
+                *byte &= !bit(*row);
+            }
+        }
+        let left = self.rows.saturating_sub(swept.len());
+        // What goes is taken for average; bits without a row count for nothing.
+        let bytes = u128::from(self.bytes) * wide(left) / wide(self.rows).max(1);
+        self.bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.rows = left;
+        swept
+    }
+
     /// Those that are noted, in order.
     fn noted(&self, number: i64) -> Vec<RowId> {
         (0..IDS).map(|id| RowId(number * IDS + id)).filter(|row| self.has(*row)).collect()
@@ -266,11 +295,12 @@ pub(super) fn count(db: &Connection) -> rusqlite::Result<u64> {
 
 /// Deletes all that are noted in a database.
 pub(super) fn sweep_all(db: &Connection) -> rusqlite::Result<()> {
-    let noted = Noted::load(db, Instant::from_start(Duration::ZERO))?;
-    for (number, block) in &noted.blocks {
-        outbox::delete(db, &block.noted(*number))?;
-    }
+    Noted::load(db, Instant::from_start(Duration::ZERO))?.sweep_from(db)?;
     db.execute_batch("DELETE FROM landed")
+}
+
+fn wide(rows: usize) -> u128 {
+    u128::try_from(rows).unwrap_or(u128::MAX)
 }
 
 /// Of as many bytes as were found.

@@ -78,16 +78,18 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How full the store is. `leaving` bytes of rows are off the books and still on disk.
-    pub(super) fn level(&self, measure: &Measure, leaving: u64) -> Level {
+    /// How full the store is. `leaving` bytes of rows are off the books and still on disk; `noted` ones, too, but
+    /// not all of these go with one commit, and their pages may stay.
+    pub(super) fn level(&self, measure: &Measure, leaving: u64, noted: u64) -> Level {
         let Measure { file, empty, free, total, reserve_lacks } = *measure;
         let left_alone = self.min_free.min(total / 16).saturating_add(reserve_lacks);
         let by_disk = file.saturating_add(free.saturating_sub(left_alone));
         let limit = self.max_bytes.min(by_disk);
+        let slack = (limit / 32).clamp(32 << 10, 4 << 20);
         Level {
-            used: file.saturating_sub(empty).saturating_sub(leaving),
+            used: file.saturating_sub(empty).saturating_sub(leaving).saturating_sub(noted.min(slack)),
             limit,
-            slack: (limit / 32).clamp(32 << 10, 4 << 20),
+            slack,
             reason: if by_disk < self.max_bytes { "free_space" } else { "quota" },
         }
     }
@@ -110,6 +112,11 @@ impl Level {
             return 0;
         }
         wanted.saturating_sub(self.limit.saturating_sub(2 * self.slack))
+    }
+
+    /// Bytes that noted rows should make room for: early, so that nothing else has to.
+    pub(super) fn pressed(self, incoming: u64) -> u64 {
+        self.excess(incoming.saturating_add(self.slack.saturating_mul(2)))
     }
 
     /// Whether so little is left that nothing more should be read; it `was` so until now.
@@ -178,7 +185,7 @@ mod tests {
     fn level(file: u64, empty: u64, free: u64) -> Level {
         let limits = Limits { max_bytes: 64 * MIB, ..Limits::default() };
         let total = 4_096 * MIB;
-        limits.level(&Measure { file, empty, free, total, reserve_lacks: 0 }, 0)
+        limits.level(&Measure { file, empty, free, total, reserve_lacks: 0 }, 0, 0)
     }
 
     #[test]
@@ -188,6 +195,17 @@ mod tests {
         assert_eq!((full.excess(0), full.reason), (3 * MIB, "quota"));
         assert_eq!(full.room(WhenFull::Refuse, 0), 0);
         assert_eq!(full.room(WhenFull::DropOldest, 3 * MIB), 4 * MIB);
+    }
+
+    #[test]
+    fn noted_rows_make_room_before_anything_else_and_only_so_much_as_they_can_at_once() {
+        let limits = Limits { max_bytes: 64 * MIB, min_free: 0, ..Limits::default() };
+        let measure = |file: u64| Measure { file: file * MIB, free: 1_000 * MIB, ..Measure::default() };
+        let level = |file, noted: u64| limits.level(&measure(file), 0, noted * MIB);
+        assert_eq!((level(57, 0).pressed(0), level(57, 0).excess(0)), (0, 0));
+        assert_eq!((level(60, 0).pressed(0), level(60, 0).excess(0)), (4 * MIB, 0), "early");
+        assert_eq!(level(63, 40).room(WhenFull::Refuse, 0), MIB, "no more than the slack is counted upon");
+        assert_eq!(level(63, 1).excess(0), 0);
     }
 
     #[test]
@@ -217,15 +235,15 @@ mod tests {
         let free = growth(0, 16 * MIB, 8 * MIB);
         let limits = Limits::default();
         let drained = Measure { file: 8 * MIB, free, total: 32 * MIB, ..Measure::default() };
-        assert_eq!(limits.level(&drained, 0).excess(MIB), 0);
+        assert_eq!(limits.level(&drained, 0, 0).excess(MIB), 0);
     }
 
     #[test]
     fn a_small_file_system_is_not_kept_free_altogether() {
         let limits = Limits::default();
         let small = Measure { file: MIB, free: 20 * MIB, total: 32 * MIB, ..Measure::default() };
-        assert_eq!(limits.level(&small, 0).room(WhenFull::DropOldest, 0), 18 * MIB);
+        assert_eq!(limits.level(&small, 0, 0).room(WhenFull::DropOldest, 0), 18 * MIB);
         let lacking = Measure { reserve_lacks: 8 * MIB, ..small };
-        assert_eq!(limits.level(&lacking, 0).room(WhenFull::DropOldest, 0), 10 * MIB);
+        assert_eq!(limits.level(&lacking, 0, 0).room(WhenFull::DropOldest, 0), 10 * MIB);
     }
 }

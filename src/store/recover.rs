@@ -4,7 +4,12 @@
 //! counted `dropped(corrupt)`, so that the ledger balances (I10). Counters are raised by one block:
 //! what the old file gave out last may have been unreadable. The old file is kept once.
 
-use super::{OpenError, database, ledger::Ledger, noted, reserve, schema};
+use super::{
+    OpenError, database,
+    ledger::Ledger,
+    noted::{self, Noted},
+    reserve, schema,
+};
 use crate::backoff::Rng;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ToSql, params};
 use std::{
@@ -57,8 +62,8 @@ pub(super) fn resume(dir: &Path) -> io::Result<()> {
 }
 
 /// Puts a new database in the place of the damaged one, which nobody has open. `known` is the ledger
-/// as it was in memory: better than what is on a damaged disk.
-pub(super) fn salvage(dir: &Path, known: Option<&Ledger>, rng: &mut Rng) -> Result<(), OpenError> {
+/// and what was noted, as they were in memory: better than what is on a damaged disk.
+pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rng) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
     tracing::error!("the database is damaged; what can be read is copied to a new one");
     let path = beside(dir, ".new");
@@ -76,10 +81,10 @@ pub(super) fn salvage(dir: &Path, known: Option<&Ledger>, rng: &mut Rng) -> Resu
     new.execute_batch("PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;")?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let old = Connection::open_with_flags(database(dir), flags)?;
-    let whole = copy(&old, &new)?;
-    if let Some(known) = known {
+    let whole = copy(&old, &new, known.map(|(_, noted)| noted))?;
+    if let Some((ledger, _)) = known {
         new.execute_batch("DELETE FROM ledger")?;
-        known.write_all(&new)?;
+        ledger.write_all(&new)?;
     } else if !whole {
         tracing::error!("the ledger was damaged, too; it begins anew with what was found");
         new.execute_batch("DELETE FROM ledger")?;
@@ -96,7 +101,7 @@ pub(super) fn salvage(dir: &Path, known: Option<&Ledger>, rng: &mut Rng) -> Resu
 }
 
 /// Copies all that can be read. Returns whether the ledger is whole.
-fn copy(old: &Connection, new: &Connection) -> rusqlite::Result<bool> {
+fn copy(old: &Connection, new: &Connection, noted: Option<&Noted>) -> rusqlite::Result<bool> {
     let mut whole = true;
     for Table(name, columns, orders) in SMALL {
         for order in orders {
@@ -114,8 +119,11 @@ fn copy(old: &Connection, new: &Connection) -> rusqlite::Result<bool> {
     for Table(name, columns, _) in ROWS {
         copy_around(old, new, name, columns)?;
     }
-    // They are counted already. What is not known of them here flies once more.
+    // They are counted already. Those of which nobody knows that any more are taken for stored anew, and fly again.
     noted::sweep_all(new)?;
+    if let Some(noted) = noted {
+        noted.sweep_from(new)?;
+    }
     // A row without its lane belongs to nobody.
     new.execute_batch("DELETE FROM outbox WHERE lane NOT IN (SELECT id FROM lane)")?;
     Ok(whole)

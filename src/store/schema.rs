@@ -26,8 +26,8 @@ CREATE TABLE ids   (name TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT, WITHOU
 CREATE TABLE boot  (id INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, wall_offset_us INTEGER) STRICT;
 ";
 
-/// Since 1.1. A binary of 1.0 sends what is noted once more; the ledger is then off by these rows, and says so. After a
-/// clean stop there are none.
+/// Since 1.1. A binary of 1.0 sends what is noted once more; the ledger is then off by these rows, and says so. A clean
+/// stop leaves none, if a second is enough for all of them.
 const SINCE_1_1: &str =
     "CREATE TABLE IF NOT EXISTS landed(block INTEGER PRIMARY KEY, rows BLOB NOT NULL) STRICT;";
 

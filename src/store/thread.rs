@@ -63,7 +63,7 @@ const GROUP: usize = 512;
 const COMMANDS: usize = 256;
 /// Landed rows are gathered for so long before they are deleted.
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
-/// Landed rows deleted in one transaction: bounds the time a device may wait behind them. Many at a time
+/// Rows deleted in one transaction, as many again if they were noted: bounds the time a device may wait behind them. Many at a time
 /// wear the flash less: what is left of a page is written with each of them.
 const DELETES: usize = 16_384;
 /// On a full disk: each may write a page of its own to the journal, and it has what the reserve held.
@@ -522,8 +522,8 @@ impl Thread {
 
     /// Rows that are off the books are deleted with one of the next transactions.
     fn leave(&mut self, rows: impl IntoIterator<Item = Leaving>, end: &End) {
-        self.dropping |= matches!(end, End::Dropped(_));
         for Leaving { lane, row, bytes } in rows {
+            self.dropping |= matches!(end, End::Dropped(_));
             self.room.leaving = self.room.leaving.saturating_add(bytes);
             self.requeued.remove(&row);
             self.gone.push(Gone { lane, row, bytes, end: end.clone() });
@@ -540,8 +540,8 @@ impl Thread {
     /// The last transactions, then the checkpoint.
     fn finish(mut self) {
         let now = clock::now();
-        self.noted.hurry();
         loop {
+            self.noted.hurry();
             self.commit(now);
             let done = self.gone.is_empty() && !self.latest.is_changed();
             let swept = self.noted.poll_timeout().is_none() || clock::now() >= now + SWEEP_AT_STOP;

@@ -7,7 +7,7 @@ use crate::{
     gateway::{Config, Gateway},
     peers::Broker,
     pusher::Pusher,
-    site::{PATIENCE, Site, free_port, let_pass, until},
+    site::{PATIENCE, Site, asked_for, free_port, let_pass, until},
 };
 use serde_json::Value;
 use std::{
@@ -23,8 +23,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Of each figure.
-const RUNS: usize = 3;
+/// Of each figure: `TIDEGATE_TEST_ROUNDS`. Those of a release build are taken by `tests/bench/run isolation`.
+fn runs() -> usize {
+    asked_for("TIDEGATE_TEST_ROUNDS", 1)
+}
+
 /// Submissions that a figure is taken of.
 const SUBMISSIONS: u64 = 300;
 
@@ -198,15 +201,16 @@ fn unit_codes(unit: &Value) -> Vec<&str> {
 fn figure(what: &str, mut ratios: Vec<f64>) {
     ratios.sort_by(f64::total_cmp);
     println!(
-        "FIGURE isolation, {what}: p99 of a neighbour's urgent receipts {:.2} times the quiet one (median of {RUNS}; {ratios:.2?})",
-        ratios[ratios.len() / 2]
+        "FIGURE isolation, {what}: p99 of a neighbour's urgent receipts {:.2} times the quiet one (median of {}; {ratios:.2?})",
+        ratios[ratios.len() / 2],
+        ratios.len()
     );
 }
 
 #[test]
 fn an_adapter_that_panics_costs_its_neighbour_nothing() {
     let mut pair = Pair::new(10);
-    let ratios = (0..RUNS).map(|_| pair.ratio(|stream| stream.write_all(b"panic\n"))).collect();
+    let ratios = (0..runs()).map(|_| pair.ratio(|stream| stream.write_all(b"panic\n"))).collect();
     figure("a neighbour panics whenever it was started again", ratios);
     pair.assert_told("TG-213");
     let status = pair.gateway.status();
@@ -223,7 +227,7 @@ fn an_adapter_that_panics_costs_its_neighbour_nothing() {
 fn an_adapter_that_blocks_is_told_by_name_and_costs_its_neighbour_nothing() {
     let mut pair = Pair::new(10);
     let mut ratios = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..runs() {
         let quiet = pair.p99();
         // 9 s, as the time is scaled.
         Pusher::connect(pair.wild);
@@ -245,7 +249,7 @@ fn an_adapter_that_blocks_is_told_by_name_and_costs_its_neighbour_nothing() {
 fn an_adapter_that_floods_is_told_by_name_and_its_neighbour_gets_in() {
     let mut pair = Pair::new(10);
     let flood = |stream: &mut TcpStream| stream.write_all(b"w1 1\n".repeat(64).as_slice());
-    let ratios = (0..RUNS).map(|_| pair.ratio(flood)).collect();
+    let ratios = (0..runs()).map(|_| pair.ratio(flood)).collect();
     figure("a neighbour floods, over its quota", ratios);
     let status = pair.gateway.until_status("it is over its quota", |status| {
         status["quotas"].as_array().is_some_and(|quotas| quotas.iter().any(|quota| quota["endpoint"] == "w1"))

@@ -104,7 +104,10 @@ fn nothing_is_read_while_a_store_that_refuses_is_full_and_reading_goes_on_when_t
     };
     let suspended = "polling is suspended: the store is full";
     let status = gateway.until_status("polling is suspended", |status| health(status, suspended));
-    assert!(status["store_full"]["code"] == "TG-222" && !health(&status, "offline"), "{status}");
+    assert!(
+        status["store_full"]["code"] == "TG-222" && !health(&status, "\"presence\":\"offline\""),
+        "{status}"
+    );
     assert_agreed("store full and refusing", &fault(&gateway, "TG-222"));
     let read = slave.count();
     // Fifteen periods.

@@ -107,15 +107,17 @@ impl Thread {
 
     /// The stamp of the first row that has not landed.
     fn oldest(&self) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
-        let mut select =
-            self.db.prepare_cached("SELECT id, stamp, boot FROM outbox WHERE id >= ?1 ORDER BY id")?;
-        let mut rows = select.query([self.noted.first().0])?;
-        while let Some(row) = rows.next()? {
-            if !self.noted.has(RowId(row.get(0)?)) {
-                return Ok(Some((row.get(1)?, row.get(2)?)));
+        let select = "SELECT id, stamp, boot FROM outbox WHERE id >= ?1 ORDER BY id LIMIT 1";
+        let mut select = self.db.prepare_cached(select)?;
+        let mut from = RowId(0);
+        loop {
+            let first = select.query_row([from.0], |row| Ok((RowId(row.get(0)?), row.get(1)?, row.get(2)?)));
+            match first.optional()? {
+                None => return Ok(None),
+                Some((row, stamp, boot)) if !self.noted.has(row) => return Ok(Some((stamp, boot))),
+                Some((row, ..)) => from = self.noted.pass(row),
             }
         }
-        Ok(None)
     }
 
     pub(super) fn dead(&self, limit: usize) -> rusqlite::Result<Vec<DeadLetter>> {

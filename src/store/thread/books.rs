@@ -52,7 +52,7 @@ impl Thread {
     /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
     /// not, the process ends and the next start tries again.
     pub(super) fn mend(&mut self) -> bool {
-        let mended = self.room.mend(&mut self.db, &self.ledger);
+        let mended = self.room.mend(&mut self.db, (&self.ledger, &self.noted));
         match mended {
             Ok((ledger, rows)) => {
                 self.ledger = ledger;

@@ -52,7 +52,7 @@ impl Thread {
                 self.refuse(group, &error, now);
                 self.shape.put_off_reports(clock::now() + DELETE_WITHIN);
                 // What leaves must not wait for what cannot come in.
-                if !alone && !self.gone.is_empty() {
+                if !alone && (!self.gone.is_empty() || self.sweeps(now)) {
                     let due = self.gone_due.replace(now);
                     match self.attempt(&[], 0, now) {
                         Ok(written) => self.settle(written, Vec::new(), now),
@@ -62,14 +62,14 @@ impl Thread {
             }
         }
         self.units.handle_group(clock::now());
-        self.take_back_dropped();
+        self.take_back_dropped(now);
         self.after_commit(now);
         self.watch_room(now);
     }
 
     /// Rows that were to be dropped and are still on disk: the transaction failed, or had no room for all.
     /// What comes after them in their lane must not fly before them, as they would fly after a crash (I3).
-    fn take_back_dropped(&mut self) {
+    fn take_back_dropped(&mut self, now: Instant) {
         if !std::mem::take(&mut self.dropping) {
             return;
         }
@@ -81,9 +81,14 @@ impl Thread {
         }
         let lanes: BTreeSet<LaneId> = back.iter().map(|gone| gone.lane.id).collect();
         lanes.into_iter().for_each(|lane| self.announce(lane));
-        if self.gone.is_empty() {
+        if self.gone.is_empty() && !self.sweeps(now) {
             self.gone_due = None;
         }
+    }
+
+    /// Whether noted rows are to go now.
+    fn sweeps(&self, now: Instant) -> bool {
+        (self.room.full && self.room.noted > 0) || self.noted.poll_timeout().is_some_and(|due| due <= now)
     }
 
     fn attempt(&mut self, group: &[Submission], room: u64, now: Instant) -> rusqlite::Result<Written> {
@@ -114,8 +119,7 @@ impl Thread {
         }
         self.fly_behind();
         // Deletes are kept and tried again; `latest` can wait.
-        let sweep = self.noted.poll_timeout().is_some_and(|due| due <= now);
-        self.gone_due = (sweep || !self.gone.is_empty()).then(|| now + DELETE_WITHIN);
+        self.gone_due = (self.sweeps(now) || !self.gone.is_empty()).then(|| now + DELETE_WITHIN);
         self.latest_due = now + LATEST_EVERY;
     }
 
@@ -135,8 +139,7 @@ impl Thread {
         if !written.drops.is_empty() {
             self.tell_dropped();
         }
-        let sweep = self.noted.poll_timeout().is_some_and(|due| due <= now);
-        if sweep || (written.gone > 0 && !self.gone.is_empty()) {
+        if self.sweeps(now) || (written.gone > 0 && !self.gone.is_empty()) {
             // The rest of many.
             self.gone_due = Some(now);
         } else if self.gone.is_empty() {
@@ -373,6 +376,7 @@ impl Thread {
             self.ledger.add(tenant, class, Term::Dropped, reason, deleted);
             written.drops.push((reason, deleted, range));
         }
+        let most = most.saturating_sub(written.gone).max(most / 4);
         self.noted.sweep(&self.db, most, self.pressed, now)?;
         self.noted.write(&self.db)?;
         self.write_forgotten(written)

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::store::{
     OpenError, Options, database, diagnosis,
     ledger::Ledger,
+    noted::Noted,
     outbox,
     quota::{self, Level, Limits, Measure, WhenFull},
     recover,
@@ -116,11 +117,11 @@ impl Room {
     pub(super) fn mend(
         &mut self,
         db: &mut Connection,
-        ledger: &Ledger,
+        known: (&Ledger, &Noted),
     ) -> Result<(Ledger, Vec<i64>), OpenError> {
         *db = Connection::open_in_memory()?;
         self.index = Index::default();
-        recover::salvage(&self.dir, Some(ledger), &mut Rng::new())?;
+        recover::salvage(&self.dir, Some(known), &mut Rng::new())?;
         self.reserve = Reserve::new(&self.dir);
         let path = database(&self.dir);
         *db = schema::open(&path)?;
@@ -192,7 +193,7 @@ impl Room {
 
     pub(super) fn level(&self, db: &Connection) -> Option<(Level, Measure)> {
         let measure = self.measure(db).ok()?;
-        Some((self.limits.level(&measure, self.leaving.saturating_add(self.noted)), measure))
+        Some((self.limits.level(&measure, self.leaving, self.noted), measure))
     }
 
     /// Bytes that noted rows have to make room for, so that so many can come in.
@@ -200,7 +201,7 @@ impl Room {
         match self.noted {
             0 => 0,
             noted if self.full => noted,
-            _ => self.limits.level(measure, self.leaving).excess(incoming),
+            _ => self.limits.level(measure, self.leaving, 0).pressed(incoming),
         }
     }
 
@@ -272,6 +273,9 @@ impl Thread {
             && self.gone_due.is_none()
             && self.lanes.may_drop()
         {
+            self.gone_due = Some(now);
+        }
+        if self.fault.is_none() && self.room.pressed(&measure, 0) > 0 {
             self.gone_due = Some(now);
         }
         let worth = measure.empty >= EMPTY_BYTES && measure.empty.saturating_mul(4) >= measure.file;
