@@ -58,7 +58,8 @@ fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service
         return None;
     }
     let obstacle = obstacle(path, person, service, Person::may_read)?;
-    if matches!(obstacle, Obstacle::Hidden { .. }) && !path.exists() {
+    // What is not there may be the password itself, written where the name of its file belongs (I11).
+    if (!key.is_empty() || matches!(obstacle, Obstacle::Hidden { .. })) && !path.exists() {
         return None;
     }
     let code = match key {
@@ -282,6 +283,19 @@ mod tests {
             let to = "/etc/tidegate/password, and name that in uplink.password_file";
             assert!(hidden[1].todo.ends_with(to) && hidden[1].what.contains("PrivateTmp="), "{}", hidden[1]);
         }
+    }
+
+    #[test]
+    fn a_password_in_place_of_its_file_is_not_repeated_wherever_it_would_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let config = root.join("tidegate.toml");
+        fs::write(&config, "[uplink]\npassword_file = \"hunter2hunter2\"").unwrap();
+        mode(&root, 0o700);
+        let found = examine(&config, &stranger(), None);
+        let [found] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(found.place, config.display().to_string());
+        assert!(!found.to_string().contains("hunter2"), "{found}");
     }
 
     #[test]
