@@ -11,7 +11,7 @@ use super::{
     modbus::{Place, Wire, look, told},
 };
 use crate::{
-    config::{Config, Uplink, UplinkConfig},
+    config::{Config, Uplink, UplinkConfig, files::PACKAGED},
     uplink::probe::Probe,
 };
 use adapter_api::{EndpointName, shown};
@@ -306,11 +306,7 @@ fn put(file: &Path, new: &Path, made: &mut File, text: &str, replace: bool) -> i
         Some(old) => (Some(old.uid()), old.gid(), old.mode() & 0o777),
         None => (None, fs::metadata(dir)?.gid(), 0o640),
     };
-    // Of the service's files each is for its group: one that root has copied there is not.
-    let (group, mode) = match fs::metadata(dir)?.gid() {
-        ours @ 1.. if group == 0 && file.starts_with(PACKAGED) => (ours, 0o640),
-        _ => (group, mode),
-    };
+    let (group, mode) = for_the_service(file, group, mode, fs::metadata(dir)?.gid());
     let mode = handed_over(owner, mode, |owner| fchown(&*made, owner, Some(group)))?;
     made.set_permissions(fs::Permissions::from_mode(mode))?;
     made.write_all(text.as_bytes())?;
@@ -323,6 +319,11 @@ fn put(file: &Path, new: &Path, made: &mut File, text: &str, replace: bool) -> i
     }
     File::open(dir)?.sync_all()?;
     Ok(kept)
+}
+
+/// The group and the mode of a file, so that the service gets at its own: one that root has copied there is root's.
+fn for_the_service(file: &Path, group: u32, mode: u32, of_dir: u32) -> (u32, u32) {
+    if group == 0 && of_dir != 0 && file.starts_with(PACKAGED) { (of_dir, 0o640) } else { (group, mode) }
 }
 
 /// Gives a file its owner and its group. Who may not give it away keeps it; where it cannot have its group either, the
@@ -491,6 +492,18 @@ mod tests {
         symlink("circle", dir.path().join("circle")).unwrap();
         assert!(write(&dir.path().join("circle"), "x", true).is_err());
         assert_eq!((fs::read_dir(dir.path()).unwrap().count(), fs::read_dir(far).unwrap().count()), (3, 2));
+    }
+
+    #[test]
+    fn what_root_has_copied_is_written_so_that_the_service_reads_it() {
+        for (file, group, of_dir, given) in [
+            ("/etc/tidegate/second.toml", 0, 997, (997, 0o640)),
+            ("/etc/tidegate/second.toml", 20, 997, (20, 0o600)),
+            ("/etc/tidegate/second.toml", 0, 0, (0, 0o600)),
+            ("/root/second.toml", 0, 997, (0, 0o600)),
+        ] {
+            assert_eq!(for_the_service(Path::new(file), group, 0o600, of_dir), given, "{file} {group}");
+        }
     }
 
     #[test]
