@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt};
 const EACH: usize = 20;
 /// Of so many kinds.
 const KINDS: usize = 20;
+/// So few in all are shown as they are.
+const FEW: usize = 50;
 
 /// A part of what is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// The findings in their order; where there are too many of a kind, by kinds, and the first of each.
+/// The findings in their order; where there are too many, by kinds with the worst first, and the first of each kind.
 pub fn excerpt(findings: &[Finding]) -> Vec<Line<'_>> {
     let mut kinds: Vec<Vec<&Finding>> = Vec::new();
     let mut known = BTreeMap::new();
@@ -52,9 +54,12 @@ pub fn excerpt(findings: &[Finding]) -> Vec<Line<'_>> {
             });
         kinds.get_mut(kind).into_iter().for_each(|kind| kind.push(finding));
     }
-    if kinds.len() <= KINDS && kinds.iter().all(|kind| kind.len() <= EACH) {
+    let few = kinds.len() <= KINDS && kinds.iter().all(|kind| kind.len() <= EACH);
+    if few || findings.len() < FEW {
         return findings.iter().map(Line::One).collect();
     }
+    // What keeps the gateway from starting is not to be found among "others".
+    kinds.sort_by_key(|kind| kind.first().map(|first| first.severity));
     let (mut lines, mut others) = (Vec::new(), None);
     for (n, kind) in kinds.iter().enumerate() {
         let Some(severity) = kind.first().map(|first| first.severity) else { continue };
@@ -140,9 +145,9 @@ mod tests {
         let lines = excerpt(&findings);
         let said: Vec<String> = lines.iter().map(ToString::to_string).collect();
         assert_eq!(lines.len(), 24, "{said:?}");
-        assert_eq!(said[20], "and 9,980 more like these");
-        assert_eq!((lines[20].severity(), lines[23].severity()), (Severity::Warning, Severity::Error));
-        assert!(said[19].contains("endpoints.e19.") && said[21].contains("e.0"), "{said:?}");
+        assert_eq!(said[23], "and 9,980 more like these");
+        assert_eq!((lines[2].severity(), lines[23].severity()), (Severity::Error, Severity::Warning));
+        assert!(said[0].contains("e.0") && said[22].contains("endpoints.e19."), "{said:?}");
         // Few are shown in their order.
         let few: Vec<Finding> = findings.drain(..6).collect();
         assert!(excerpt(&few).iter().zip(&few).all(|(line, finding)| *line == Line::One(finding)));
@@ -156,6 +161,17 @@ mod tests {
         let lines = excerpt(&findings);
         assert_eq!(lines.len(), KINDS + 1);
         assert_eq!(lines[KINDS].to_string(), "and 980 more of other kinds");
+    }
+
+    #[test]
+    fn an_error_is_not_hidden_by_many_kinds_of_warnings() {
+        let mut findings: Vec<Finding> =
+            (0..60).map(|n| finding(Severity::Warning, &format!("uplink.k{n}"))).collect();
+        findings.push(finding(Severity::Error, "uplink.kind"));
+        assert_eq!(excerpt(&findings)[0], Line::One(&findings[60]));
+        let few = &findings[12..];
+        assert!(few.len() < FEW && excerpt(few).iter().zip(few).all(|(line, one)| *line == Line::One(one)));
+        assert_eq!(excerpt(few).len(), few.len());
     }
 
     #[test]

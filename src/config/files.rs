@@ -106,7 +106,7 @@ fn kept_private(path: &Path) -> String {
     if path.starts_with(PACKAGED) {
         return format!("chown root:{SERVICE} {file} && chmod 640 {file}");
     }
-    format!("chmod o= {file}, and let the gateway's user be its owner or in its group")
+    format!("`chmod o= {file}`, and let the gateway's user be its owner or in its group")
 }
 
 /// A path as it is written in a shell.

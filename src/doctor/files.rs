@@ -19,6 +19,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
@@ -44,21 +45,47 @@ pub(super) enum Obstacle {
 pub(super) fn examine(file: &Path, person: &Person, service: Option<&Service>) -> Vec<Finding> {
     let own = (String::new(), file.to_owned());
     let named: Vec<_> = std::iter::once(own).chain(config::files_named(file)).collect();
+    let beside = service.map_or_else(|| file.parent().unwrap_or(Path::new("/")), |_| Path::new(PACKAGED));
+    let moved = |key: &str, path: &Path| moved(key, path, &named, person, beside);
     let findings: Vec<Finding> =
-        named.iter().filter_map(|(key, path)| examine_one(key, path, person, service)).collect();
+        named.iter().filter_map(|(key, path)| examine_one(key, path, person, service, moved)).collect();
     if !findings.is_empty() {
         return findings;
     }
-    let there = named.iter().filter(|(_, path)| path.exists()).count();
-    vec![Finding::ok(AREA, format!("the user {} may read each of the {there} that are there", person.name()))]
+    let outside = named.iter().filter(|(_, path)| !path.starts_with(CREDENTIALS));
+    vec![seen(outside.map(|(_, path)| path.try_exists()), person)]
 }
 
-fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service>) -> Option<Finding> {
+/// That nothing is wrong with those that are there, as far as whoever asks can tell.
+fn seen(there: impl Iterator<Item = io::Result<bool>>, person: &Person) -> Finding {
+    let (mut good, mut unseen) = (0, 0);
+    for there in there {
+        match there {
+            Ok(true) => good += 1,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unseen += 1,
+            _ => {}
+        }
+    }
+    if unseen > 0 {
+        let what = format!("this user may not look at {unseen} of them");
+        return Finding::warning(AREA, what, "run `tidegate doctor` as root");
+    }
+    Finding::ok(AREA, format!("the user {} may read each of the {good} that are there", person.name()))
+}
+
+fn examine_one(
+    key: &str,
+    path: &Path,
+    person: &Person,
+    service: Option<&Service>,
+    moved: impl Fn(&str, &Path) -> String,
+) -> Option<Finding> {
     if path.starts_with(CREDENTIALS) {
         return None;
     }
     let obstacle = obstacle(path, person, service, Person::may_read)?;
-    if matches!(obstacle, Obstacle::Hidden { .. }) && !path.exists() {
+    // What is not there may be the password itself, written where the name of its file belongs (I11).
+    if (!key.is_empty() || matches!(obstacle, Obstacle::Hidden { .. })) && !path.exists() {
         return None;
     }
     let code = match key {
@@ -69,10 +96,10 @@ fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service
     let place =
         if key.is_empty() { path.display().to_string() } else { format!("{key}: {}", path.display()) };
     let todo = match &obstacle {
-        Obstacle::Hidden { .. } => moved(key, path, person),
-        Obstacle::Dir(dir, _) if is_a_home(dir) => moved(key, path, person),
-        Obstacle::Dir(dir, rights) => passed(dir, rights, person),
-        Obstacle::End(file, rights) => read(file, rights, person),
+        Obstacle::Hidden { .. } => moved(key, path),
+        Obstacle::Dir(dir, _) if is_a_home(dir) => moved(key, path),
+        Obstacle::Dir(dir, rights) => passed(dir, rights, person, service),
+        Obstacle::End(file, rights) => read(file, rights, person, service),
     };
     Some(Finding::kind(AREA, code, obstacle.words(person, "may not read it"), &place, Some(todo)))
 }
@@ -151,21 +178,32 @@ fn is_a_home(dir: &Path) -> bool {
     dir == Path::new("/root") || dir.parent() == Some(Path::new("/home")) || dir.starts_with("/run/user")
 }
 
-/// Where the gateway gets at it.
-fn moved(key: &str, path: &Path, person: &Person) -> String {
-    let name = path.file_name().map(Path::new).unwrap_or(path);
-    let (from, to) = (shell_word(path), shell_word(&Path::new(PACKAGED).join(name)));
-    let group = person.group();
+/// Where the gateway gets at it. A command is named only where it replaces nothing.
+fn moved(key: &str, path: &Path, named: &[(String, PathBuf)], person: &Person, beside: &Path) -> String {
+    let from = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = beside.join(path.file_name().unwrap_or_default());
+    let taken = fs::symlink_metadata(&target).is_ok();
+    let others = named.iter().any(|(_, other)| other != path && other.file_name() == path.file_name());
+    let (from, group) = (shell_word(&from), person.group());
     let named = if key.is_empty() { String::new() } else { format!(", and name that in {key}") };
-    format!("put it where the gateway gets at it: install -o root -g {group} -m 640 {from} {to}{named}")
+    if taken || others || is_a_home(beside) {
+        let name = person.name();
+        return format!(
+            "put a copy where the user {name} gets at it, under a name that is not taken there, for root and the group \
+             {group} only (mode 640){named}; it is {from}"
+        );
+    }
+    let to = shell_word(&target);
+    format!("put it where the gateway gets at it{named}: install -o root -g {group} -m 640 {from} {to}")
 }
 
 /// Lets somebody into a directory, but not look around there.
-pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person) -> String {
+pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person, service: Option<&Service>) -> String {
     let (word, group) = (shell_word(dir), person.group());
-    match who(rights, person) {
+    match who(dir, rights, person, 0o010) {
         Who::Owner => format!("chmod u+x {word}"),
         Who::Group => format!("chmod g+x {word}"),
+        Who::OfAnother => person.let_into(rights.gid(), service),
         Who::Other if rights.uid() == 0 && dir.starts_with(PACKAGED) => {
             format!("chown root:{group} {word} && chmod 750 {word}")
         }
@@ -174,11 +212,12 @@ pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person) -> String {
 }
 
 /// Lets somebody read a file, and nobody else.
-fn read(file: &Path, rights: &Metadata, person: &Person) -> String {
+fn read(file: &Path, rights: &Metadata, person: &Person, service: Option<&Service>) -> String {
     let (word, group) = (shell_word(file), person.group());
-    match who(rights, person) {
+    match who(file, rights, person, 0o040) {
         Who::Owner => format!("chmod u+r {word}"),
         Who::Group => format!("chmod g+r {word}"),
+        Who::OfAnother => person.let_into(rights.gid(), service),
         Who::Other if rights.uid() == 0 => format!("chown root:{group} {word} && chmod 640 {word}"),
         Who::Other => format!("chgrp {group} {word} && chmod g+r {word}"),
     }
@@ -188,13 +227,19 @@ fn read(file: &Path, rights: &Metadata, person: &Person) -> String {
 enum Who {
     Owner,
     Group,
+    /// A group has what is wanted, and whoever is in it uses the file: another in its place would lock them out.
+    OfAnother,
     Other,
 }
 
-fn who(rights: &Metadata, person: &Person) -> Who {
+/// `wanted`: the bit of the group.
+fn who(path: &Path, rights: &Metadata, person: &Person, wanted: u32) -> Who {
+    // The group of root is nobody's way in.
+    let used = rights.gid() != 0 && rights.mode() & wanted == wanted && !path.starts_with(PACKAGED);
     match (rights.uid() == person.uid(), person.is_in(rights.gid())) {
         (true, _) => Who::Owner,
         (_, true) => Who::Group,
+        _ if used => Who::OfAnother,
         _ => Who::Other,
     }
 }
@@ -202,6 +247,7 @@ fn who(rights: &Metadata, person: &Person) -> Who {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Verdict;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     /// Somebody who is neither the owner of what the test makes nor in its group.
@@ -279,9 +325,67 @@ mod tests {
         if root.starts_with("/tmp") {
             let hidden = look(&stranger(), Some(&tmp));
             assert_eq!(hidden.len(), 2, "{hidden:?}");
-            let to = "/etc/tidegate/password, and name that in uplink.password_file";
-            assert!(hidden[1].todo.ends_with(to) && hidden[1].what.contains("PrivateTmp="), "{}", hidden[1]);
+            let (from, todo) = (shell_word(&password), &hidden[1].todo);
+            let to = format!("-g 54322 -m 640 {from} /etc/tidegate/password");
+            assert!(todo.ends_with(&to) && todo.contains("name that in uplink.password_file: "), "{todo}");
+            assert!(hidden[1].what.contains("PrivateTmp="), "{}", hidden[1]);
         }
+    }
+
+    #[test]
+    fn what_is_moved_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (near, far) = (root.join("near"), root.join("far"));
+        [&near, &far].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let file = |path: PathBuf| {
+            fs::write(&path, "x").unwrap();
+            path
+        };
+        let (key, other) = (file(far.join("key.pem")), file(far.join("other.pem")));
+        symlink(&other, far.join("link.pem")).unwrap();
+        symlink(&other, near.join("ours.pem")).unwrap();
+        let said = |path: &Path, more: &[PathBuf]| {
+            let named: Vec<_> = more.iter().map(|path| (String::new(), path.clone())).collect();
+            moved("uplink.tls.key_file", path, &named, &stranger(), &near)
+        };
+        let command = |from: &Path, to: &Path| format!("640 {} {}", shell_word(from), shell_word(to));
+        assert!(said(&key, &[key.clone()]).ends_with(&command(&key, &near.join("key.pem"))));
+        // As it is, not as it is called by a link that may lead elsewhere from there.
+        assert!(said(&far.join("link.pem"), &[]).ends_with(&command(&other, &near.join("link.pem"))));
+        for (path, more) in
+            [(near.join("ours.pem"), vec![]), (key.clone(), vec![PathBuf::from("/none/key.pem")])]
+        {
+            let said = said(&path, &more);
+            assert!(!said.contains("install") && said.contains("under a name that is not taken"), "{said}");
+        }
+        file(near.join("key.pem"));
+        assert!(!said(&key, &[]).contains("install"));
+    }
+
+    #[test]
+    fn what_whoever_asks_may_not_look_at_is_not_called_good() {
+        let seen = |of: &[io::ErrorKind]| {
+            let unseen = of.iter().map(|kind| Err((*kind).into()));
+            seen([Ok(true), Ok(false)].into_iter().chain(unseen), &stranger())
+        };
+        let good = seen(&[io::ErrorKind::NotADirectory]);
+        assert!(good.verdict == Verdict::Ok && good.what.contains("each of the 1"), "{good}");
+        let unknown = seen(&[io::ErrorKind::PermissionDenied]);
+        assert!(unknown.verdict == Verdict::Warning && unknown.todo.contains("as root"), "{unknown}");
+    }
+
+    #[test]
+    fn a_password_in_place_of_its_file_is_not_repeated_wherever_it_would_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let config = root.join("tidegate.toml");
+        fs::write(&config, "[uplink]\npassword_file = \"hunter2hunter2\"").unwrap();
+        mode(&root, 0o700);
+        let found = examine(&config, &stranger(), None);
+        let [found] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(found.place, config.display().to_string());
+        assert!(!found.to_string().contains("hunter2"), "{found}");
     }
 
     #[test]
@@ -289,6 +393,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
+        mode(&file, 0o600);
         let rights = fs::metadata(&file).unwrap();
         let (uid, gid, word) = (rights.uid(), rights.gid(), shell_word(&file));
         let theirs = match uid {
@@ -300,11 +405,34 @@ mod tests {
             (Person::numbered(54_321, &[gid]), format!("chmod g+r {word}")),
             (stranger(), theirs),
         ] {
-            assert_eq!(read(&file, &rights, &person), todo);
+            assert_eq!(read(&file, &rights, &person, None), todo);
         }
-        assert_eq!(passed(dir.path(), &rights, &stranger()), {
+        assert_eq!(passed(dir.path(), &rights, &stranger(), None), {
             let dir = shell_word(dir.path());
             format!("chgrp 54322 {dir} && chmod g+x {dir}")
         });
+    }
+
+    #[test]
+    fn the_group_of_a_file_that_others_use_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key.pem");
+        fs::write(&file, "").unwrap();
+        mode(&file, 0o640);
+        // A group that is not root's: whoever is root gives it one, all others have one.
+        let _own = std::os::unix::fs::chown(&file, None, Some(54_323));
+        let rights = fs::metadata(&file).unwrap();
+        let (person, group) = (Person::service(), person::group(rights.gid()));
+        let unit = Service::told("");
+        assert_eq!(
+            read(&file, &rights, &person, Some(&unit)),
+            format!("`usermod -aG {group} tidegate`, then `systemctl restart tidegate`")
+        );
+        assert!(passed(&file, &rights, &person, None).starts_with("chgrp 54322 "), "it may not pass either");
+        mode(&file, 0o710);
+        let rights = fs::metadata(&file).unwrap();
+        assert!(passed(&file, &rights, &person, None).ends_with("tidegate`, then restart the gateway"));
+        let ours = Path::new("/etc/tidegate/keys");
+        assert!(passed(ours, &rights, &person, None).contains("chmod"), "nobody else's");
     }
 }
