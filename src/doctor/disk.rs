@@ -41,7 +41,7 @@ pub(super) fn examine(
     if !findings.is_empty() && !dir.is_dir() {
         return findings;
     }
-    match directory(dir, person) {
+    match directory(dir, person, service) {
         Ok(None) => {
             findings.push(Finding::ok(DIRECTORY, format!("{} is made at the first start", dir.display())));
             return findings;
@@ -104,7 +104,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Whether the gateway may write there, and how long that takes; `None` where it will make the directory itself.
-fn directory(dir: &Path, person: &Person) -> Result<Option<Duration>, Box<Finding>> {
+fn directory(dir: &Path, person: &Person, service: Option<&Service>) -> Result<Option<Duration>, Box<Finding>> {
     let unusable = |code, what: String, todo| {
         Box::new(Finding::kind(DIRECTORY, code, what, &format!("gateway.state_dir: {}", dir.display()), todo))
     };
@@ -120,7 +120,7 @@ fn directory(dir: &Path, person: &Person) -> Result<Option<Duration>, Box<Findin
     }
     if let Some(obstacle) = obstacle(dir, person, None, Person::may_write) {
         let todo = match &obstacle {
-            Obstacle::Dir(above, rights) => passed(above, rights, person),
+            Obstacle::Dir(above, rights) => passed(above, rights, person, service),
             _ => format!("chown -R {}: {}", person.name(), shell_word(dir)),
         };
         let what = obstacle.words(person, "may not write there");

@@ -72,8 +72,8 @@ fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service
     let todo = match &obstacle {
         Obstacle::Hidden { .. } => moved(key, path, person),
         Obstacle::Dir(dir, _) if is_a_home(dir) => moved(key, path, person),
-        Obstacle::Dir(dir, rights) => passed(dir, rights, person),
-        Obstacle::End(file, rights) => read(file, rights, person),
+        Obstacle::Dir(dir, rights) => passed(dir, rights, person, service),
+        Obstacle::End(file, rights) => read(file, rights, person, service),
     };
     Some(Finding::kind(AREA, code, obstacle.words(person, "may not read it"), &place, Some(todo)))
 }
@@ -162,11 +162,12 @@ fn moved(key: &str, path: &Path, person: &Person) -> String {
 }
 
 /// Lets somebody into a directory, but not look around there.
-pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person) -> String {
+pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person, service: Option<&Service>) -> String {
     let (word, group) = (shell_word(dir), person.group());
-    match who(rights, person) {
+    match who(dir, rights, person, 0o010) {
         Who::Owner => format!("chmod u+x {word}"),
         Who::Group => format!("chmod g+x {word}"),
+        Who::OfAnother => person.let_into(rights.gid(), service),
         Who::Other if rights.uid() == 0 && dir.starts_with(PACKAGED) => {
             format!("chown root:{group} {word} && chmod 750 {word}")
         }
@@ -175,11 +176,12 @@ pub(super) fn passed(dir: &Path, rights: &Metadata, person: &Person) -> String {
 }
 
 /// Lets somebody read a file, and nobody else.
-fn read(file: &Path, rights: &Metadata, person: &Person) -> String {
+fn read(file: &Path, rights: &Metadata, person: &Person, service: Option<&Service>) -> String {
     let (word, group) = (shell_word(file), person.group());
-    match who(rights, person) {
+    match who(file, rights, person, 0o040) {
         Who::Owner => format!("chmod u+r {word}"),
         Who::Group => format!("chmod g+r {word}"),
+        Who::OfAnother => person.let_into(rights.gid(), service),
         Who::Other if rights.uid() == 0 => format!("chown root:{group} {word} && chmod 640 {word}"),
         Who::Other => format!("chgrp {group} {word} && chmod g+r {word}"),
     }
@@ -189,13 +191,19 @@ fn read(file: &Path, rights: &Metadata, person: &Person) -> String {
 enum Who {
     Owner,
     Group,
+    /// A group has what is wanted, and whoever is in it uses the file: another in its place would lock them out.
+    OfAnother,
     Other,
 }
 
-fn who(rights: &Metadata, person: &Person) -> Who {
+/// `wanted`: the bit of the group.
+fn who(path: &Path, rights: &Metadata, person: &Person, wanted: u32) -> Who {
+    // The group of root is nobody's way in.
+    let used = rights.gid() != 0 && rights.mode() & wanted == wanted && !path.starts_with(PACKAGED);
     match (rights.uid() == person.uid(), person.is_in(rights.gid())) {
         (true, _) => Who::Owner,
         (_, true) => Who::Group,
+        _ if used => Who::OfAnother,
         _ => Who::Other,
     }
 }
@@ -303,6 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         fs::write(&file, "").unwrap();
+        mode(&file, 0o600);
         let rights = fs::metadata(&file).unwrap();
         let (uid, gid, word) = (rights.uid(), rights.gid(), shell_word(&file));
         let theirs = match uid {
@@ -314,11 +323,34 @@ mod tests {
             (Person::numbered(54_321, &[gid]), format!("chmod g+r {word}")),
             (stranger(), theirs),
         ] {
-            assert_eq!(read(&file, &rights, &person), todo);
+            assert_eq!(read(&file, &rights, &person, None), todo);
         }
-        assert_eq!(passed(dir.path(), &rights, &stranger()), {
+        assert_eq!(passed(dir.path(), &rights, &stranger(), None), {
             let dir = shell_word(dir.path());
             format!("chgrp 54322 {dir} && chmod g+x {dir}")
         });
+    }
+
+    #[test]
+    fn the_group_of_a_file_that_others_use_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key.pem");
+        fs::write(&file, "").unwrap();
+        mode(&file, 0o640);
+        // A group that is not root's: whoever is root gives it one, all others have one.
+        let _own = std::os::unix::fs::chown(&file, None, Some(54_323));
+        let rights = fs::metadata(&file).unwrap();
+        let (person, group) = (Person::service(), person::group(rights.gid()));
+        let unit = Service::told("");
+        assert_eq!(
+            read(&file, &rights, &person, Some(&unit)),
+            format!("`usermod -aG {group} tidegate`, then `systemctl restart tidegate`")
+        );
+        assert!(passed(&file, &rights, &person, None).starts_with("chgrp 54322 "), "it may not pass either");
+        mode(&file, 0o710);
+        let rights = fs::metadata(&file).unwrap();
+        assert!(passed(&file, &rights, &person, None).ends_with("tidegate`, then restart the gateway"));
+        let ours = Path::new("/etc/tidegate/keys");
+        assert!(passed(ours, &rights, &person, None).contains("chmod"), "nobody else's");
     }
 }

@@ -157,7 +157,7 @@ pub async fn examine(file: &Path, socket: Option<PathBuf>) -> Vec<Finding> {
     let Some(config) = config else { return findings };
     findings.push(machine::clock(&config, &running).await);
     findings.extend(disk::examine(&config, &person, service.as_ref(), &running));
-    findings.extend(serial::examine(&serial_ports(&config), &person, running.pid()));
+    findings.extend(serial::examine(&serial_ports(&config), &person, service.as_ref(), running.pid()));
     if let Uplink::Mqtt(uplink) = &config.uplink {
         findings.extend(platform::examine(uplink, &running).await);
     }

@@ -1,5 +1,6 @@
 //! Who the gateway is, and what that user may do with a file: whoever asks is often root, who may do everything.
 
+use super::service::Service;
 use crate::config::files::{PACKAGED, SERVICE};
 use std::{
     fs::{self, Metadata},
@@ -70,6 +71,24 @@ impl Person {
         self.name.clone().unwrap_or_else(|| format!("with the number {}", self.uid))
     }
 
+    /// As chown(1) takes it, with its own group.
+    pub(super) fn owner(&self) -> String {
+        self.name.as_ref().map_or_else(|| format!("{}:{}", self.uid, self.group()), |name| format!("{name}:"))
+    }
+
+    /// What lets it into a group, which its processes have from their start on.
+    pub(super) fn let_into(&self, gid: u32, service: Option<&Service>) -> String {
+        let group = group(gid);
+        let restart = service.map_or_else(
+            || "restart the gateway".to_owned(),
+            |service| format!("`systemctl restart {}`", service.unit()),
+        );
+        match &self.name {
+            Some(name) => format!("`usermod -aG {group} {name}`, then {restart}"),
+            None => format!("let the user {} into the group {group}, then {restart}", self.name()),
+        }
+    }
+
     /// Its number.
     pub(super) fn uid(&self) -> u32 {
         self.uid
@@ -137,6 +156,11 @@ impl Person {
     /// One without a name.
     pub(super) fn numbered(uid: u32, groups: &[u32]) -> Self {
         Self { uid, groups: groups.to_owned(), name: None }
+    }
+
+    /// The service's, by numbers that nobody has here.
+    pub(super) fn service() -> Self {
+        Self { uid: 54_321, groups: vec![54_322], name: Some(SERVICE.to_owned()) }
     }
 }
 

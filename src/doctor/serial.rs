@@ -3,6 +3,7 @@
 use super::{
     Finding,
     person::{self, Person},
+    service::Service,
 };
 use adapter_api::{field, shown};
 use std::{
@@ -13,11 +14,16 @@ use std::{
 
 const AREA: &str = "serial port";
 
-pub(super) fn examine(ports: &[String], person: &Person, gateway: Option<u32>) -> Vec<Finding> {
-    ports.iter().map(|port| examine_one(port, person, gateway)).collect()
+pub(super) fn examine(
+    ports: &[String],
+    person: &Person,
+    service: Option<&Service>,
+    gateway: Option<u32>,
+) -> Vec<Finding> {
+    ports.iter().map(|port| examine_one(port, person, service, gateway)).collect()
 }
 
-fn examine_one(port: &str, person: &Person, gateway: Option<u32>) -> Finding {
+fn examine_one(port: &str, person: &Person, service: Option<&Service>, gateway: Option<u32>) -> Finding {
     let Ok(rights) = fs::metadata(port) else {
         return Finding::kind(
             AREA,
@@ -33,7 +39,13 @@ fn examine_one(port: &str, person: &Person, gateway: Option<u32>) -> Finding {
     if !person.may_write(&rights) {
         let what =
             format!("the user {} may not open it: it belongs to {}", person.name(), person::rights(&rights));
-        return Finding::kind(AREA, field::PORT_FORBIDDEN, what, port, Some(remedy(person, &rights)));
+        return Finding::kind(
+            AREA,
+            field::PORT_FORBIDDEN,
+            what,
+            port,
+            Some(remedy(person, &rights, service)),
+        );
     }
     let mut others = holders(Path::new(port));
     let has_it = others.iter().any(|(_, process)| Some(*process) == gateway);
@@ -47,13 +59,13 @@ fn examine_one(port: &str, person: &Person, gateway: Option<u32>) -> Finding {
     Finding::ok(AREA, format!("{port}: {state}"))
 }
 
-fn remedy(person: &Person, rights: &Metadata) -> String {
-    let (name, group) = (person.name(), person::group(rights.gid()));
+fn remedy(person: &Person, rights: &Metadata, service: Option<&Service>) -> String {
     match (rights.gid(), rights.mode() & 0o060) {
         // The group of root is nobody's way in.
-        (1.., 0o060) => format!("usermod -aG {group} {name}, and restart the gateway"),
+        (gid @ 1.., 0o060) => person.let_into(gid, service),
         _ => format!(
-            "give the port to a group by a udev rule (GROUP=\"dialout\", MODE=\"0660\"), and {name} to that group"
+            "give the port to a group by a udev rule (GROUP=\"dialout\", MODE=\"0660\"), and the user {} to that group",
+            person.name()
         ),
     }
 }
