@@ -44,8 +44,10 @@ pub(super) enum Obstacle {
 pub(super) fn examine(file: &Path, person: &Person, service: Option<&Service>) -> Vec<Finding> {
     let own = (String::new(), file.to_owned());
     let named: Vec<_> = std::iter::once(own).chain(config::files_named(file)).collect();
+    let beside = service.map_or_else(|| file.parent().unwrap_or(Path::new("/")), |_| Path::new(PACKAGED));
+    let moved = |key: &str, path: &Path| moved(key, path, &named, person, beside);
     let findings: Vec<Finding> =
-        named.iter().filter_map(|(key, path)| examine_one(key, path, person, service)).collect();
+        named.iter().filter_map(|(key, path)| examine_one(key, path, person, service, moved)).collect();
     if !findings.is_empty() {
         return findings;
     }
@@ -53,7 +55,13 @@ pub(super) fn examine(file: &Path, person: &Person, service: Option<&Service>) -
     vec![Finding::ok(AREA, format!("the user {} may read each of the {there} that are there", person.name()))]
 }
 
-fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service>) -> Option<Finding> {
+fn examine_one(
+    key: &str,
+    path: &Path,
+    person: &Person,
+    service: Option<&Service>,
+    moved: impl Fn(&str, &Path) -> String,
+) -> Option<Finding> {
     if path.starts_with(CREDENTIALS) {
         return None;
     }
@@ -70,8 +78,8 @@ fn examine_one(key: &str, path: &Path, person: &Person, service: Option<&Service
     let place =
         if key.is_empty() { path.display().to_string() } else { format!("{key}: {}", path.display()) };
     let todo = match &obstacle {
-        Obstacle::Hidden { .. } => moved(key, path, person),
-        Obstacle::Dir(dir, _) if is_a_home(dir) => moved(key, path, person),
+        Obstacle::Hidden { .. } => moved(key, path),
+        Obstacle::Dir(dir, _) if is_a_home(dir) => moved(key, path),
         Obstacle::Dir(dir, rights) => passed(dir, rights, person, service),
         Obstacle::End(file, rights) => read(file, rights, person, service),
     };
@@ -152,13 +160,23 @@ fn is_a_home(dir: &Path) -> bool {
     dir == Path::new("/root") || dir.parent() == Some(Path::new("/home")) || dir.starts_with("/run/user")
 }
 
-/// Where the gateway gets at it.
-fn moved(key: &str, path: &Path, person: &Person) -> String {
-    let name = path.file_name().map(Path::new).unwrap_or(path);
-    let (from, to) = (shell_word(path), shell_word(&Path::new(PACKAGED).join(name)));
-    let group = person.group();
+/// Where the gateway gets at it. A command is named only where it replaces nothing.
+fn moved(key: &str, path: &Path, named: &[(String, PathBuf)], person: &Person, beside: &Path) -> String {
+    let from = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = beside.join(path.file_name().unwrap_or_default());
+    let taken = fs::symlink_metadata(&target).is_ok();
+    let others = named.iter().any(|(_, other)| other != path && other.file_name() == path.file_name());
+    let (from, group) = (shell_word(&from), person.group());
     let named = if key.is_empty() { String::new() } else { format!(", and name that in {key}") };
-    format!("put it where the gateway gets at it: install -o root -g {group} -m 640 {from} {to}{named}")
+    if taken || others || is_a_home(beside) {
+        let name = person.name();
+        return format!(
+            "put a copy where the user {name} gets at it, under a name that is not taken there, for root and the group \
+             {group} only (mode 640){named}; it is {from}"
+        );
+    }
+    let to = shell_word(&target);
+    format!("put it where the gateway gets at it{named}: install -o root -g {group} -m 640 {from} {to}")
 }
 
 /// Lets somebody into a directory, but not look around there.
@@ -288,9 +306,42 @@ mod tests {
         if root.starts_with("/tmp") {
             let hidden = look(&stranger(), Some(&tmp));
             assert_eq!(hidden.len(), 2, "{hidden:?}");
-            let to = "/etc/tidegate/password, and name that in uplink.password_file";
-            assert!(hidden[1].todo.ends_with(to) && hidden[1].what.contains("PrivateTmp="), "{}", hidden[1]);
+            let (from, todo) = (shell_word(&password), &hidden[1].todo);
+            let to = format!("-g 54322 -m 640 {from} /etc/tidegate/password");
+            assert!(todo.ends_with(&to) && todo.contains("name that in uplink.password_file: "), "{todo}");
+            assert!(hidden[1].what.contains("PrivateTmp="), "{}", hidden[1]);
         }
+    }
+
+    #[test]
+    fn what_is_moved_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (near, far) = (root.join("near"), root.join("far"));
+        [&near, &far].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let file = |path: PathBuf| {
+            fs::write(&path, "x").unwrap();
+            path
+        };
+        let (key, other) = (file(far.join("key.pem")), file(far.join("other.pem")));
+        symlink(&other, far.join("link.pem")).unwrap();
+        symlink(&other, near.join("ours.pem")).unwrap();
+        let said = |path: &Path, more: &[PathBuf]| {
+            let named: Vec<_> = more.iter().map(|path| (String::new(), path.clone())).collect();
+            moved("uplink.tls.key_file", path, &named, &stranger(), &near)
+        };
+        let command = |from: &Path, to: &Path| format!("640 {} {}", shell_word(from), shell_word(to));
+        assert!(said(&key, std::slice::from_ref(&key)).ends_with(&command(&key, &near.join("key.pem"))));
+        // As it is, not as it is called by a link that may lead elsewhere from there.
+        assert!(said(&far.join("link.pem"), &[]).ends_with(&command(&other, &near.join("link.pem"))));
+        for (path, more) in
+            [(near.join("ours.pem"), vec![]), (key.clone(), vec![PathBuf::from("/none/key.pem")])]
+        {
+            let said = said(&path, &more);
+            assert!(!said.contains("install") && said.contains("under a name that is not taken"), "{said}");
+        }
+        file(near.join("key.pem"));
+        assert!(!said(&key, &[]).contains("install"));
     }
 
     #[test]
