@@ -19,6 +19,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
@@ -51,8 +52,25 @@ pub(super) fn examine(file: &Path, person: &Person, service: Option<&Service>) -
     if !findings.is_empty() {
         return findings;
     }
-    let there = named.iter().filter(|(_, path)| path.exists()).count();
-    vec![Finding::ok(AREA, format!("the user {} may read each of the {there} that are there", person.name()))]
+    let outside = named.iter().filter(|(_, path)| !path.starts_with(CREDENTIALS));
+    vec![seen(outside.map(|(_, path)| path.try_exists()), person)]
+}
+
+/// That nothing is wrong with those that are there, as far as whoever asks can tell.
+fn seen(there: impl Iterator<Item = io::Result<bool>>, person: &Person) -> Finding {
+    let (mut good, mut unseen) = (0, 0);
+    for there in there {
+        match there {
+            Ok(true) => good += 1,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unseen += 1,
+            _ => {}
+        }
+    }
+    if unseen > 0 {
+        let what = format!("this user may not look at {unseen} of them");
+        return Finding::warning(AREA, what, "run `tidegate doctor` as root");
+    }
+    Finding::ok(AREA, format!("the user {} may read each of the {good} that are there", person.name()))
 }
 
 fn examine_one(
@@ -229,6 +247,7 @@ fn who(path: &Path, rights: &Metadata, person: &Person, wanted: u32) -> Who {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Verdict;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     /// Somebody who is neither the owner of what the test makes nor in its group.
@@ -342,6 +361,18 @@ mod tests {
         }
         file(near.join("key.pem"));
         assert!(!said(&key, &[]).contains("install"));
+    }
+
+    #[test]
+    fn what_whoever_asks_may_not_look_at_is_not_called_good() {
+        let seen = |of: &[io::ErrorKind]| {
+            let unseen = of.iter().map(|kind| Err((*kind).into()));
+            seen([Ok(true), Ok(false)].into_iter().chain(unseen), &stranger())
+        };
+        let good = seen(&[io::ErrorKind::NotADirectory]);
+        assert!(good.verdict == Verdict::Ok && good.what.contains("each of the 1"), "{good}");
+        let unknown = seen(&[io::ErrorKind::PermissionDenied]);
+        assert!(unknown.verdict == Verdict::Warning && unknown.todo.contains("as root"), "{unknown}");
     }
 
     #[test]
