@@ -71,6 +71,11 @@ impl Person {
         self.name.clone().unwrap_or_else(|| format!("with the number {}", self.uid))
     }
 
+    /// As commands take it.
+    pub(super) fn user(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.uid.to_string())
+    }
+
     /// As chown(1) takes it, with its own group.
     pub(super) fn owner(&self) -> String {
         self.name.as_ref().map_or_else(|| format!("{}:{}", self.uid, self.group()), |name| format!("{name}:"))

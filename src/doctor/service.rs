@@ -1,7 +1,7 @@
 //! The service that systemd runs with a configuration: how it fares, what it may see and where it may write.
 
 use super::{Finding, Verdict};
-use crate::config::files::PACKAGED;
+use crate::config::files::{PACKAGED, SERVICE};
 use adapter_api::{clock, shown};
 use std::{
     collections::BTreeMap,
@@ -66,6 +66,21 @@ impl Service {
     /// What it is called.
     pub(super) fn unit(&self) -> &str {
         &self.unit
+    }
+
+    /// Where it keeps its database: the state directory that the unit gives it.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.own("StateDirectory", "/var/lib")
+    }
+
+    /// Where its control socket is: in the directory that the unit gives it for as long as it runs.
+    pub(super) fn control_socket(&self) -> PathBuf {
+        self.own("RuntimeDirectory", "/run").join("control.sock")
+    }
+
+    /// The first of a kind; of a unit that has none, the packaged one's.
+    fn own(&self, property: &str, above: &str) -> PathBuf {
+        Path::new(above).join(self.says(property).split_whitespace().next().unwrap_or(SERVICE))
     }
 
     /// Whether it runs, and will at the next boot.
