@@ -32,13 +32,13 @@ pub(super) async fn clock(config: &Config, running: &Running) -> Finding {
 }
 
 /// Whether the gateway can watch its configuration for changes.
-pub(super) fn watches(person: &Person, gateway: Option<u32>) -> Finding {
+pub(super) fn watches(person: &Person, gateway: Option<u32>, unit: &str) -> Finding {
     let limit = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
         text.trim().parse::<usize>().ok()
     };
     let (Some(instances), Some(watches)) = (limit("max_user_instances"), limit("max_user_watches")) else {
-        let todo = "a changed configuration is taken over by `systemctl reload tidegate`";
+        let todo = format!("a changed configuration is taken over by `systemctl reload {unit}`");
         return Finding::warning(WATCHES, "this kernel has no inotify", todo);
     };
     let (mut used_instances, mut used_watches) = (0, 0);
@@ -58,10 +58,10 @@ pub(super) fn watches(person: &Person, gateway: Option<u32>) -> Finding {
             }
         }
     }
-    judged_watches((instances, used_instances), (watches, used_watches), &person.name())
+    judged_watches((instances, used_instances), (watches, used_watches), &person.name(), unit)
 }
 
-fn judged_watches(instances: (usize, usize), watches: (usize, usize), name: &str) -> Finding {
+fn judged_watches(instances: (usize, usize), watches: (usize, usize), name: &str, unit: &str) -> Finding {
     let left = |(limit, used): (usize, usize)| limit.saturating_sub(used);
     let what = format!(
         "{} of {} inotify instances and {} of {} watches are left to {name}",
@@ -76,7 +76,7 @@ fn judged_watches(instances: (usize, usize), watches: (usize, usize), name: &str
     let key = if left(instances) == 0 { "max_user_instances" } else { "max_user_watches" };
     let todo = format!(
         "raise it: `sysctl fs.inotify.{key}=1024`, and for good in /etc/sysctl.d; until then changes of the \
-         configuration are taken over by `systemctl reload tidegate` only"
+         configuration are taken over by `systemctl reload {unit}` only"
     );
     Finding::warning(WATCHES, what, todo)
 }
@@ -93,7 +93,7 @@ mod tests {
             ((128, 128), (8192, 20), Verdict::Warning),
             ((128, 3), (20, 25), Verdict::Warning),
         ] {
-            assert_eq!(judged_watches(instances, watches, "tidegate").verdict, verdict);
+            assert_eq!(judged_watches(instances, watches, "tidegate", "tidegate@second").verdict, verdict);
         }
     }
 }

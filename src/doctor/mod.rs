@@ -26,7 +26,7 @@ mod running;
 mod serial;
 mod service;
 
-use crate::config::{self, Config, Uplink};
+use crate::config::{self, Config, Uplink, files::SERVICE};
 use adapter_api::{Fault, FaultKind, shown};
 use person::Person;
 use running::Running;
@@ -149,11 +149,12 @@ pub async fn examine(file: &Path, socket: Option<PathBuf>) -> Vec<Finding> {
     let socket = socket.unwrap_or_else(|| config::control_socket(file));
     let running = Running::ask(&socket).await;
     let service = Service::of(file).await;
+    let unit = unit(file).unwrap_or_else(|| SERVICE.to_owned());
     findings.extend(service.as_ref().map(Service::finding));
-    findings.extend(running.findings(&socket));
+    findings.extend(running.findings(&socket, &unit));
     let person = Person::of_gateway(file, running.pid());
     findings.extend(files::examine(file, &person, service.as_ref()));
-    findings.push(machine::watches(&person, running.pid()));
+    findings.push(machine::watches(&person, running.pid(), &unit));
     let Some(config) = config else { return findings };
     findings.push(machine::clock(&config, &running).await);
     findings.extend(disk::examine(&config, &person, service.as_ref(), &running));

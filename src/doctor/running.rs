@@ -47,17 +47,19 @@ impl Running {
         status.and_then(|status| status.pointer(pointer)).unwrap_or(&Value::Null)
     }
 
-    /// That it runs or not, and the faults it tells of.
-    pub(super) fn findings(&self, socket: &Path) -> Vec<Finding> {
+    /// `unit`: the service's that it may be. That it runs or not, and the faults it tells of.
+    pub(super) fn findings(&self, socket: &Path, unit: &str) -> Vec<Finding> {
         let path = socket.display();
         match &self.answer {
             Err(error @ AskError::Silent { .. }) if self.pid.is_none() => {
-                let todo =
-                    "if it should: `systemctl start tidegate`, and `journalctl -u tidegate` says why not";
+                let todo = format!(
+                    "if it should: `systemctl start {unit}`, and `journalctl -u {unit}` says why not"
+                );
                 vec![Finding::warning(AREA, error.to_string(), todo)]
             }
             Err(error) => {
-                let todo = "`journalctl -u tidegate` may say why; `systemctl restart tidegate` loses nothing";
+                let todo =
+                    format!("`journalctl -u {unit}` may say why; `systemctl restart {unit}` loses nothing");
                 vec![Finding {
                     place: path.to_string(),
                     ..Finding::error(AREA, format!("it listens and does not answer: {error}"), todo)
@@ -103,4 +105,21 @@ fn told(fault: &Value) -> Option<Finding> {
         todo: part("todo"),
         ..Finding::of(AREA, verdict, what)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_to_be_done_names_the_unit_of_the_instance() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let running = Running::ask(&socket).await;
+        let findings = running.findings(&socket, "tidegate@second");
+        let [silent] = findings.as_slice() else { panic!("{findings:?}") };
+        for command in ["systemctl start", "journalctl -u"] {
+            assert!(silent.todo.contains(&format!("`{command} tidegate@second`")), "{silent}");
+        }
+    }
 }
