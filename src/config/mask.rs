@@ -46,7 +46,13 @@ impl Secrets {
         secrets.of_table(&[], doc.get_ref(), base);
         if !mistakes.is_empty() {
             // Of what is no TOML, lines with a telling key.
-            text.lines().for_each(|line| secrets.of_line(line, base));
+            let mut endpoint = None;
+            for line in text.lines() {
+                if line.trim_start().starts_with('[') {
+                    endpoint = endpoint_of(line);
+                }
+                secrets.of_line(line, endpoint, base);
+            }
         }
         secrets
     }
@@ -114,7 +120,7 @@ impl Secrets {
     }
 
     /// A line as `token = "..."`, of which nobody knows how it was meant.
-    fn of_line(&mut self, line: &str, base: Base<'_>) {
+    fn of_line(&mut self, line: &str, endpoint: Option<&str>, base: Base<'_>) {
         let Some((key, value)) = line.split_once('=') else { return };
         let key = key.trim().trim_matches(['"', '\'']);
         if !is_telling(&[key]) {
@@ -124,7 +130,10 @@ impl Secrets {
         // With what may be a comment, and without.
         let bare = value.split(['"', '\'', '#']).next().unwrap_or_default().trim_end();
         for value in [value.trim_end_matches(['"', '\'', ']', '}', ' ']), bare] {
-            self.of_text(&[key], value, base);
+            // Everybody sees a name.
+            if endpoint != Some(value) {
+                self.of_text(&[key], value, base);
+            }
         }
     }
 
@@ -172,6 +181,15 @@ impl Spellings {
             let next = self.all.range::<str, _>((Bound::Included(head), Bound::Unbounded)).next()?;
             next.starts_with(head).then_some(head.len())
         })
+    }
+}
+
+/// NAME of `[endpoints.NAME]`, however that goes on.
+fn endpoint_of(line: &str) -> Option<&str> {
+    let name = line.trim_start().strip_prefix("[endpoints.")?;
+    match name.chars().next()? {
+        quote @ ('"' | '\'') => name.get(1..)?.split(quote).next(),
+        _ => name.split(['.', ']', ' ']).next(),
     }
 }
 
@@ -254,6 +272,18 @@ mod tests {
                       [endpoints.boiler-7]\ntoken = \"boiler-7\"\n[endpoints.b]\ntoken = \"end\"";
         let text = "kaa gateway-1 boiler-7 endpoint 1GiB";
         assert_eq!(masked(config, text), text);
+    }
+
+    #[test]
+    fn a_token_that_is_its_endpoint_s_name_is_none_with_a_mistake_elsewhere_either() {
+        for (config, without) in [
+            ("[endpoints.boiler-7]\ntoken = \"boiler-7\"\n[uplink\nkind = 1", "of boiler-7"),
+            ("x = \n[endpoints.'boiler-7']\ntoken = 'boiler-7'", "of boiler-7"),
+            ("x = \n[endpoints.boiler-7]\n[uplink]\npassword = \"boiler-7\"", "of ***"),
+            ("x = \n[endpoints.boiler-8]\ntoken = \"boiler-7\"", "of ***"),
+        ] {
+            assert_eq!(masked(config, "of boiler-7"), without, "{config}");
+        }
     }
 
     #[test]
