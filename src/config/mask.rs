@@ -19,8 +19,8 @@ use toml::de::{DeTable, DeValue};
 const HIDDEN: &str = "***";
 /// A shorter text is part of words: it protects nothing.
 const SHORTEST: usize = 4;
-/// What is at an unknown place may be anything. A short one would blot out half of a journal.
-const SHORTEST_UNKNOWN: usize = 8;
+/// A shorter one is found as a word of its own only: within others it is chance, and a number within a number.
+const LONG: usize = 12;
 /// Behind what was cut short, the beginning of a secret may be left.
 const CUTS: [&str; 3] = [" (cut)", "...", "\u{2026}"];
 
@@ -61,7 +61,10 @@ impl Secrets {
     pub fn mask(&self, text: &str) -> String {
         let (mut masked, mut from, mut at) = (String::with_capacity(text.len()), 0, 0);
         while let Some(start) = text.as_bytes().get(at..).and_then(<[u8]>::first_chunk) {
-            let found = self.0.get(start).and_then(|spellings| spellings.length(text.get(at..)?));
+            let found = self.0.get(start).and_then(|spellings| {
+                let (before, text) = text.split_at_checked(at)?;
+                spellings.length(text, ends_a_word(before))
+            });
             let Some(length) = found else {
                 at = at.saturating_add(1);
                 continue;
@@ -103,7 +106,7 @@ impl Secrets {
             }
             return;
         }
-        if hidden(path, text) && (is_telling(path) || text.len() >= SHORTEST_UNKNOWN) {
+        if hidden(path, text) {
             self.add(text);
         }
         if let Some((_, rest)) = text.split_once("://")
@@ -165,10 +168,12 @@ impl Secrets {
 
 impl Spellings {
     /// How much of this text is one of them: all of it, of two the longer, or its beginning where it was cut short.
-    fn length(&self, text: &str) -> Option<usize> {
+    /// A short one counts only if it begins and ends as a word does.
+    fn length(&self, text: &str, begins: bool) -> Option<usize> {
         let whole = self.lengths.iter().rev().find(|length| {
-            let head = text.get(..**length);
-            head.is_some_and(|head| self.all.contains(head))
+            let Some((head, rest)) = text.split_at_checked(**length) else { return false };
+            let alone = || begins && !rest.starts_with(|c: char| c.is_ascii_alphanumeric());
+            self.all.contains(head) && (head.len() >= LONG || alone())
         });
         whole.copied().or_else(|| {
             let longest = self.lengths.last()?;
@@ -178,10 +183,22 @@ impl Spellings {
                 CUTS.iter().any(|cut| rest.starts_with(cut))
             });
             let head = text.get(..cut?).filter(|head| head.len() >= SHORTEST)?;
+            if head.len() < LONG && !begins {
+                return None;
+            }
             let next = self.all.range::<str, _>((Bound::Included(head), Bound::Unbounded)).next()?;
             next.starts_with(head).then_some(head.len())
         })
     }
+}
+
+/// Whether what follows is no part of a word: what it is spelt as, as `\n`, `\u000a` and `%2F`, is none either.
+fn ends_a_word(text: &str) -> bool {
+    let escaped = |mark: &str, length: usize| {
+        text.len().checked_sub(length).and_then(|at| text.get(at..)).is_some_and(|end| end.starts_with(mark))
+    };
+    let alphanumeric = text.ends_with(|c: char| c.is_ascii_alphanumeric());
+    !alphanumeric || escaped("\\", 2) || escaped("\\u", 6) || escaped("%", 3)
 }
 
 /// NAME of `[endpoints.NAME]`, however that goes on.
@@ -230,7 +247,7 @@ mod tests {
             "\u{feff}[[[\npassword = 'SECRET-a'",
         ] {
             for (text, without) in [
-                ("login with SECRET-a failed, SECRET-aSECRET-a", "login with *** failed, ******"),
+                ("login with SECRET-a failed, SECRET-a/SECRET-a", "login with *** failed, ***/***"),
                 ("SECRET-a", "***"),
                 ("SECRET-b and \u{e9}SECRET-", "SECRET-b and \u{e9}SECRET-"),
                 ("it was SECRE... and SECRET (cut)", "it was ***... and *** (cut)"),
@@ -268,10 +285,33 @@ mod tests {
 
     #[test]
     fn what_is_no_secret_is_left() {
-        let config = "[uplink]\nkind = \"kaa\"\nusername = \"gateway-1\"\n[store]\nmax_byts = \"1GiB\"\n\
+        let config = "[uplink]\nkind = \"kaa\"\nusername = \"gateway-1\"\n[store]\nmax_byts = \"1Gi\"\n\
                       [endpoints.boiler-7]\ntoken = \"boiler-7\"\n[endpoints.b]\ntoken = \"end\"";
-        let text = "kaa gateway-1 boiler-7 endpoint 1GiB";
+        let text = "kaa gateway-1 boiler-7 endpoint 1Gi";
         assert_eq!(masked(config, text), text);
+    }
+
+    #[test]
+    fn a_short_secret_is_no_part_of_words_and_numbers() {
+        for (config, text, without) in [
+            (
+                "[endpoints.a]\ntoken = \"1001\"",
+                "{\"t\":1710012345,\"u\":1001}",
+                "{\"t\":1710012345,\"u\":***}",
+            ),
+            (
+                "[endpoints.a]\ntoken = \"port\"",
+                "report, port, ports, exports",
+                "report, ***, ports, exports",
+            ),
+            ("[endpoints.a]\ntoken = \"s3cr\"", "x\\ns3cr %2Fs3cr \\u000as3cr", "x\\n*** %2F*** \\u000a***"),
+            ("[endpoints.a]\ntoken = \"s3cret\"", "as3cre... s3cre...", "as3cre... ***..."),
+            ("[endpoints.a]\ntoken = \"s3cret-and-so-on\"", "xs3cret-and-so-onx", "x***x"),
+            // Whatever the key is called.
+            ("[uplink]\nloginn = \"s3cr\"", "with s3cr", "with ***"),
+        ] {
+            assert_eq!(masked(config, text), without, "{config}");
+        }
     }
 
     #[test]
@@ -303,8 +343,8 @@ mod tests {
     #[test]
     fn many_secrets_take_no_longer_than_few() {
         let config: String =
-            (0..10_000).map(|n| format!("[endpoints.e{n}]\ntoken = \"SECRET{n:05}\"\n")).collect();
-        let text: String = (0..20_000).map(|n| format!("{n:05}SECRET{n:05} ")).collect();
+            (0..10_000).map(|n| format!("[endpoints.e{n}]\ntoken = \"SECRET{n:06}\"\n")).collect();
+        let text: String = (0..20_000).map(|n| format!("{n:05}SECRET{n:06} ")).collect();
         let masked = masked(&config, &text);
         assert_eq!(masked.matches("***").count(), 10_000);
     }
