@@ -147,7 +147,12 @@ impl Force {
 }
 
 fn from_environment() -> Option<Force> {
-    let environment = std::env::var("TIDEGATE_LOG").ok()?;
+    of_variable(std::env::var("TIDEGATE_LOG").ok())
+}
+
+/// An empty one is none: it would silence everything, and what `tidegate log` changes of one part all others.
+fn of_variable(environment: Option<String>) -> Option<Force> {
+    let environment = environment.filter(|environment| environment.contains(|c| c != ',' && c != ' '))?;
     EnvFilter::try_new(&environment).ok()?;
     Some(Force { environment: Some(environment), ..Force::default() })
 }
@@ -259,6 +264,19 @@ mod tests {
         assert!(!has(&filter, "warn") && !filter.contains("trace"), "{filter}");
         force.environment = Some(String::new());
         assert!(force.to_string().starts_with("error,"));
+    }
+
+    #[test]
+    fn an_empty_environment_says_nothing() {
+        for (variable, is) in [(None, false), (Some(""), false), (Some(" ,"), false), (Some("warn"), true)] {
+            let force = of_variable(variable.map(str::to_owned));
+            assert_eq!(force.is_some(), is, "{variable:?}");
+            // What is changed of one part says nothing of the others.
+            let mut force = force.unwrap_or_else(|| Force::of(&Levels::default()));
+            force.change(Level::Debug, Some("tidegate::uplink"));
+            let said = force.to_string();
+            assert!(said.contains("info,") || said.contains("warn,"), "{said}");
+        }
     }
 
     #[test]
