@@ -125,7 +125,16 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
                 *finding = json!({ "area": area, "verdict": "VARIES", "what": "VARIES" });
             } else if let Some(what) = finding["what"].as_str() {
                 let what = what.replace(env!("CARGO_PKG_VERSION"), "VERSION");
-                finding["what"] = varying(&varying(&what, "good for ", " days"), "the user ", " may").into();
+                // Which addresses a name has says /etc/hosts.
+                let vary = [
+                    ("good for ", " days"),
+                    ("the user ", " may"),
+                    ("localhost is ", ""),
+                    (" at ", " accepts"),
+                    (" at ", " shows"),
+                ];
+                finding["what"] =
+                    vary.iter().fold(what, |what, (before, after)| varying(&what, before, after)).into();
             }
         }
         let of = |verdict| findings.iter().filter(|finding| finding["verdict"] == verdict).count();
@@ -135,9 +144,12 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
     answers
 }
 
-/// With what is between these two replaced.
+/// With what is between these two replaced; where nothing comes after it, all there is.
 fn varying(text: &str, before: &str, after: &str) -> String {
-    let parts = text.split_once(before).and_then(|(head, rest)| Some((head, rest.split_once(after)?.1)));
+    let tail = |rest: &'_ str| {
+        if after.is_empty() { Some(rest.len()) } else { rest.find(after).map(|at| at + after.len()) }
+    };
+    let parts = text.split_once(before).and_then(|(head, rest)| Some((head, &rest[tail(rest)?..])));
     parts.map_or_else(|| text.to_owned(), |(head, tail)| format!("{head}{before}VARIES{after}{tail}"))
 }
 
