@@ -11,7 +11,7 @@ use super::{
     modbus::{Place, Wire, look, told},
 };
 use crate::{
-    config::{Config, Uplink, UplinkConfig},
+    config::{Config, Uplink, UplinkConfig, files::PACKAGED},
     uplink::probe::Probe,
 };
 use adapter_api::{EndpointName, shown};
@@ -306,11 +306,8 @@ fn put(file: &Path, new: &Path, made: &mut File, text: &str, replace: bool) -> i
         Some(old) => (Some(old.uid()), old.gid(), old.mode() & 0o777),
         None => (None, fs::metadata(dir)?.gid(), 0o640),
     };
-    // Who may not give it away keeps it.
-    match fchown(&*made, owner, Some(group)) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-        _ => {}
-    }
+    let (group, mode) = for_the_service(file, group, mode, fs::metadata(dir)?.gid());
+    let mode = handed_over(owner, mode, |owner| fchown(&*made, owner, Some(group)))?;
     made.set_permissions(fs::Permissions::from_mode(mode))?;
     made.write_all(text.as_bytes())?;
     made.sync_all()?;
@@ -322,6 +319,31 @@ fn put(file: &Path, new: &Path, made: &mut File, text: &str, replace: bool) -> i
     }
     File::open(dir)?.sync_all()?;
     Ok(kept)
+}
+
+/// The group and the mode of a file, so that the service gets at its own: one that root has copied there is root's.
+fn for_the_service(file: &Path, group: u32, mode: u32, of_dir: u32) -> (u32, u32) {
+    if group == 0 && of_dir != 0 && file.starts_with(PACKAGED) { (of_dir, 0o640) } else { (group, mode) }
+}
+
+/// Gives a file its owner and its group. Who may not give it away keeps it; where it cannot have its group either, the
+/// mode that is returned has nothing for another one.
+fn handed_over(
+    owner: Option<u32>,
+    mode: u32,
+    give: impl Fn(Option<u32>) -> io::Result<()>,
+) -> io::Result<u32> {
+    let forbidden = |given: &io::Result<()>| {
+        given.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let mut given = give(owner);
+    if forbidden(&given) {
+        given = give(None);
+    }
+    if forbidden(&given) {
+        return Ok(mode & 0o707);
+    }
+    given.map(|()| mode)
 }
 
 /// Where a link leads, in the end, though nothing may be there yet.
@@ -350,11 +372,9 @@ fn keep(file: &Path, rights: &fs::Metadata) -> io::Result<PathBuf> {
         _ => {
             let (kept, mut copy) = create_beside(file, "old")?;
             io::copy(&mut File::open(file)?, &mut copy)?;
-            match fchown(&copy, Some(rights.uid()), Some(rights.gid())) {
-                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-                _ => {}
-            }
-            copy.set_permissions(fs::Permissions::from_mode(rights.mode() & 0o777))?;
+            let give = |owner| fchown(&copy, owner, Some(rights.gid()));
+            let mode = handed_over(Some(rights.uid()), rights.mode() & 0o777, give)?;
+            copy.set_permissions(fs::Permissions::from_mode(mode))?;
             copy.sync_all()?;
             Ok(kept)
         }
@@ -472,6 +492,35 @@ mod tests {
         symlink("circle", dir.path().join("circle")).unwrap();
         assert!(write(&dir.path().join("circle"), "x", true).is_err());
         assert_eq!((fs::read_dir(dir.path()).unwrap().count(), fs::read_dir(far).unwrap().count()), (3, 2));
+    }
+
+    #[test]
+    fn what_root_has_copied_is_written_so_that_the_service_reads_it() {
+        for (file, group, of_dir, given) in [
+            ("/etc/tidegate/second.toml", 0, 997, (997, 0o640)),
+            ("/etc/tidegate/second.toml", 20, 997, (20, 0o600)),
+            ("/etc/tidegate/second.toml", 0, 0, (0, 0o600)),
+            ("/root/second.toml", 0, 997, (0, 0o600)),
+        ] {
+            assert_eq!(for_the_service(Path::new(file), group, 0o600, of_dir), given, "{file} {group}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_give_a_file_away_gives_it_its_group_or_nothing_to_another() {
+        let forbidden = || Err(io::ErrorKind::PermissionDenied.into());
+        let mode = |to_owner: bool, to_group: bool| {
+            let asked = std::cell::RefCell::new(Vec::new());
+            let give = |owner: Option<u32>| {
+                asked.borrow_mut().push(owner);
+                if owner.map_or(to_group, |_| to_owner) { Ok(()) } else { forbidden() }
+            };
+            (handed_over(Some(7), 0o664, give).unwrap(), asked.into_inner())
+        };
+        assert_eq!(mode(true, true), (0o664, vec![Some(7)]));
+        assert_eq!(mode(false, true), (0o664, vec![Some(7), None]));
+        assert_eq!(mode(false, false), (0o604, vec![Some(7), None]));
+        assert!(handed_over(None, 0o640, |_| Err(io::ErrorKind::ReadOnlyFilesystem.into())).is_err());
     }
 
     #[test]
