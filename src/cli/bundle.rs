@@ -7,7 +7,7 @@ mod tar;
 
 use super::{CONFIG, doctor::text};
 use crate::{
-    config::{self, Config, mask::Secrets, redact::redacted},
+    config::{self, Config, excerpt, mask::Secrets, redact::redacted},
     control::client,
     doctor, store,
 };
@@ -140,7 +140,7 @@ fn about(file: &Path) -> Value {
 fn check(loaded: &Result<(Config, Vec<config::Finding>), config::Findings>) -> String {
     match loaded {
         Ok((_, warnings)) => {
-            warnings.iter().map(|warning| format!("{warning}\n")).collect::<String>() + "taken\n"
+            excerpt(warnings).iter().map(|line| format!("{line}\n")).collect::<String>() + "taken\n"
         }
         Err(findings) => format!("{findings}\nnot taken\n"),
     }
@@ -227,6 +227,19 @@ async fn compress(bytes: &[u8], out: File) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Finding, Severity};
+
+    #[test]
+    fn of_very_many_warnings_the_first_are_told_and_the_others_counted() {
+        let (config, _) = Config::parse("[uplink]\nkind = \"none\"\n", "t.toml", Path::new("/")).unwrap();
+        let warning = |n| {
+            let (what, key) = ("it is so".to_owned(), format!("endpoints.e{n}.token"));
+            let (severity, code, line, column, hint) = (Severity::Warning, None, n, 1, None);
+            Finding { severity, code, file: "t.toml".into(), line, column, key, what, hint }
+        };
+        let text = check(&Ok((config, (1..=10_000).map(warning).collect())));
+        assert!(text.lines().count() < 50 && text.ends_with("and 9,980 more like these\ntaken\n"), "{text}");
+    }
 
     #[test]
     fn a_unit_is_shown_without_what_may_be_secret() {
