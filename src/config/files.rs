@@ -106,7 +106,7 @@ fn kept_private(path: &Path) -> String {
     if path.starts_with(PACKAGED) {
         return format!("chown root:{SERVICE} {file} && chmod 640 {file}");
     }
-    format!("chmod o= {file}, and let the gateway's user be its owner or in its group")
+    format!("`chmod o= {file}`, and let the gateway's user be its owner or in its group")
 }
 
 /// A path as it is written in a shell.
@@ -192,7 +192,7 @@ mod tests {
             ),
             (
                 "/srv/it's mine",
-                "chmod o= '/srv/it'\\''s mine', and let the gateway's user be its owner or in its group",
+                "`chmod o= '/srv/it'\\''s mine'`, and let the gateway's user be its owner or in its group",
             ),
         ] {
             assert_eq!(kept_private(Path::new(path)), hint);
