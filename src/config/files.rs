@@ -192,7 +192,7 @@ mod tests {
             ),
             (
                 "/srv/it's mine",
-                "chmod o= '/srv/it'\\''s mine', and let the gateway's user be its owner or in its group",
+                "`chmod o= '/srv/it'\\''s mine'`, and let the gateway's user be its owner or in its group",
             ),
         ] {
             assert_eq!(kept_private(Path::new(path)), hint);

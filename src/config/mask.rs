@@ -294,8 +294,16 @@ mod tests {
     #[test]
     fn a_short_secret_is_no_part_of_words_and_numbers() {
         for (config, text, without) in [
-            ("[endpoints.a]\ntoken = \"1001\"", "{\"t\":1710012345,\"u\":1001}", "{\"t\":1710012345,\"u\":***}"),
-            ("[endpoints.a]\ntoken = \"port\"", "report, port, ports, exports", "report, ***, ports, exports"),
+            (
+                "[endpoints.a]\ntoken = \"1001\"",
+                "{\"t\":1710012345,\"u\":1001}",
+                "{\"t\":1710012345,\"u\":***}",
+            ),
+            (
+                "[endpoints.a]\ntoken = \"port\"",
+                "report, port, ports, exports",
+                "report, ***, ports, exports",
+            ),
             ("[endpoints.a]\ntoken = \"s3cr\"", "x\\ns3cr %2Fs3cr \\u000as3cr", "x\\n*** %2F*** \\u000a***"),
             ("[endpoints.a]\ntoken = \"s3cret\"", "as3cre... s3cre...", "as3cre... ***..."),
             ("[endpoints.a]\ntoken = \"s3cret-and-so-on\"", "xs3cret-and-so-onx", "x***x"),
@@ -310,7 +318,7 @@ mod tests {
     fn a_token_that_is_its_endpoint_s_name_is_none_with_a_mistake_elsewhere_either() {
         for (config, without) in [
             ("[endpoints.boiler-7]\ntoken = \"boiler-7\"\n[uplink\nkind = 1", "of boiler-7"),
-            ("x = \n[endpoints.'boiler-7'.modbus]\ntoken = 'boiler-7'", "of boiler-7"),
+            ("x = \n[endpoints.'boiler-7']\ntoken = 'boiler-7'", "of boiler-7"),
             ("x = \n[endpoints.boiler-7]\n[uplink]\npassword = \"boiler-7\"", "of ***"),
             ("x = \n[endpoints.boiler-8]\ntoken = \"boiler-7\"", "of ***"),
         ] {

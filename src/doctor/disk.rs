@@ -76,10 +76,12 @@ fn kept_out(config: &Config, person: &Person, service: &Service) -> Option<Findi
     dirs.into_iter().find_map(|(key, dir)| {
         let real = real(dir);
         let (code, what, todo) = if let Some((setting, hidden)) = service.hides(&real) {
-            let what = format!("the service has no place there: {setting}= of its unit keeps {hidden} from it");
+            let what =
+                format!("the service has no place there: {setting}= of its unit keeps {hidden} from it");
             (Code::DirectoryUnusable, what, name_its_own(key, Some(service)))
         } else if !service.may_write(&real) {
-            let what = "the service may not write there: its unit allows its own directories only (ProtectSystem=)";
+            let what =
+                "the service may not write there: its unit allows its own directories only (ProtectSystem=)";
             (Code::DirectoryReadOnly, what.to_owned(), allowed(key, &real, person, service))
         } else {
             return None;
@@ -150,7 +152,11 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// Whether the gateway may write there, and how long that takes; `None` where it will make the directory itself.
-fn directory(dir: &Path, person: &Person, service: Option<&Service>) -> Result<Option<Duration>, Box<Finding>> {
+fn directory(
+    dir: &Path,
+    person: &Person,
+    service: Option<&Service>,
+) -> Result<Option<Duration>, Box<Finding>> {
     let unusable = |code, what: String, todo| {
         Box::new(Finding::kind(DIRECTORY, code, what, &format!("gateway.state_dir: {}", dir.display()), todo))
     };
@@ -304,7 +310,10 @@ mod tests {
         let finding = said("/none/data", "").unwrap();
         assert_eq!(finding.code.as_deref(), Some("TG-205"));
         assert_eq!(finding.place, "gateway.state_dir: /none/data");
-        assert!(finding.todo.starts_with("`install -d -o tidegate -g 54322 -m 750 /none/data`; "), "{finding}");
+        assert!(
+            finding.todo.starts_with("`install -d -o tidegate -g 54322 -m 750 /none/data`; "),
+            "{finding}"
+        );
         assert!(finding.todo.contains("`systemctl edit tidegate`"), "{finding}");
         assert!(finding.todo.contains("`ReadWritePaths=/none/data`"), "{finding}");
         assert!(said("/none/a b", "").unwrap().todo.contains("`ReadWritePaths=\"/none/a b\"`"));
@@ -315,8 +324,12 @@ mod tests {
         assert!(said("/tmp/none", "").unwrap().what.contains("PrivateTmp="));
         // Below a directory of its own: what the unit gives to an instance is not what it gives to the other.
         let instance = "StateDirectory=tidegate/second\nRuntimeDirectory=tidegate-second";
-        assert_eq!(said("/var/lib/tidegate/second", instance), None);
-        let todo = said("/var/lib/tidegate", instance).unwrap().todo;
+        let of_instance = |dir: &str| {
+            let keys = format!("state_dir = {dir:?}\ncontrol_socket = \"/run/tidegate-second/control.sock\"");
+            self::said(&keys, instance, &Person::service())
+        };
+        assert_eq!(of_instance("/var/lib/tidegate/second"), None);
+        let todo = of_instance("/var/lib/tidegate").unwrap().todo;
         assert_eq!(todo, "name a directory of its own in gateway.state_dir, as /var/lib/tidegate/second");
     }
 
@@ -330,7 +343,8 @@ mod tests {
         }
         let todo = socket("/run/tidegate.sock", "RuntimeDirectory=tidegate-second").unwrap().todo;
         assert!(todo.ends_with("as /run/tidegate-second/control.sock"), "{todo}");
-        let state = |dir: &str, person: &Person| said(&format!("state_dir = {dir:?}"), "", person).unwrap().todo;
+        let state =
+            |dir: &str, person: &Person| said(&format!("state_dir = {dir:?}"), "", person).unwrap().todo;
         assert!(!state("/usr", &Person::service()).contains("/usr"));
         // Root's own here: the drop-in is enough.
         assert!(state("/usr", &Person::numbered(0, &[0])).starts_with("`systemctl edit tidegate`"));

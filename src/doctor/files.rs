@@ -350,7 +350,7 @@ mod tests {
             moved("uplink.tls.key_file", path, &named, &stranger(), &near)
         };
         let command = |from: &Path, to: &Path| format!("640 {} {}", shell_word(from), shell_word(to));
-        assert!(said(&key, &[key.clone()]).ends_with(&command(&key, &near.join("key.pem"))));
+        assert!(said(&key, std::slice::from_ref(&key)).ends_with(&command(&key, &near.join("key.pem"))));
         // As it is, not as it is called by a link that may lead elsewhere from there.
         assert!(said(&far.join("link.pem"), &[]).ends_with(&command(&other, &near.join("link.pem"))));
         for (path, more) in

@@ -39,7 +39,13 @@ fn examine_one(port: &str, person: &Person, service: Option<&Service>, gateway: 
     if !person.may_write(&rights) {
         let what =
             format!("the user {} may not open it: it belongs to {}", person.name(), person::rights(&rights));
-        return Finding::kind(AREA, field::PORT_FORBIDDEN, what, port, Some(remedy(person, &rights, service)));
+        return Finding::kind(
+            AREA,
+            field::PORT_FORBIDDEN,
+            what,
+            port,
+            Some(remedy(person, &rights, service)),
+        );
     }
     let mut others = holders(Path::new(port));
     let has_it = others.iter().any(|(_, process)| Some(*process) == gateway);

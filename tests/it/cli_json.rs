@@ -146,7 +146,9 @@ fn examined(mut answers: Vec<Value>) -> Vec<Value> {
 
 /// With what is between these two replaced; where nothing comes after it, all there is.
 fn varying(text: &str, before: &str, after: &str) -> String {
-    let tail = |rest: &'_ str| if after.is_empty() { Some(rest.len()) } else { rest.find(after).map(|at| at + after.len()) };
+    let tail = |rest: &'_ str| {
+        if after.is_empty() { Some(rest.len()) } else { rest.find(after).map(|at| at + after.len()) }
+    };
     let parts = text.split_once(before).and_then(|(head, rest)| Some((head, &rest[tail(rest)?..])));
     parts.map_or_else(|| text.to_owned(), |(head, tail)| format!("{head}{before}VARIES{after}{tail}"))
 }
