@@ -87,7 +87,15 @@ impl Daemon {
                 }
                 self.apply(config).await
             }
-            Err(findings) => Err(ReloadError::File(findings)),
+            Err(findings) => {
+                // What was begun is finished, whatever became of the file since.
+                if self.unfinished
+                    && let Err(ReloadError::Closed(closed)) = self.apply(self.given.clone()).await
+                {
+                    return Err(closed.into());
+                }
+                Err(ReloadError::File(findings))
+            }
         };
         let fault = match &outcome {
             Ok(_) => None,
@@ -144,8 +152,19 @@ impl Daemon {
         self.store.put(DISABLED.0, DISABLED.1, text).await
     }
 
+    /// Whether something of the configuration is still to be put in force, and should be tried again.
+    pub const fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
     /// Puts a configuration in force that holds in itself.
     async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
+        let outcome = self.put_in_force(given).await;
+        self.unfinished = outcome.is_err();
+        outcome
+    }
+
+    async fn put_in_force(&mut self, given: Config) -> Result<Plan, ReloadError> {
         // An endpoint that is called otherwise stays disabled.
         let disabled = given.by_present_names(&self.disabled);
         let next = reload::plan::merged(&self.config, &given).without(&disabled);
