@@ -1,8 +1,9 @@
 //! Another configuration while everything runs: what changed is stopped, told or started; the rest notices nothing.
 //!
 //! In this order: the store learns of endpoints and limits, for it alone may refuse, and what it refuses changes nothing
-//! (I9); adapters that go are stopped, and their last samples get in: until then the store keeps the endpoints of theirs
-//! that leave; then it forgets these; then the uplink, then the adapters that stay or come.
+//! (I9); adapters that stay are told of their devices; those that go are stopped, and their last samples get in: until
+//! then the store keeps the endpoints of theirs that leave; then it forgets these; then the uplink, then the adapters
+//! that come.
 
 use super::{ADAPTERS, Daemon, StartError, has_uplink};
 use crate::{
@@ -185,6 +186,8 @@ impl Daemon {
             self.keep_disabled(&disabled).await?;
             self.disabled = disabled;
         }
+        // Until they hear of it, they ask devices whose readings the store refuses: not one more while others stop.
+        self.adapters.tell(&self.config.adapters, &stops);
         self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
         let mut failed: Vec<Fault> = Vec::new();
         if meanwhile.is_some() {
@@ -192,7 +195,6 @@ impl Daemon {
             failed.extend(self.change_store(&self.config, self.directory.clone()).await?.err());
         }
         failed.extend(self.change_uplink(plan.uplink).await?.as_ref().map(fault_of));
-        self.adapters.tell(&self.config.adapters);
         failed.extend(self.start_adapters().await?.iter().map(fault_of));
         if plan.live.contains(&"gateway.endpoint") {
             self.start_reporter().await?;

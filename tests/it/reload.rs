@@ -648,6 +648,29 @@ fn what_was_begun_is_finished_though_the_file_has_a_mistake_by_then() {
 }
 
 #[test]
+fn a_device_that_leaves_is_read_no_more_though_another_adapter_does_not_stop() {
+    let mut bench = Bench::new();
+    let slave = Slave::start(&bench.site, 1, 4);
+    bench.file.adapters.insert("modbus.hall", modbus(slave.port(), "5s"));
+    bench.file.endpoints.insert("m1", meter("TM1", "hall", "100ms"));
+    let wild = starts_with_a_wild_one(&mut bench);
+    bench.until_accepted("TM1", 3);
+    let loads = bench.loads();
+    blocks(wild);
+    bench.file.adapters.remove("test.wild");
+    bench.file.endpoints.remove("m1");
+    bench.write();
+    let status = bench
+        .gateway
+        .until_status("it is in force", |status| status["configuration"]["loads"].as_u64() > Some(loads));
+    assert_eq!(wild_ones(&status).len(), 1, "it took the whole time");
+    // One may be on the way.
+    let refused = status["reasons"]["refused(unknown_endpoint)"].as_u64().unwrap_or_default();
+    assert!(refused <= 2, "{refused} refused");
+    assert!(bench.gateway.terminate().success());
+}
+
+#[test]
 fn what_is_disabled_stays_so_under_another_name_from_a_start_on() {
     let mut bench = Bench::new();
     bench.gateway.start();
