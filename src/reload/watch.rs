@@ -4,7 +4,7 @@
 //! symbolic links are swapped under it (as Kubernetes does with `..data`). So every name on the way to a file is
 //! watched, through every link. What was seen then decides by the content, so that nothing is reloaded twice.
 //!
-//! Where the system has no watches left, or the file system is another machine's and tells nothing of what is changed
+//! Where the system has no watches left, or the file system may be another machine's and tell nothing of what is changed
 //! there, the content is looked at every half a minute; `status` says so.
 
 use crate::{
@@ -242,7 +242,7 @@ impl Watcher {
         match (missing, remote) {
             (Some(error), _) => self.has_no_watch(&error.into()),
             (None, Some(directory)) => {
-                self.looks_for("its file system is another machine's", &directory);
+                self.looks_for("its file system may be another machine's", &directory);
             }
             (None, None) => {
                 if self.late.set(None) {
