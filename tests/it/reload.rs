@@ -351,7 +351,10 @@ fn the_uplink_alone_restarts(bench: &mut Bench, other: &mut Pusher) {
         bench.file.uplink = format!("urls = [\"mqtts://localhost:{port}\", \"mqtts://localhost:1\"]");
         bench.write();
     };
+    let sent = |bench: &mut Bench| bench.gateway.status()["uplink"]["sent_bytes"].as_u64().unwrap();
+    let before = sent(bench);
     bench.edit("the platform has another address", address, &restarted);
+    assert!(before > 0 && sent(bench) > before, "bytes are counted over restarts");
     let authority = |bench: &mut Bench| {
         let ca = bench.site.path("uplink-ca.pem");
         let text = fs::read_to_string(&ca).unwrap();
