@@ -4,7 +4,7 @@
 //! Endpoints come one by one only where that is asked for: ten thousand of them are a burden to whoever
 //! collects.
 
-use crate::control::view::endpoints::Shown;
+use crate::{control::view::endpoints::Shown, fault::Code};
 use adapter_api::shown;
 use serde_json::Value;
 use std::{
@@ -244,7 +244,11 @@ fn faults(text: &mut Text, status: &Value) {
     let mut counts = BTreeMap::new();
     for fault in crate::notify::faults(status) {
         let code = fault.get("code").and_then(Value::as_str).unwrap_or_default();
-        *counts.entry(code).or_insert(0_u64) += 1;
+        *counts.entry(code).or_insert(0) += 1;
+    }
+    let unlisted = crate::notify::unlisted(status);
+    if unlisted > 0 {
+        *counts.entry(Code::EndpointOverQuota.id()).or_insert(0) += unlisted;
     }
     text.family(
         "tidegate_faults",
@@ -398,5 +402,12 @@ mod tests {
         };
         assert_eq!([json!(null), json!({})].map(connections), [0, 1]);
         assert!(Process::now().resident_bytes.unwrap() > 1 << 20 && Process::now().open_files.unwrap() > 0);
+    }
+
+    #[test]
+    fn faults_that_are_counted_and_not_listed_are_told_too() {
+        let status =
+            json!({ "over_quota": 120, "quotas": [{ "fault": { "code": "TG-221" } }, { "fault": null }] });
+        assert_eq!(lines(&status, "tidegate_faults{"), [r#"tidegate_faults{code="TG-221"} 120"#]);
     }
 }
