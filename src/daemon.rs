@@ -56,6 +56,8 @@ pub struct Daemon {
     /// with what only a new process takes up as it was.
     given: Config,
     config: Config,
+    /// Not all of it is: what was applied last has to be tried again.
+    unfinished: bool,
     disabled: BTreeSet<EndpointName>,
     /// What was thought of the file when it was read anew: told once.
     warned: Vec<Finding>,
@@ -167,6 +169,7 @@ impl Daemon {
             reporters: JoinSet::new(),
             given,
             config,
+            unfinished: false,
             disabled,
             warned: Vec::new(),
             directory,

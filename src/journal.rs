@@ -9,7 +9,7 @@ mod telling;
 
 use adapter_api::{Instant, clock, journal};
 use serde_json::Value;
-use standing::{Standing, standings, units, well};
+use standing::{Standing, standings, unheard, units, well};
 use std::time::Duration;
 use telling::{Line, Telling};
 
@@ -33,7 +33,7 @@ pub(crate) async fn keep(status: impl AsyncFn() -> Option<Value>) {
         let Some(status) = status().await else { return };
         let now = clock::now();
         telling.handle_units(&units(&status));
-        telling.handle_look(now, standings(&status));
+        telling.handle_look(now, standings(&status), unheard(&status));
         telling.handle_well(&well(&status));
         while let Some(line) = telling.poll_line() {
             line.write();

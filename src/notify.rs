@@ -143,14 +143,16 @@ fn line(status: &Value) -> String {
         parts.push("the time is not known yet".to_owned());
     }
     let faults = faults(status);
-    if let Some(fault) = faults.first() {
+    let first = faults.first();
+    if let Some(fault) = first {
         let text = |key| fault.get(key).and_then(Value::as_str).unwrap_or_default();
         let told = format!("{} {} ({})", text("code"), text("what"), text("where"));
         let cut: String = told.chars().take(FAULT).collect();
         parts.push(if cut.len() < told.len() { cut + "..." } else { cut });
     }
-    if faults.len() > 1 {
-        parts.push(format!("{} more faults: see `tidegate status`", faults.len() - 1));
+    let more = faults.len() + unlisted(status) - usize::from(first.is_some());
+    if more > 0 {
+        parts.push(format!("{more} more faults: see `tidegate status`"));
     }
     // A line break would begin another message to systemd.
     shown(&parts.join("; ")).to_string()
@@ -169,6 +171,14 @@ pub(crate) fn faults(status: &Value) -> Vec<&Value> {
         .chain(each("/units").filter_map(|unit| unit.get("faults")).flat_map(Value::as_array).flatten())
         .filter(|fault| !fault.is_null())
         .collect()
+}
+
+/// Endpoints over a quota that are counted, and not listed among the [`faults`].
+pub(crate) fn unlisted(status: &Value) -> usize {
+    let over = status.get("over_quota").and_then(Value::as_u64).and_then(|over| usize::try_from(over).ok());
+    let quotas = status.get("quotas").and_then(Value::as_array).into_iter().flatten();
+    let listed = quotas.filter(|quota| quota.get("fault").is_some_and(|fault| !fault.is_null())).count();
+    over.unwrap_or_default().saturating_sub(listed)
 }
 
 #[cfg(test)]
@@ -361,6 +371,10 @@ mod tests {
             }),
             "connecting to h port 8883; 3 queued; the time is not known yet; \
              TG-201 dead\\u{a}WATCHDOG=trigger (here); 4 more faults: see `tidegate status`",
+        );
+        check(
+            json!({ "over_quota": 120, "quotas": [{ "fault": null }, { "fault": fault("TG-215", "flood") }] }),
+            "connecting; 0 queued; TG-215 flood (here); 119 more faults: see `tidegate status`",
         );
         check(
             json!({ "configuration": { "fault": fault("TG-309", "not taken") } }),

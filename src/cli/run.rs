@@ -158,7 +158,7 @@ async fn answer(
         Call::Errand(Errand::Switch { endpoint, enabled, answer }) => {
             let done = match daemon.switch(&endpoint, enabled).await {
                 Ok(plan) => applied(&plan),
-                Err(SwitchError::Reload(error)) => not_applied(error, watcher)?,
+                Err(SwitchError::Reload(error)) => not_applied(error, daemon, watcher)?,
                 Err(error) => Done { good: false, answer: json!({ "error": error.to_string() }) },
             };
             (done, answer)
@@ -181,7 +181,7 @@ async fn reload(
     systemd.ready().await;
     match outcome {
         Ok(plan) => Ok(applied(&plan)),
-        Err(error) => not_applied(error, watcher),
+        Err(error) => not_applied(error, daemon, watcher),
     }
 }
 
@@ -189,14 +189,14 @@ fn applied(plan: &Plan) -> Done {
     Done { good: true, answer: json!({ "applied": true, "words": plan.words(), "plan": plan.json() }) }
 }
 
-fn not_applied(error: ReloadError, watcher: &mut Watcher) -> Result<Done, Closed> {
+fn not_applied(error: ReloadError, daemon: &Daemon, watcher: &mut Watcher) -> Result<Done, Closed> {
+    if daemon.is_unfinished() {
+        watcher.again();
+    }
     let text = error.to_string();
     let findings: Vec<String> = match error {
         ReloadError::File(findings) => findings.iter().map(ToString::to_string).collect(),
-        ReloadError::Fault(_) | ReloadError::Partly(_) => {
-            watcher.again();
-            Vec::new()
-        }
+        ReloadError::Fault(_) | ReloadError::Partly(_) => Vec::new(),
         ReloadError::Closed(closed) => return Err(closed),
     };
     let answer = json!({ "applied": false, "error": text, "findings": findings });

@@ -221,20 +221,7 @@ impl View {
     async fn session(&self, lanes: Vec<crate::store::LaneId>) -> (SessionStatus, Vec<&'static str>) {
         match &self.uplink {
             None => (SessionStatus::default(), Vec::new()),
-            Some(uplink) => uplink.status(lanes).await.unwrap_or_else(|| {
-                let state = crate::uplink::State::Connecting;
-                let what = "the uplink is started again, or too busy to answer";
-                let fault = uplink.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
-                (
-                    SessionStatus {
-                        state,
-                        last_error: Some(fault.what.clone()),
-                        fault: Some(fault),
-                        ..SessionStatus::default()
-                    },
-                    Vec::new(),
-                )
-            }),
+            Some(uplink) => uplink.status(lanes).await,
         }
     }
 }
@@ -338,7 +325,8 @@ fn session_json(mut session: SessionStatus) -> Json {
     session.parked.truncate(LISTED);
     let mut shown = json!(session);
     if let Some(shown) = shown.as_object_mut() {
-        shown.insert("parked_codes".to_owned(), json!(codes));
+        // Null: not known. None parked would be none any more.
+        shown.insert("parked_codes".to_owned(), if session.unheard { Json::Null } else { json!(codes) });
     }
     shown
 }

@@ -1,8 +1,9 @@
 //! Another configuration while everything runs: what changed is stopped, told or started; the rest notices nothing.
 //!
 //! In this order: the store learns of endpoints and limits, for it alone may refuse, and what it refuses changes nothing
-//! (I9); adapters that go are stopped, and their last samples get in: until then the store keeps the endpoints of theirs
-//! that leave; then it forgets these; then the uplink, then the adapters that stay or come.
+//! (I9); adapters that stay are told of their devices; those that go are stopped, and their last samples get in: until
+//! then the store keeps the endpoints of theirs that leave; then it forgets these; then the uplink, then the adapters
+//! that come.
 
 use super::{ADAPTERS, Daemon, StartError, has_uplink};
 use crate::{
@@ -87,7 +88,15 @@ impl Daemon {
                 }
                 self.apply(config).await
             }
-            Err(findings) => Err(ReloadError::File(findings)),
+            Err(findings) => {
+                // What was begun is finished, whatever became of the file since.
+                if self.unfinished
+                    && let Err(ReloadError::Closed(closed)) = self.apply(self.given.clone()).await
+                {
+                    return Err(closed.into());
+                }
+                Err(ReloadError::File(findings))
+            }
         };
         let fault = match &outcome {
             Ok(_) => None,
@@ -144,8 +153,19 @@ impl Daemon {
         self.store.put(DISABLED.0, DISABLED.1, text).await
     }
 
+    /// Whether something of the configuration is still to be put in force, and should be tried again.
+    pub const fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
     /// Puts a configuration in force that holds in itself.
     async fn apply(&mut self, given: Config) -> Result<Plan, ReloadError> {
+        let outcome = self.put_in_force(given).await;
+        self.unfinished = outcome.is_err();
+        outcome
+    }
+
+    async fn put_in_force(&mut self, given: Config) -> Result<Plan, ReloadError> {
         // An endpoint that is called otherwise stays disabled.
         let disabled = given.by_present_names(&self.disabled);
         let next = reload::plan::merged(&self.config, &given).without(&disabled);
@@ -166,6 +186,8 @@ impl Daemon {
             self.keep_disabled(&disabled).await?;
             self.disabled = disabled;
         }
+        // Until they hear of it, they ask devices whose readings the store refuses: not one more while others stop.
+        self.adapters.tell(&self.config.adapters, &stops);
         self.adapters.stop(&stops, clock::now() + ADAPTERS).await;
         let mut failed: Vec<Fault> = Vec::new();
         if meanwhile.is_some() {
@@ -173,7 +195,6 @@ impl Daemon {
             failed.extend(self.change_store(&self.config, self.directory.clone()).await?.err());
         }
         failed.extend(self.change_uplink(plan.uplink).await?.as_ref().map(fault_of));
-        self.adapters.tell(&self.config.adapters);
         failed.extend(self.start_adapters().await?.iter().map(fault_of));
         if plan.live.contains(&"gateway.endpoint") {
             self.start_reporter().await?;

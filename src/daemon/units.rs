@@ -67,12 +67,12 @@ impl Adapters {
         Ok(failed)
     }
 
-    /// Tells those that run which devices are theirs; where nothing changed they notice nothing.
-    pub(super) fn tell(&self, config: &AdapterConfigs) {
+    /// Tells those that run, but for these, which devices are theirs; where nothing changed they notice nothing.
+    pub(super) fn tell(&self, config: &AdapterConfigs, but: &BTreeSet<String>) {
         #[cfg(feature = "modbus")]
-        config.modbus.iter().for_each(|(name, unit)| self.modbus.tell(name, &unit.devices));
+        config.modbus.iter().for_each(|(name, unit)| self.modbus.tell(name, &unit.devices, but));
         #[cfg(feature = "test-hooks")]
-        config.test.iter().for_each(|(name, unit)| self.test.tell(name, &unit.devices));
+        config.test.iter().for_each(|(name, unit)| self.test.tell(name, &unit.devices, but));
     }
 
     /// Stops these; one that does not stop in time is left behind, and stays in sight until it has.
@@ -164,8 +164,10 @@ impl<A: Adapter> Kind<A> {
         Ok(Ok(()))
     }
 
-    fn tell(&self, name: &str, devices: &Arc<Devices<A::Device>>) {
-        let Some(running) = self.0.get(name) else { return };
+    fn tell(&self, name: &str, devices: &Arc<Devices<A::Device>>, but: &BTreeSet<String>) {
+        let Some(running) = self.0.get(name).filter(|running| !but.contains(&running.view.name)) else {
+            return;
+        };
         running.devices.send_if_modified(|known| {
             let changed = *known != *devices;
             // Also if they are the same: one copy of them is enough.

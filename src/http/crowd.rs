@@ -1,6 +1,6 @@
-//! How many connections there may be, and which one is closed for another: not one that is used, as long as there are
-//! others, so that nobody who opens many (a scanner) cuts off whoever looks at the page. Sans-IO, but for the tasks it
-//! ends.
+//! How many connections there may be, and which one is closed for another: one of who has more than half of them, else
+//! not one that is used, as long as there are others, so that nobody who opens many (a scanner) cuts off whoever looks
+//! at the page. Sans-IO, but for the tasks it ends.
 
 use adapter_api::Instant;
 use std::{cell::Cell, cmp::Reverse, net::IpAddr, rc::Rc};
@@ -48,13 +48,14 @@ impl Crowd {
     }
 }
 
-/// Of those that do the least, the one whose peer has the most connections; of these the one that has done so the
-/// longest.
+/// Of a peer that has more than half of all, if there is one, else of all: of those that do the least, the one whose
+/// peer has the most connections; of these the one that has done so the longest.
 fn first_to_go<'s>(seats: &(impl Iterator<Item = &'s Seat> + Clone)) -> Option<usize> {
     let of = |peer: IpAddr| seats.clone().filter(|seat| seat.peer == peer).count();
     let rank = |seat: &Seat| {
         let (used, since) = seat.state.get();
-        (used, Reverse(of(seat.peer)), since)
+        let many = of(seat.peer);
+        (many <= ROOM / 2, used, Reverse(many), since)
     };
     seats.clone().enumerate().min_by_key(|(_, seat)| rank(seat)).map(|(n, _)| n)
 }
@@ -137,5 +138,15 @@ mod tests {
         check(&[person, (2, 2, &[(8, GOOD)]), (2, 3, &[(7, GOOD)])], 2);
         check(&[(1, 0, &[]), (2, 2, &[]), (2, 3, &[])], 1);
         check(&[(1, 0, &[(1, None)]), (2, 2, &[(3, None)]), (2, 2, &[(2, None)])], 2);
+    }
+
+    #[test]
+    fn whoever_has_more_than_half_gives_one_though_all_of_its_are_under_way() {
+        let person: Story = (1, 0, &[(1, GOOD)]);
+        let under_way: Story = (2, 2, &[(3, None)]);
+        let with = |scanners: usize| [&[person][..], &vec![under_way; scanners]].concat();
+        check(&with(ROOM - 1), 1);
+        check(&with(ROOM / 2 + 1), 1);
+        check(&with(ROOM / 2), 0);
     }
 }

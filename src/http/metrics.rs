@@ -4,7 +4,7 @@
 //! Endpoints come one by one only where that is asked for: ten thousand of them are a burden to whoever
 //! collects.
 
-use crate::control::view::endpoints::Shown;
+use crate::{control::view::endpoints::Shown, fault::Code};
 use adapter_api::shown;
 use serde_json::Value;
 use std::{
@@ -122,7 +122,12 @@ pub(super) fn text(status: &Value, endpoints: &[Shown], process: &Process) -> St
     let version = status.get("version").and_then(Value::as_str).unwrap_or_default();
     text.family("tidegate_build_info", "gauge", "The version, as a label.");
     text.sample("tidegate_build_info", &[("version", version)], 1);
+    // One that does not answer has lost no count: a counter that falls and comes back is taken for growth.
+    let unheard = status.pointer("/uplink/parked_codes").is_some_and(Value::is_null);
     for (name, kind, help, pointer) in SINGLE {
+        if unheard && pointer.starts_with("/uplink/") {
+            continue;
+        }
         if let Some(figure) = status.pointer(pointer).and_then(figure) {
             text.family(name, kind, help);
             text.sample(name, &[], figure);
@@ -182,7 +187,10 @@ fn uplink(text: &mut Text, status: &Value) {
     let name = "tidegate_uplink_bytes_total";
     text.family(name, "counter", "Bytes over TCP, with TLS and its handshakes.");
     for (direction, pointer) in [("sent", "/uplink/sent_bytes"), ("received", "/uplink/received_bytes")] {
-        if let Some(bytes) = status.pointer(pointer).and_then(figure) {
+        // Where there is none now, there may have been one, and may be again.
+        if state != "none"
+            && let Some(bytes) = status.pointer(pointer).and_then(figure)
+        {
             text.sample(name, &[("direction", direction)], bytes);
         }
     }
@@ -236,7 +244,11 @@ fn faults(text: &mut Text, status: &Value) {
     let mut counts = BTreeMap::new();
     for fault in crate::notify::faults(status) {
         let code = fault.get("code").and_then(Value::as_str).unwrap_or_default();
-        *counts.entry(code).or_insert(0_u64) += 1;
+        *counts.entry(code).or_insert(0) += 1;
+    }
+    let unlisted = crate::notify::unlisted(status);
+    if unlisted > 0 {
+        *counts.entry(Code::EndpointOverQuota.id()).or_insert(0) += unlisted;
     }
     text.family(
         "tidegate_faults",
@@ -379,7 +391,23 @@ mod tests {
         assert_eq!(lines(&status, "tidegate_autonomy"), Vec::<String>::new());
         assert_eq!(lines(&status, "tidegate_store_room_bytes"), ["tidegate_store_room_bytes 7"]);
         assert_eq!(lines(&status, "process_"), Vec::<String>::new());
-        assert_eq!(lines(&status, "tidegate_uplink_bytes"), Vec::<String>::new());
+        let bytes = |state: &str| {
+            let status = json!({ "uplink": { "state": state, "sent_bytes": 7, "received_bytes": 9 } });
+            lines(&status, "tidegate_uplink_bytes").len()
+        };
+        assert_eq!(["none", "connecting", "up"].map(bytes), [0, 2, 2]);
+        let connections = |parked: Value| {
+            let status = json!({ "uplink": { "connections": 0, "parked_codes": parked } });
+            lines(&status, "tidegate_uplink_connections").len()
+        };
+        assert_eq!([json!(null), json!({})].map(connections), [0, 1]);
         assert!(Process::now().resident_bytes.unwrap() > 1 << 20 && Process::now().open_files.unwrap() > 0);
+    }
+
+    #[test]
+    fn faults_that_are_counted_and_not_listed_are_told_too() {
+        let status =
+            json!({ "over_quota": 120, "quotas": [{ "fault": { "code": "TG-221" } }, { "fault": null }] });
+        assert_eq!(lines(&status, "tidegate_faults{"), [r#"tidegate_faults{code="TG-221"} 120"#]);
     }
 }

@@ -107,6 +107,11 @@ pub(super) fn standings(status: &Value) -> Vec<Standing> {
     all
 }
 
+/// Who did not answer, and of whom it is not known what stands beside that.
+pub(super) fn unheard(status: &Value) -> Option<&'static str> {
+    status.pointer("/uplink/parked_codes").is_some_and(Value::is_null).then_some("uplink")
+}
+
 /// The units there are.
 pub(super) fn units(status: &Value) -> BTreeSet<&str> {
     let units = each(status.get("units").unwrap_or(&Value::Null));
@@ -168,6 +173,13 @@ mod tests {
         ]});
         assert_eq!(well(&status), BTreeMap::from([("well", 2)]));
         assert_eq!(well(&json!({})), BTreeMap::new());
+    }
+
+    #[test]
+    fn an_uplink_that_does_not_answer_is_told_from_one_that_refuses_nothing() {
+        assert_eq!(unheard(&json!({ "uplink": { "parked_codes": null } })), Some("uplink"));
+        assert_eq!(unheard(&json!({ "uplink": { "parked_codes": {} } })), None);
+        assert_eq!(unheard(&json!({})), None);
     }
 
     #[test]

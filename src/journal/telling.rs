@@ -84,8 +84,8 @@ impl Telling {
         self.worked.retain(|who| units.contains(who.as_str()));
     }
 
-    /// All that stands at this moment.
-    pub(super) fn handle_look(&mut self, now: Instant, standings: Vec<Standing>) {
+    /// All that stands at this moment. What stood before of somebody unheard goes on: nobody says that it is over.
+    pub(super) fn handle_look(&mut self, now: Instant, standings: Vec<Standing>, unheard: Option<&str>) {
         for kind in self.kinds.values_mut() {
             kind.stood = kind.stands.take();
         }
@@ -94,7 +94,10 @@ impl Telling {
             // The first of its kind is the one that is told.
             kind.stands.get_or_insert(standing);
         }
-        for kind in self.kinds.values_mut() {
+        for ((who, _), kind) in &mut self.kinds {
+            if unheard == Some(who) && kind.stands.is_none() {
+                kind.stands.clone_from(&kind.stood);
+            }
             self.lines.extend(kind.tell(now));
         }
         self.kinds.retain(|_, kind| !kind.is_forgotten(now));

@@ -134,10 +134,13 @@ pub struct SessionStatus {
     pub stale_replies: u64,
     /// Messages that are not for us.
     pub ignored: u64,
-    /// Bytes handed to TCP, TLS and its handshakes included, since the uplink was started.
+    /// Bytes handed to TCP, TLS and its handshakes included, in the life of the process.
     pub sent_bytes: u64,
     /// Bytes that came from there, likewise.
     pub received_bytes: u64,
+    /// It did not answer: which endpoints it has parked is not known.
+    #[serde(skip)]
+    pub unheard: bool,
     /// What of the day's budget is spent, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Spent>,
@@ -170,6 +173,8 @@ struct Handle {
     /// Whose samples it carries.
     directory: watch::Sender<Arc<Directory>>,
     starts: AtomicU64,
+    /// Of all sessions there were.
+    traffic: Traffic,
 }
 
 #[derive(Debug, Default)]
@@ -208,6 +213,7 @@ impl Uplink {
             ends: Mutex::default(),
             directory: watch::Sender::new(directory),
             starts: AtomicU64::new(0),
+            traffic: Traffic::default(),
         };
         Self(Arc::new(handle))
     }
@@ -225,13 +231,27 @@ impl Uplink {
         rx
     }
 
-    /// The status of all sessions together, and what these lanes are doing; `None` while the uplink is
-    /// being restarted, or does not turn.
-    pub async fn status(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
-        let mut answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten()?;
-        answer.0.fault = answer.0.fault.take().or_else(|| self.fault());
-        answer.0.starts = self.0.starts.load(Relaxed);
-        Some(answer)
+    /// The status of all sessions together, and what these lanes are doing. While the uplink is being restarted, or
+    /// does not turn, that is a fault, and what does not depend on its answer.
+    pub async fn status(&self, lanes: Vec<LaneId>) -> (SessionStatus, Vec<&'static str>) {
+        let answer = clock::timeout(PATIENCE, self.ask(lanes)).await.ok().flatten();
+        let (mut status, phases) = answer.unwrap_or_else(|| (self.unheard(), Vec::new()));
+        status.fault = status.fault.take().or_else(|| self.fault());
+        status.starts = self.0.starts.load(Relaxed);
+        (status.sent_bytes, status.received_bytes) = (self.0.traffic.sent(), self.0.traffic.received());
+        (status, phases)
+    }
+
+    fn unheard(&self) -> SessionStatus {
+        let what = "the uplink is started again, or too busy to answer";
+        let fault = self.fault().unwrap_or_else(|| Fault::new(Code::UnitEnded, what, "uplink"));
+        SessionStatus {
+            state: State::Connecting,
+            last_error: Some(fault.what.clone()),
+            fault: Some(fault),
+            unheard: true,
+            ..SessionStatus::default()
+        }
     }
 
     async fn ask(&self, lanes: Vec<LaneId>) -> Option<(SessionStatus, Vec<&'static str>)> {
@@ -293,8 +313,6 @@ impl SessionStatus {
         self.missed += other.missed;
         self.stale_replies += other.stale_replies;
         self.ignored += other.ignored;
-        self.sent_bytes += other.sent_bytes;
-        self.received_bytes += other.received_bytes;
         self.budget = self.budget.take().or(other.budget);
     }
 
@@ -417,9 +435,34 @@ async fn open(
         shutdown: shutdown.clone(),
         rng: Rng::new(),
         status: SessionStatus { state: State::Connecting, ..SessionStatus::default() },
-        traffic: Traffic::default(),
+        traffic: handle.0.traffic.clone(),
         up_since: None,
         since: clock::now(),
         cut_off: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    #[tokio::test]
+    async fn bytes_are_counted_over_restarts_and_told_without_an_answer() {
+        let uplink = Uplink::new(Arc::new(Directory::new(Vec::<Endpoint>::new())));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        uplink.0.traffic.clone().count(stream).write_all(b"hello").await.unwrap();
+        let questions = uplink.attach();
+        drop(questions);
+        for what in ["the session has gone", "it is started again"] {
+            let (status, _) = uplink.status(Vec::new()).await;
+            assert_eq!((status.unheard, status.state), (true, State::Connecting), "{what}");
+            assert_eq!((status.sent_bytes, status.received_bytes), (5, 0), "{what}");
+            uplink.restart();
+        }
+    }
 }

@@ -352,8 +352,6 @@ impl Session {
         status.subscribing = self.engine.is_waiting_for_subscriptions();
         status.park(self.engine.parked().into_iter().map(super::Parked::from).collect());
         status.count(self.engine.counts());
-        status.sent_bytes = self.traffic.sent();
-        status.received_bytes = self.traffic.received();
         status.budget = self.engine.spent(clock::now());
         let lanes = question.lanes.iter().map(|lane| self.engine.outflow().phase_of(*lane)).collect();
         let _gone = question.answer.send((status, lanes));

@@ -1,5 +1,5 @@
-//! How many bytes go over the connections of a session: beneath TLS, with its handshakes, failed ones as well. What
-//! TCP and IP add, and what they send again, is not seen from here.
+//! How many bytes go over the connections of all sessions, in the life of the process: beneath TLS, with its handshakes,
+//! failed ones as well. What TCP and IP add, and what they send again, is not seen from here.
 
 use std::{
     io::{self, IoSlice},

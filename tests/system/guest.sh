@@ -332,6 +332,16 @@ refuses_a_mistake() {
     holds "it starts when that is mended" systemctl start tidegate
 }
 
+# One beside it that does not start may do so with another version.
+starts_what_has_failed() {
+    echo 'nonsense = 1' >>/etc/tidegate/third.toml
+    holds "third fails" no quietly systemctl restart tidegate@third
+    holds "and is over" active tidegate@third failed
+    sed -i '$d' /etc/tidegate/third.toml
+    holds "another version is installed" install_deb /io/new.deb
+    holds "third runs again, and two stays as it was" active "tidegate@third tidegate@two" "active inactive"
+}
+
 finds_nonsense() { [[ $(tidegate check 2>&1) =~ tidegate\.toml:[0-9]+:.*nonsense ]]; }
 
 is_removed() {
@@ -364,7 +374,7 @@ systemctl show --property=Version
 # The installer writes it, and mmdebstrap does not.
 [[ -e /etc/hosts ]] || printf '127.0.0.1 localhost\n::1 localhost\n' >/etc/hosts
 for part in comes_from_box_to_value installs edits is_examined serves_a_page reloads is_restarted_by_the_watchdog has_instances \
-    backlog "survives an_upgrade /io/new.deb" "survives a_downgrade /io/old.deb" drains refuses_a_mistake is_removed is_purged; do
+    backlog "survives an_upgrade /io/new.deb" "survives a_downgrade /io/old.deb" drains refuses_a_mistake starts_what_has_failed is_removed is_purged; do
     echo "-- ${part%% /*}"
     $part
 done

@@ -41,6 +41,13 @@ fn the_status_of_an_adapter_with_ten_thousand_devices_stays_small() {
 }
 
 #[test]
+fn what_an_uplink_that_does_not_answer_has_parked_is_not_known() {
+    assert_eq!(session_json(SessionStatus::default())["parked_codes"], json!({}));
+    let unheard = SessionStatus { unheard: true, ..SessionStatus::default() };
+    assert_eq!(session_json(unheard)["parked_codes"], Json::Null);
+}
+
+#[test]
 fn of_ten_thousand_refused_endpoints_the_first_are_listed_and_all_are_counted() {
     let parked = |n| {
         let (endpoint, why) = (format!("device-{n:05}"), "404 no such endpoint".to_owned());

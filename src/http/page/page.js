@@ -128,6 +128,12 @@ function faultsOf(status) {
   ].filter((fault) => fault);
 }
 
+// Endpoints over a quota that are counted, and not listed.
+function unlistedOf(status) {
+  const listed = (status.quotas || []).filter((quota) => quota.fault).length;
+  return Math.max(0, (status.over_quota || 0) - listed);
+}
+
 function faultView(fault) {
   return el("div", "fault",
     el("strong", "", fault.code + " "), shown(fault.what),
@@ -198,9 +204,11 @@ function ledgerView(status) {
 
 function faultsView(status) {
   const faults = faultsOf(status);
-  if (!faults.length) return [el("p", "good", "Nothing is wrong.")];
-  const more = faults.length - FAULTS;
-  return [...faults.slice(0, FAULTS).map(faultView), more > 0 ? el("p", "quiet", more + " more") : null];
+  const all = faults.length + unlistedOf(status);
+  if (!all) return [el("p", "good", "Nothing is wrong.")];
+  const first = faults.slice(0, FAULTS);
+  const more = all - first.length;
+  return [...first.map(faultView), more > 0 ? el("p", "quiet", more + " more") : null];
 }
 
 function unitView(unit) {
@@ -229,11 +237,11 @@ function unitView(unit) {
 }
 
 function showStatus(status) {
-  const faults = faultsOf(status);
+  const faults = faultsOf(status).length + unlistedOf(status);
   const overall = $("overall");
   const waits = status.uplink.state === "connecting";
-  overall.className = "pill " + (faults.length || waits ? "warn" : "good");
-  setText(overall, faults.length ? some(faults.length, "fault", "faults") : waits ? "not connected" : "all well");
+  overall.className = "pill " + (faults || waits ? "warn" : "good");
+  setText(overall, faults ? some(faults, "fault", "faults") : waits ? "not connected" : "all well");
   setText($("clock"), clockText(status.clock));
   setText($("version"), "version " + shown(status.version) + ", " + some(status.endpoints, "endpoint", "endpoints"));
   backlog.add(status.ledger.queued);

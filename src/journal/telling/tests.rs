@@ -26,12 +26,14 @@ fn shown(line: &Line) -> String {
 struct Keeper {
     telling: Telling,
     stands: Vec<Standing>,
+    unheard: Option<&'static str>,
     told: Vec<(u64, String)>,
 }
 
 impl Keeper {
     fn look(&mut self, at: u64) {
-        self.telling.handle_look(Instant::from_start(Duration::from_secs(at)), self.stands.clone());
+        let now = Instant::from_start(Duration::from_secs(at));
+        self.telling.handle_look(now, self.stands.clone(), self.unheard);
         while let Some(line) = self.telling.poll_line() {
             self.told.push((at, shown(&line)));
         }
@@ -177,4 +179,27 @@ fn the_hourly_line_stays_short() {
     let many: Vec<Standing> = (100..200).map(|n| standing(&format!("TG-{n} x"))).collect();
     let list = list(&many);
     assert!(list.ends_with("uplink TG-119; and 80 more") && list.len() < 400, "{list}");
+}
+
+#[test]
+fn whoever_does_not_answer_has_mended_nothing() {
+    let mut keeper = Keeper { stands: vec![standing("TG-154 9")], ..Keeper::default() };
+    keeper.look(5);
+    // For a minute: that is told, and nothing else.
+    (keeper.stands, keeper.unheard) = (vec![standing("TG-217 it does not answer")], Some("uplink"));
+    keeper.look(100);
+    keeper.pass(101, 160);
+    (keeper.stands, keeper.unheard) = (vec![standing("TG-154 9")], None);
+    keeper.look(160);
+    keeper.pass(161, 900);
+    keeper.stands = Vec::new();
+    keeper.look(900);
+    let expected = [
+        (5, "begins TG-154 9 of 30 devices"),
+        (100, "begins TG-217 it does not answer"),
+        (160, "over TG-217 it does not answer after 60 s"),
+        (900, "over TG-154 9 of 30 devices after 895 s"),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(at, line)| (*at, (*line).to_owned())).collect();
+    assert_eq!(keeper.told, expected);
 }
