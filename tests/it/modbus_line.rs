@@ -168,7 +168,7 @@ fn noise_spoils_no_value() {
 
 #[test]
 fn a_port_replugged_in_the_middle_of_a_frame_is_read_on() {
-    let rounds: u64 = asked_for("TIDEGATE_TEST_ROUNDS", 20);
+    let rounds: u64 = asked_for("TIDEGATE_TEST_ROUNDS", 10);
     // Ten times as fast: a second between attempts to open is the longest wait here.
     let mut road = Road::new(5, "timeout = \"3s\"\nquarantine = \"3s\"", 10, |_| {});
     road.until_answered(&ALL);

@@ -591,15 +591,16 @@ fn starts_with_a_wild_one(bench: &mut Bench) -> u16 {
     let port = free_port();
     bench.file.adapters.insert("test.wild", format!("listen = \"127.0.0.1:{port}\""));
     bench.write();
+    bench.gateway.environment("TIDEGATE_TIME_SCALE", "3");
     bench.gateway.start();
     bench.gateway.until_up();
     Pusher::connect(port);
     port
 }
 
-/// It does not turn for 12 s. This is read long before a file that is changed from now on.
+/// It does not turn for 20 s, as the time is scaled. This is read long before a file that is changed from now on.
 fn blocks(port: u16) {
-    TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(b"block 12\n").unwrap();
+    TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(b"block 20\n").unwrap();
 }
 
 fn wild_ones(status: &Value) -> Vec<Value> {
