@@ -96,7 +96,7 @@ const SINGLE: [Row; 19] = [
 /// Terms that only grow. What is dead or queued may become less.
 const TERMS: [&str; 7] = ["offered", "refused", "suppressed", "stored", "landed", "dropped", "discarded"];
 const UPLINK_STATES: [&str; 4] = ["none", "connecting", "up", "degraded"];
-const UNIT_STATES: [&str; 5] = ["running", "backing off", "stalled", "stopping", "stopped"];
+const UNIT_STATES: [&str; 6] = ["running", "backing off", "stalled", "stopping", "stopped", "left behind"];
 const PRESENCES: [&str; 3] = ["online", "asleep", "offline"];
 /// A longer text of a label is cut: in characters.
 const LONGEST: usize = 200;
@@ -362,6 +362,16 @@ mod tests {
                 r#"tidegate_samples_total{term="discarded",reason=""} 0"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_unit_is_in_one_state_whichever_it_is() {
+        for state in ["running", "stalled", "left behind"] {
+            let status = json!({ "units": [{ "name": "modbus.site", "state": state }] });
+            let told = lines(&status, "tidegate_unit_state");
+            let is = format!(r#"tidegate_unit_state{{unit="modbus.site",state="{state}"}} 1"#);
+            assert_eq!(told.iter().filter(|line| line.ends_with(" 1")).collect::<Vec<_>>(), [&is]);
+        }
     }
 
     #[test]
