@@ -52,7 +52,7 @@ instance_unit() {
         -e 's|tidegate\.toml|%i.toml|' \
         -e 's|^StateDirectory=tidegate$|&/%i|' \
         -e 's|^RuntimeDirectory=tidegate$|&-%i|' \
-        -e 's|systemctl edit tidegate|&@NAME|' \
+        -e 's/systemctl \(edit\|restart\) tidegate/&@NAME/' \
         -e 's|credentials/tidegate\.service|credentials/tidegate@NAME.service|' \
         -e '1i # A gateway beside others: /etc/tidegate/NAME.toml has state_dir = "/var/lib/tidegate/NAME" and\n# control_socket = "/run/tidegate-NAME/control.sock".' \
         packaging/systemd/tidegate.service

@@ -32,7 +32,7 @@ use std::{
 };
 
 /// Where the packaged configuration lies.
-const CONFIG: &str = "/etc/tidegate/tidegate.toml";
+const CONFIG: &str = config::files::PACKAGED_FILE;
 /// How long the command line waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// sysexits(3): something is wrong with the configuration, or with a database that is not for this version.
@@ -203,8 +203,8 @@ async fn show(ask: Ask, question: String, people: fn(&Value) -> String) -> anyho
 }
 
 /// Where the gateway is asked.
-fn socket(ask: &Ask) -> PathBuf {
-    ask.socket.clone().unwrap_or_else(|| config::control_socket(&ask.file.config))
+fn socket(ask: &Ask) -> Result<PathBuf, config::SocketUnknown> {
+    ask.socket.clone().map_or_else(|| config::control_socket(&ask.file.config), Ok)
 }
 
 /// Asks the gateway, and does not wait for ever.
@@ -212,7 +212,7 @@ async fn reach(
     ask: &Ask,
     question: impl AsyncFnOnce(&Path) -> Result<Value, client::AskError>,
 ) -> anyhow::Result<Value> {
-    let socket = socket(ask);
+    let socket = socket(ask)?;
     let asked = clock::timeout(PATIENCE, question(&socket)).await;
     Ok(asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??)
 }

@@ -104,17 +104,23 @@ pub enum StartError {
     Control(#[from] control::server::ListenError),
 }
 
+/// Against a second gateway that was made by copying the file of the first.
+const OF_ITS_OWN: &str = "stop the other one, or give this one a gateway.control_socket and a gateway.state_dir of its \
+                          own; for tidegate@NAME /run/tidegate-NAME/control.sock and /var/lib/tidegate/NAME";
+
 impl StartError {
     /// For people, where there is more to say than the error itself.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Store(error) => Some(error.fault()),
             Self::Control(error) => {
-                let code = match error {
-                    control::server::ListenError::InUse { .. } => Code::DatabaseLocked,
-                    control::server::ListenError::Io { .. } => Code::ControlSocket,
-                };
-                Some(Fault::new(code, error.to_string(), "gateway.control_socket"))
+                let fault = |code| Fault::new(code, error.to_string(), "gateway.control_socket");
+                Some(match error {
+                    control::server::ListenError::InUse { .. } => {
+                        fault(Code::DatabaseLocked).with_remedy(OF_ITS_OWN.to_owned())
+                    }
+                    control::server::ListenError::Io { .. } => fault(Code::ControlSocket),
+                })
             }
             Self::Thread { unit, .. } => Some(Fault::new(Code::NoThread, self.to_string(), unit.as_str())),
             Self::LeftBehind { unit } => {

@@ -82,7 +82,7 @@ async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, S
     // What is not UTF-8 in it spoils nothing but its own place.
     let text = String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
     let findings = doctor::examine(file, socket.clone()).await;
-    let socket = socket.unwrap_or_else(|| config::control_socket(file));
+    let socket = socket.map_or_else(|| config::control_socket(file), Ok);
     let mut files = vec![
         ("about.json", pretty(&about(file))),
         ("check.txt", check(&loaded)),
@@ -91,7 +91,11 @@ async fn collected(file: &Path, socket: Option<PathBuf>) -> Vec<(&'static str, S
         ("doctor.json", pretty(&json!({ "findings": findings }))),
     ];
     for (name, question) in QUESTIONS {
-        files.push((name, asked(&socket, question).await));
+        let answer = match &socket {
+            Ok(socket) => asked(socket, question).await,
+            Err(error) => pretty(&json!({ "no_answer": error.to_string() })),
+        };
+        files.push((name, answer));
     }
     if let Ok((config, _)) = &loaded {
         files.push(("disk.txt", disk(&config.gateway.state_dir)));

@@ -2,7 +2,7 @@
 
 use super::{Ask, EX_CONFIG, PATIENCE};
 use crate::{
-    config::{self, Config, Findings},
+    config::{Config, Findings},
     control::client,
     endpoints::{Directory, EndpointKey, Fate, Tenant},
     reload::{
@@ -44,7 +44,7 @@ pub(super) async fn diff(file: &Path, ask: Ask) -> anyhow::Result<ExitCode> {
         (Ok((old, _)), Ok((new, _))) => (old, new),
         (Err(findings), _) | (_, Err(findings)) => return refuse(&findings),
     };
-    let socket = ask.socket.unwrap_or_else(|| config::control_socket(installed));
+    let socket = super::socket(&ask)?;
     let running = running(&socket).await;
     let disabled = running.as_ref().map(|running| running.disabled.clone()).unwrap_or_default();
     let plan = reload::plan(&old.without(&disabled), &new.without(&new.by_present_names(&disabled)));

@@ -2,7 +2,6 @@
 
 use super::{Ask, EX_CONFIG};
 use crate::{
-    config,
     control::client::{Reply, json_text, segment, send},
     log::Level,
 };
@@ -103,7 +102,7 @@ pub(super) async fn log(telling: Telling) -> anyhow::Result<ExitCode> {
 }
 
 async fn asked(ask: Ask, path: &str, body: &Value) -> anyhow::Result<Reply> {
-    let socket = ask.socket.unwrap_or_else(|| config::control_socket(&ask.file.config));
+    let socket = super::socket(&ask)?;
     let asked = clock::timeout(PATIENCE, send(&socket, path, body)).await;
     Ok(asked.with_context(|| format!("the gateway on {} does not answer", socket.display()))??)
 }

@@ -1,12 +1,14 @@
 //! `tidegate queue`: what is queued, the dead letters, and what is decided over them by hand.
 
-use super::{Ask, print, reach, show};
+use super::{Ask, PATIENCE, print, show, socket};
 use crate::control::client;
+use adapter_api::clock;
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 use std::{
     io::{self, IsTerminal, Write},
+    pin::pin,
     process::ExitCode,
 };
 
@@ -102,11 +104,26 @@ async fn order(
     what: &Value,
     people: fn(&Value) -> String,
 ) -> anyhow::Result<ExitCode> {
-    let answer = reach(ask, async |socket| client::order(socket, path, what).await).await?;
+    let socket = socket(ask)?;
+    let answer = patiently(&mut io::stderr(), client::order(&socket, path, what)).await??;
     print(ask, &answer, people)?;
     let whole = |key: &str| answer.get(key).and_then(Value::as_array).is_none_or(Vec::is_empty);
     let all = ["orphaned", "too_old", "missing"].into_iter().all(whole);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits to its end: a million rows take their time, and whoever goes away before cuts it off half-way.
+async fn patiently<T>(words: &mut impl Write, deed: impl Future<Output = T>) -> io::Result<T> {
+    let mut deed = pin!(deed);
+    loop {
+        if let Ok(done) = clock::timeout(PATIENCE, &mut deed).await {
+            return Ok(done);
+        }
+        writeln!(
+            words,
+            "not done yet; Ctrl-C ends it after the step under way, and what is done by then stays done"
+        )?;
+    }
 }
 
 /// What is deleted does not come back: somebody has to say yes.
@@ -125,4 +142,20 @@ fn agree(yes: bool, what: &str) -> anyhow::Result<()> {
         bail!("nothing was discarded");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deed_that_takes_long_is_waited_for() {
+        let mut words = Vec::new();
+        let deed = async {
+            clock::sleep(PATIENCE * 5 / 2).await;
+            7
+        };
+        assert_eq!(patiently(&mut words, deed).await.unwrap(), 7);
+        assert_eq!(String::from_utf8(words).unwrap().matches("not done yet").count(), 2);
+    }
 }

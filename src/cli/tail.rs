@@ -23,7 +23,7 @@ pub(super) struct Tail {
 pub(super) async fn run(tail: Tail) -> anyhow::Result<ExitCode> {
     let whose = tail.endpoint.map(|name| format!("?endpoint={}", client::segment(&name))).unwrap_or_default();
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut lines = client::follow(&socket(&tail.ask), &format!("/v1/tail{whose}")).await?;
+    let mut lines = client::follow(&socket(&tail.ask)?, &format!("/v1/tail{whose}")).await?;
     loop {
         // A line that is cut short by the end is not printed.
         let line = tokio::select! {

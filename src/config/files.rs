@@ -41,7 +41,11 @@ impl Base<'_> {
                 Some(text)
             }
             Err(why) => {
-                let hint = if why == FORBIDDEN { LET_READ } else { CREATE };
+                let hint = match why {
+                    FORBIDDEN => LET_READ,
+                    MISSING if path.starts_with(CREDENTIALS) => AT_START,
+                    _ => CREATE,
+                };
                 let about = self.about(path, why);
                 notes.fault(Code::CredentialFile, key, Half::Value, about, Some(hint.to_owned()));
                 None
@@ -59,7 +63,7 @@ impl Base<'_> {
     ) -> Option<T> {
         let (code, why, hint) = match open(&self.path(path)).map(|_| read(&self.path(path))) {
             Ok(Ok(read)) => return Some(read),
-            Ok(Err(error)) => (Code::UnusableFile, error.to_string(), PEM),
+            Ok(Err(error)) => (Code::UnusableFile, error.to_string(), mend(error)),
             Err(error) => {
                 (Code::NamedFile, why(&error).to_owned(), "name a PEM file that the gateway's user may read")
             }
@@ -118,6 +122,8 @@ pub(crate) fn shell_word(path: &Path) -> String {
 
 /// Where the packaged service, and each further one, has its files.
 pub(crate) const PACKAGED: &str = "/etc/tidegate";
+/// The packaged service's own.
+pub(crate) const PACKAGED_FILE: &str = "/etc/tidegate/tidegate.toml";
 /// The user and the group that they run as.
 pub(crate) const SERVICE: &str = "tidegate";
 
@@ -131,7 +137,7 @@ pub(super) fn in_time(notes: &mut Notes<'_>, key: &KeyPath, certificate: &Certif
         Ok(Age::Early(days)) => {
             (format!("by the clock here the certificate is good in {days} days only"), CLOCK)
         }
-        Err(error) => (error.to_string(), PEM),
+        Err(error) => (error.to_string(), mend(error)),
     };
     notes.warn_of(Code::CertificateAge, key, what, hint);
 }
@@ -141,15 +147,39 @@ const SOON: u64 = 30;
 const RENEW: &str =
     "get a new one from the platform; it is used from the next connection on, without a restart";
 const CLOCK: &str = "see whether the clock of this machine is right: `date`";
-const PEM: &str =
-    "put the PEM file there that begins with -----BEGIN; try `openssl x509 -in FILE -noout -text`";
+
+/// What helps against a PEM file of no use.
+fn mend(error: PemError) -> &'static str {
+    match error {
+        PemError::NoCertificate | PemError::BrokenCertificate => {
+            "put the PEM file there that begins with -----BEGIN; try `openssl x509 -in FILE -noout -text`"
+        }
+        PemError::NoKey | PemError::BrokenKey => {
+            "put the PEM file there that begins with -----BEGIN; try `openssl pkey -in FILE -noout`"
+        }
+        PemError::LockedKey => {
+            "take the passphrase off: `openssl pkey -in FILE -out NEW`; the rights of the file keep the key then"
+        }
+        PemError::Mismatch => {
+            "name the two that were made together: `openssl x509 -in CERT -noout -pubkey` and \
+             `openssl pkey -in KEY -pubout` print the same"
+        }
+    }
+}
+
 const CREATE: &str =
     "create the file with nothing but the credential in it, readable by the gateway's user (mode 0640)";
+
+/// Where systemd puts what a unit's LoadCredential= names, systemd.exec(5).
+pub(crate) const CREDENTIALS: &str = "/run/credentials";
+const AT_START: &str = "systemd makes it when the service starts, if its unit has LoadCredential=: \
+                        `systemctl daemon-reload`, then `systemctl restart` of the unit";
 
 /// Not named: it may be the password itself, written where the name of its file belongs.
 const LET_READ: &str = "let the gateway's user read it: for the service `chown root:tidegate FILE && chmod 640 FILE`; \
                         `tidegate doctor` as root names the directory that is in the way, if one is";
 const FORBIDDEN: &str = "this user may not read it";
+const MISSING: &str = "there is no such file";
 
 /// A credential: without the end of its line.
 pub(super) fn read(path: &Path) -> Result<String, &'static str> {
@@ -172,7 +202,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 fn why(error: &io::Error) -> &'static str {
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => "there is no such file",
+        ErrorKind::NotFound | ErrorKind::NotADirectory => MISSING,
         ErrorKind::PermissionDenied => FORBIDDEN,
         ErrorKind::InvalidInput => "not a file",
         _ => "cannot be read",

@@ -31,18 +31,18 @@ use crate::{
     store::{Limits, WhenFull},
     trust::Choice,
 };
-use adapter_api::{EndpointName, Span, suggest};
+use adapter_api::{EndpointName, Span, shown, suggest};
 pub use adapters::{AdapterConfigs, UnitConfig, Units};
 pub use check::{Finding, Findings, Severity};
 use check::{KeyPath, Notes};
 pub use excerpt::{Line, excerpt};
-use files::Base;
+use files::{Base, PACKAGED_FILE};
 pub use http::HttpConfig;
 use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
-    io::{ErrorKind, Read},
+    io::{self, ErrorKind, Read},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -211,15 +211,28 @@ impl Config {
     }
 }
 
+/// It is not known which gateway is meant by a file, and another one shall not be taken for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}; which gateway is meant is said there, or by --socket", shown(&file.to_string_lossy()))]
+pub struct SocketUnknown {
+    file: PathBuf,
+    error: io::Error,
+}
+
 /// The control socket a file names, without reading anything else of it: whoever asks for the status
-/// may not be allowed to read the credentials. The default where the file says nothing.
-pub fn control_socket(path: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+/// may not be allowed to read the credentials. The default where the file says nothing, and where the packaged
+/// one cannot be read; of no other file that cannot, for the default is the packaged gateway's.
+pub fn control_socket(path: &Path) -> Result<PathBuf, SocketUnknown> {
+    let text = match std::fs::read(path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) if path == Path::new(PACKAGED_FILE) => String::new(),
+        Err(error) => return Err(SocketUnknown { file: path.to_owned(), error }),
+    };
     let doc = DeTable::parse_recoverable(&text).0;
     let named = doc.get_ref().get("gateway").and_then(|gateway| gateway.get_ref().get("control_socket"));
     let named = named.and_then(|socket| socket.get_ref().as_str()).map(PathBuf::from);
-    Base(path.parent().unwrap_or(Path::new("")))
-        .path(&named.unwrap_or_else(|| low::Gateway::default().control_socket))
+    let named = named.unwrap_or_else(|| low::Gateway::default().control_socket);
+    Ok(Base(path.parent().unwrap_or(Path::new(""))).path(&named))
 }
 
 /// The files whose content is part of a configuration: the file itself, and those it names. Of a file that is

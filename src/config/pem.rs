@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why a file is of no use.
@@ -23,6 +23,9 @@ pub(crate) enum PemError {
     /// Not PEM, or of something else.
     #[error("there is no private key in it")]
     NoKey,
+    /// Somebody would have to type something at every connection.
+    #[error("the key in it is locked with a passphrase, which nobody can type here")]
+    LockedKey,
     /// It looks like one.
     #[error("the key in it is of a kind that cannot be used")]
     BrokenKey,
@@ -59,7 +62,16 @@ pub(crate) fn authorities(file: &Path) -> Result<RootCertStore, PemError> {
 
 /// The key of a file.
 pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    PrivateKeyDer::from_pem_file(file).map_err(|_| PemError::NoKey)
+    PrivateKeyDer::from_pem_file(file).map_err(|_| {
+        // RFC 5958 §3 and RFC 1421 §4.6.1.1; the library passes over both.
+        let locked = |text: String| {
+            text.lines().any(|line| {
+                line.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY")
+                    || line.starts_with("Proc-Type: 4,ENCRYPTED")
+            })
+        };
+        if fs::read_to_string(file).is_ok_and(locked) { PemError::LockedKey } else { PemError::NoKey }
+    })
 }
 
 /// A certificate with its key.
@@ -93,7 +105,6 @@ pub(crate) fn age(certificate: &CertificateDer<'_>, now: Duration) -> Result<Age
 mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-    use std::fs;
 
     /// A certificate of the year 2024 and its key, as PEM.
     fn made() -> (String, String) {
@@ -125,6 +136,13 @@ mod tests {
         assert_eq!(authorities(&file(&(cert.clone() + &cert))).unwrap().len(), 2);
         for text in ["", "no PEM", &cert, key.get(..60).unwrap()] {
             assert_eq!(private_key(&file(text)).err(), Some(PemError::NoKey), "{text}");
+        }
+        for (begin, header) in [
+            ("ENCRYPTED PRIVATE KEY", ""),
+            ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"),
+        ] {
+            let text = format!("-----BEGIN {begin}-----\n{header}AAAA\n-----END {begin}-----\n");
+            assert_eq!(private_key(&file(&text)).err(), Some(PemError::LockedKey), "{text}");
         }
         let pair = |cert: &str, key: &str| {
             identity(certificates(&file(cert)).unwrap(), private_key(&file(key)).unwrap()).map(drop)

@@ -35,6 +35,29 @@ fn said(text: &str, dir: &Path) -> String {
     said
 }
 
+#[test]
+fn no_other_gateway_is_taken_for_that_of_a_file_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("second.toml");
+    let told = control_socket(&file).unwrap_err().to_string();
+    assert!(told.contains("second.toml: No such file") && told.contains("--socket"), "{told}");
+    let default = PathBuf::from("/run/tidegate/control.sock");
+    for (text, socket) in [
+        (&b"[gateway]\ncontrol_socket = '/run/x'\n"[..], PathBuf::from("/run/x")),
+        (b"[gateway]\ncontrol_socket = 'x'\n", dir.path().join("x")),
+        // What is wrong elsewhere in it is for `check`.
+        (b"[gateway]\ncontrol_socket = '/run/x'\n[uplink\nk = '\xff'\n", PathBuf::from("/run/x")),
+        (b"[clock]\n", default.clone()),
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(control_socket(&file).unwrap(), socket, "{}", String::from_utf8_lossy(text));
+    }
+    // Whoever may not read the packaged one may still ask for the status.
+    if !Path::new(PACKAGED_FILE).exists() {
+        assert_eq!(control_socket(Path::new(PACKAGED_FILE)).unwrap(), default);
+    }
+}
+
 fn findings(text: &str) -> Vec<String> {
     let findings = match Config::parse(text, "F", &data()) {
         Ok((_, warnings)) => warnings,

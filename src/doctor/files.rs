@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{
         self,
-        files::{PACKAGED, shell_word},
+        files::{CREDENTIALS, PACKAGED, shell_word},
     },
     fault::Code,
 };
@@ -25,8 +25,6 @@ use std::{
 };
 
 const AREA: &str = "files";
-/// systemd puts them there for the service alone.
-const CREDENTIALS: &str = "/run/credentials";
 /// As many as Linux follows.
 const LINKS: usize = 40;
 

@@ -146,11 +146,12 @@ impl fmt::Display for Finding {
 pub async fn examine(file: &Path, socket: Option<PathBuf>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = configuration::examine(file, &mut findings);
-    let socket = socket.unwrap_or_else(|| config::control_socket(file));
-    let running = Running::ask(&socket).await;
     let service = Service::of(file).await;
-    let unit = unit(file).unwrap_or_else(|| SERVICE.to_owned());
     findings.extend(service.as_ref().map(Service::finding));
+    // What the file cannot say of its gateway is not asked of another one.
+    let Ok(socket) = socket.map_or_else(|| config::control_socket(file), Ok) else { return findings };
+    let running = Running::ask(&socket).await;
+    let unit = unit(file).unwrap_or_else(|| SERVICE.to_owned());
     findings.extend(running.findings(&socket, &unit));
     let person = Person::of_gateway(file, running.pid());
     findings.extend(files::examine(file, &person, service.as_ref()));

@@ -84,10 +84,32 @@ pub enum DeedError {
     Configured(EndpointName),
 }
 
+/// Tells the journal how far a deed came that is not carried on: whoever asked for it went away, or it failed.
+struct CutOff {
+    what: &'static str,
+    done: u64,
+    whole: bool,
+}
+
+impl CutOff {
+    fn if_dropped(what: &'static str) -> Self {
+        Self { what, done: 0, whole: false }
+    }
+}
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        if !self.whole {
+            tracing::warn!(done = self.done, "{}", self.what);
+        }
+    }
+}
+
 impl Store {
     /// Queues or deletes dead letters.
     pub async fn letters(&self, deed: Deed, which: &Letters) -> Result<Done, DeedError> {
         let mut done = Done::default();
+        let mut told = CutOff::if_dropped("what was decided over dead letters was cut off");
         let mut which = which.clone();
         if let Letters::Ids(ids) = &mut which {
             ids.sort_unstable();
@@ -104,14 +126,17 @@ impl Store {
             done.orphaned.extend(some.orphaned);
             done.too_old.extend(some.too_old);
             done.missing.extend(some.missing);
+            told.done = done.letters;
             next = rest;
         }
+        told.whole = true;
         Ok(done)
     }
 
     /// Deletes queued rows of endpoints that left the configuration, or of one of them.
     pub async fn discard_orphans(&self, endpoint: Option<&EndpointName>) -> Result<Orphans, DeedError> {
         let mut done = Orphans::default();
+        let mut told = CutOff::if_dropped("the discarding of orphaned rows was cut off");
         loop {
             let endpoint = endpoint.cloned();
             let some = self
@@ -119,7 +144,9 @@ impl Store {
                 .await?
                 .map_err(|fault| DeedError::Failed { fault: Box::new(fault), done: done.rows })?;
             (done.rows, done.left) = (done.rows.saturating_add(some.rows), some.left);
+            told.done = done.rows;
             if some.rows == 0 {
+                told.whole = true;
                 return Ok(done);
             }
         }

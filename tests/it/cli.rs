@@ -3,12 +3,12 @@
 
 use crate::{
     arrivals::Recorder,
-    gateway::{Config, Gateway},
+    gateway::{Config, Gateway, binary},
     peers::{Broker, Slave},
     pusher::Pusher,
     site::{PATIENCE, Site, free_port, until},
 };
-use std::fs;
+use std::{fs, process::Command};
 
 #[test]
 fn a_wrong_password_is_named_and_the_right_one_delivers() {
@@ -132,4 +132,27 @@ fn the_hours_of_autonomy_are_unknown_at_first_and_then_told() {
     let told = until("there is a rate", PATIENCE, || autonomy(&gateway));
     assert!(told["limit"] == "age" && (0.8..1.0).contains(&told["hours"].as_f64().unwrap()), "{told}");
     assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_file_that_is_not_there_stands_for_no_other_gateway() {
+    let site = Site::new();
+    let nowhere = site.path("nowhere.toml");
+    for command in [
+        &["queue", "discard", "--all", "--yes"][..],
+        &["queue", "requeue", "--all"],
+        &["endpoint", "disable", "p1"],
+        &["log", "debug"],
+        &["reload"],
+        &["status"],
+        &["tail"],
+        &["modbus", "trace", "--endpoint", "p1"],
+    ] {
+        let output = Command::new(binary()).args(command).arg("-c").arg(&nowhere).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && said.contains("nowhere.toml: No such file"),
+            "{command:?}: {said}"
+        );
+    }
 }

@@ -82,9 +82,30 @@ fn refused(error: &tokio_serial::Error, path: &str) -> Fault {
         _ if !Path::new(path).exists() => (field::PORT_MISSING, "there is no such serial port".to_owned()),
         // So the library calls one in use.
         K::NoDevice => (field::PORT_IN_USE, "another program uses the serial port".to_owned()),
+        _ if is_kept_from_us(path) => {
+            let what = "the service may not open a port of this driver";
+            let fault = Fault::new(field::PORT_FORBIDDEN, what, path).with_remedy(LET_IN.to_owned());
+            return Fault {
+                cause: "the unit of the service lists the drivers it may use, and not this one",
+                ..fault
+            };
+        }
         _ => (field::PORT_FAILED, "the serial port cannot be set up".to_owned()),
     };
     Fault::new(kind, what, path)
+}
+
+/// What helps against `DevicePolicy=` of a unit.
+const LET_IN: &str = "restart the service, if the driver was loaded after it began; else find the driver's name \
+    in /proc/devices by the port's major number (`ls -lL PORT`), and by `systemctl edit` of the unit write \
+    `[Service]` and below it `DeviceAllow=char-NAME rw`";
+
+/// Whether the service's control group forbids the device (systemd.resource-control(5), DeviceAllow=), which is
+/// EPERM, whatever its owner and mode; the library knows only EACCES.
+fn is_kept_from_us(path: &str) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    let how = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, how, Mode::empty()).err() == Some(rustix::io::Errno::PERM)
 }
 
 /// A port whose flush waits for nothing: the library's waits until all is sent, and keeps the thread

@@ -83,3 +83,25 @@ async fn what_is_wrong_with_a_port_is_told() {
     assert_eq!(fault_of("/dev/serial/by-id/none", Wiring::default()).code, "TG-406", "missing");
     assert_eq!(fault_of("/dev/null", Wiring::default()).code, "TG-409", "no port");
 }
+
+/// A control group refuses a device with EPERM, and so is a file that cannot be changed.
+#[tokio::test]
+async fn a_port_that_the_unit_keeps_from_the_service_is_told_apart() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ttyS9");
+    let file = File::create(&path).unwrap();
+    let set = |flags| {
+        ioctl_getflags(&file).and_then(|old| ioctl_setflags(&file, (old - IFlags::IMMUTABLE) | flags))
+    };
+    if let Err(error) = set(IFlags::IMMUTABLE) {
+        eprintln!(
+            "SKIPPED a port that the unit keeps from the service: only root can, on some file systems: {error}"
+        );
+        return;
+    }
+    let fault = fault_of(path.to_str().unwrap(), Wiring::default());
+    set(IFlags::empty()).unwrap();
+    assert_eq!(fault.code, "TG-407", "{fault:?}");
+    assert!(fault.todo.contains("DeviceAllow=char-NAME rw") && fault.cause.contains("unit"), "{fault:?}");
+}

@@ -4,6 +4,7 @@ use super::Options;
 use std::{
     fs,
     io::{self, BufRead, Write},
+    ops::RangeInclusive,
     path::PathBuf,
 };
 
@@ -21,6 +22,9 @@ const PORTS: [(&str, &str); 5] = [
     ("/dev", "ttyAMA"),
     ("/dev", "ttymxc"),
 ];
+
+/// No line is slower or faster.
+const BAUD: RangeInclusive<i64> = 50..=4_000_000;
 
 impl<R: BufRead, W: Write> Person<R, W> {
     pub(super) fn new(answers: R, questions: W) -> Self {
@@ -48,13 +52,15 @@ impl<R: BufRead, W: Write> Person<R, W> {
             "rtu" => {
                 let port = serial_ports().into_iter().next().unwrap_or_else(|| "/dev/ttyUSB0".to_owned());
                 options.modbus_rtu = Some(self.answer("The serial port", &port)?);
-                options.baud = self.answer("Bits per second", "9600")?.parse().ok();
+                options.baud = Some(self.number("Bits per second", "9600", BAUD)?);
                 let parity = self.choice("Parity: even, odd or none?", "none", &["even", "odd", "none"])?;
                 options.parity = Some(parity.to_owned());
             }
             _ => return Ok(()),
         }
-        options.unit = self.answer("Its number on the line (unit)", "1")?.parse().ok();
+        // Modbus over Serial Line V1.02 §2.2; over TCP a device without a line has any.
+        let units = if options.modbus_rtu.is_some() { 1..=247 } else { 0..=255 };
+        options.unit = Some(self.number("Its number on the line (unit)", "1", units)?);
         let profile = self.answer("Its profile, one of `tidegate profiles`", "found out")?;
         options.profile = Some(profile).filter(|profile| profile != "found out");
         Ok(())
@@ -94,6 +100,22 @@ impl<R: BufRead, W: Write> Person<R, W> {
                 return Ok(choice);
             }
             writeln!(self.questions, "  one of: {}", of.join(", "))?;
+        }
+    }
+
+    /// One of these; what is typed wrong is not taken for the default.
+    fn number<N: TryFrom<i64>>(
+        &mut self,
+        question: &str,
+        default: &str,
+        of: RangeInclusive<i64>,
+    ) -> io::Result<N> {
+        loop {
+            let number = self.answer(question, default)?.parse().ok().filter(|number| of.contains(number));
+            if let Some(number) = number.and_then(|number| N::try_from(number).ok()) {
+                return Ok(number);
+            }
+            writeln!(self.questions, "  a number from {} to {}", of.start(), of.end())?;
         }
     }
 
@@ -158,6 +180,9 @@ mod tests {
         assert_eq!((options.kaa.as_deref(), options.username.as_deref()), (Some("demo_v1"), Some("gw")));
         assert_eq!(options.password_file, Some(PathBuf::from("/etc/p")));
         assert_eq!((options.ca_file, options.token_file), (None, Some(PathBuf::from("/etc/t"))));
+        let (options, said) = asked("rtu\n/dev/ttyS9\n19.200\n0\n19200\neven\n0x11\n256\n17\n\nnone\n");
+        assert_eq!((options.baud, options.unit), (Some(19_200), Some(17)));
+        assert_eq!(said.matches("a number from 1 to 247").count(), 2, "{said}");
         let (options, _) = asked("rtu\n/dev/ttyS9\n19200\neven\n\n\nmqtt://h\ny\n\n\n\n");
         assert_eq!((options.baud, options.parity.as_deref()), (Some(19_200), Some("even")));
         assert_eq!((options.unit, options.profile, options.insecure), (Some(1), None, true));

@@ -46,7 +46,7 @@ impl Road {
     /// Finds the one that works: a wire that a running gateway has is the gateway's.
     pub(super) async fn find(place: &Place, settings: Settings) -> anyhow::Result<Self> {
         applicable(place, settings)?;
-        let socket = place.socket.clone().unwrap_or_else(|| config::control_socket(&place.config));
+        let socket = place.socket.clone().map_or_else(|| config::control_socket(&place.config), Ok)?;
         let running = adapters(&socket).await?;
         for (adapter, wires) in &running {
             if let Some((at, setting)) = among(wires, place).await {
