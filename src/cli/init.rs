@@ -80,7 +80,7 @@ pub(super) struct Options {
     /// Write it without trying the device and the platform
     #[arg(long)]
     untested: bool,
-    /// Replace the file that is there; it is kept beside as FILE.old
+    /// Replace the file that is there, if it is not the package's own; it is kept beside as FILE.old
     #[arg(long)]
     force: bool,
     /// The file to write
@@ -103,7 +103,8 @@ enum Verdict {
 pub(super) async fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     let file = absolute(&options.config).context("the path of the file")?;
     // Said at once; what counts is what is there when it is written.
-    if file.exists() && !options.force {
+    let replace = options.force || is_as_packaged(&file);
+    if file.exists() && !replace {
         return Err(there_already(&file));
     }
     let typed = options.modbus_tcp.is_some() || options.modbus_rtu.is_some() || options.uplink.is_some();
@@ -145,7 +146,7 @@ pub(super) async fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    if let Some(kept) = write(&file, &text, options.force)? {
+    if let Some(kept) = write(&file, &text, replace)? {
         writeln!(io::stdout(), "kept           {}", shown(&kept.to_string_lossy()))?;
     }
     say_next(&file, &draft)?;
@@ -288,6 +289,11 @@ fn write(file: &Path, text: &str, replace: bool) -> anyhow::Result<Option<PathBu
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(there_already(&file)),
         written => written.with_context(about),
     }
+}
+
+/// The one the package came with, in which nobody has written anything: to be replaced it needs no force.
+fn is_as_packaged(file: &Path) -> bool {
+    fs::read(file).is_ok_and(|text| text == include_bytes!("../../packaging/tidegate.toml"))
 }
 
 fn there_already(file: &Path) -> anyhow::Error {

@@ -152,7 +152,8 @@ pub(super) const TABLE: &[Row] = &[
         Code::LoginWrong,
         "TG-141",
         "user name or password are misspelt, or were changed on the platform",
-        "put uplink.username and the file of uplink.password_file right, and restart the gateway",
+        "put uplink.username and the file of uplink.password_file right; what is changed there is taken over \
+         by itself",
     ),
     (
         Code::NotAuthorized,

@@ -119,6 +119,11 @@ fn what_is_there_is_not_replaced_and_what_does_not_work_is_not_written() {
     check(&file);
     assert_eq!(fs::read(&old).unwrap(), before);
     assert!(!site.path("gateway.toml.new").exists());
+    // The package's own says nothing of a site yet.
+    fs::write(&file, include_bytes!("../../packaging/tidegate.toml")).unwrap();
+    let (said, good) = init(&file, &["--modbus-tcp", &nobody, "--untested", "--profile", "sdm230"]);
+    assert!(good, "{said}");
+    check(&file);
 }
 
 #[test]
