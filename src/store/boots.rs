@@ -3,6 +3,7 @@
 //! Rows are never rewritten: a boot's offset is stored once, and its rows resolve to true time when
 //! they are handed out. Who decides that the time is known is in `trust.rs`.
 
+use super::recover;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -36,13 +37,15 @@ impl Boots {
     /// Reads the table, and writes the present boot into it if it is new.
     pub(super) fn open(db: &Connection, id: &str) -> rusqlite::Result<Self> {
         let known = db.query_row("SELECT id FROM boot WHERE uuid = ?1", [id], |row| row.get(0)).optional()?;
-        let present = known.unwrap_or_else(|| {
-            Self::begin(db, id).unwrap_or_else(|error| {
+        let present = match known.map_or_else(|| Self::begin(db, id), Ok) {
+            Err(error) if recover::is_damage(&error) => return Err(error),
+            Err(error) => {
                 // A full disk, most likely, on which no row would find room either.
                 tracing::error!(%error, "this boot could not be written down");
                 NAMELESS
-            })
-        });
+            }
+            Ok(present) => present,
+        };
         let mut select =
             db.prepare("SELECT id, wall_offset_us FROM boot WHERE wall_offset_us IS NOT NULL")?;
         let offsets = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;

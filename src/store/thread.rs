@@ -195,13 +195,12 @@ impl Thread {
         commands: mpsc::Receiver<Command>,
         tell: Tell,
     ) -> Result<Self, OpenError> {
-        let Books { db, room, lanes, noted, ledger, latest } = Books::open(options)?;
+        let Books { db, room, lanes, noted, ledger, latest, boots } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let boots = Boots::open(&db, &options.boot_id)?;
         let mut thread = Self {
             clock: Clock::untrusted(boots.present()),
             boots,
@@ -388,6 +387,7 @@ impl Thread {
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
                     self.lines.unkept(&error, owner, key);
+                    self.failed(&error);
                     draw
                 });
                 reply(answer, kept);
@@ -396,6 +396,7 @@ impl Thread {
                 let put = self.put(owner, key, &value);
                 if let Err(error) = &put {
                     self.lines.unkept(error, owner, key);
+                    self.failed(error);
                 }
                 if let Some(answer) = answer {
                     reply(answer, put.is_ok());
@@ -405,7 +406,13 @@ impl Thread {
             Command::Queue(answer) => {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
             }
-            Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
+            Command::Dead { limit, answer } => {
+                let letters = self.dead(limit).unwrap_or_else(|error| {
+                    self.failed(&error);
+                    Vec::new()
+                });
+                reply(answer, letters);
+            }
             Command::Overview { endpoints, answer } => reply(answer, self.overview(&endpoints)),
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
@@ -488,16 +495,15 @@ impl Thread {
                     self.lanes.take(lane, &[id]);
                 }
                 Err(error) => {
-                    failed = Some(self.room.diagnose(&error));
-                    self.damaged |= recover::is_damage(&error);
                     tracing::debug!(%error, row = id.0, "a row could not be read");
+                    failed = Some(error);
                     unread.push(id);
                 }
             }
         }
         drop(reader);
-        if let Some(fault) = failed {
-            self.fails(fault);
+        if let Some(error) = failed {
+            self.failed(&error);
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);

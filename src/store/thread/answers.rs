@@ -29,7 +29,7 @@ impl Thread {
             }
             Err(error) => {
                 tracing::debug!(%error, "request ids could not be reserved; asked again when needed");
-                self.fails(self.room.diagnose(&error));
+                self.failed(&error);
                 self.sessions.answer(session, Event::Ids(0..0));
             }
         }

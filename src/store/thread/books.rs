@@ -6,6 +6,7 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     store::{
         Class, LaneId, OpenError, Options, RowId,
+        boots::Boots,
         lanes::{LaneInfo, Lanes},
         latest::Latest,
         ledger::Ledger,
@@ -24,6 +25,7 @@ pub(super) struct Books {
     pub(super) noted: Noted,
     pub(super) ledger: Ledger,
     pub(super) latest: Latest,
+    pub(super) boots: Boots,
 }
 
 impl Books {
@@ -44,7 +46,9 @@ impl Books {
         let (ledger, latest) = (Ledger::load(&db)?, Latest::load(&db, clock::now())?);
         room.drops = drops::load(&db, &ledger)?;
         room.noted = noted.bytes();
-        Ok(Self { db, room, lanes, noted, ledger, latest })
+        look_at_the_rest(&db)?;
+        let boots = Boots::open(&db, &options.boot_id)?;
+        Ok(Self { db, room, lanes, noted, ledger, latest, boots })
     }
 }
 
@@ -77,6 +81,18 @@ impl Thread {
             }
         }
     }
+}
+
+/// What is not needed yet: damage there would be found when somebody waits for an answer.
+fn look_at_the_rest(db: &Connection) -> rusqlite::Result<()> {
+    for select in [
+        "SELECT count(next) FROM ids",
+        "SELECT count(seq) FROM sqlite_sequence",
+        "SELECT count(seq) FROM lane INDEXED BY sqlite_autoindex_lane_1",
+    ] {
+        db.query_row(select, [], |_| Ok(()))?;
+    }
+    Ok(())
 }
 
 fn read_lanes(db: &Connection) -> rusqlite::Result<(Lanes, Noted)> {

@@ -296,6 +296,7 @@ impl Thread {
                 Ok(false) => None,
                 Err(error) => {
                     self.lines.vacuum(&error);
+                    self.failed(&error);
                     Some(now + AGE_EVERY)
                 }
             };
