@@ -16,6 +16,8 @@ const NAMELESS: i64 = 0;
 #[derive(Debug)]
 pub(super) struct Boots {
     present: i64,
+    /// What tells it from all others.
+    id: String,
     /// µs from 1970 to the boot, where known.
     offsets: HashMap<i64, i64>,
     /// Rows of the present boot wait no longer for its offset.
@@ -49,7 +51,8 @@ impl Boots {
         let mut select =
             db.prepare("SELECT id, wall_offset_us FROM boot WHERE wall_offset_us IS NOT NULL")?;
         let offsets = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { present, offsets: offsets.collect::<rusqlite::Result<_>>()?, hold_over: false })
+        let offsets = offsets.collect::<rusqlite::Result<_>>()?;
+        Ok(Self { present, id: id.to_owned(), offsets, hold_over: false })
     }
 
     fn begin(db: &Connection, id: &str) -> rusqlite::Result<i64> {
@@ -57,6 +60,22 @@ impl Boots {
         let number = db.last_insert_rowid();
         db.execute("DELETE FROM boot WHERE id <= ?1", [number.saturating_sub(KEPT)])?;
         Ok(number)
+    }
+
+    /// Writes all that is known into a database in which some of it may be missing.
+    pub(super) fn write_all(&self, db: &Connection) -> rusqlite::Result<()> {
+        // No boot has such a name: what the earlier ones were called is not in memory.
+        let mut add = db.prepare(
+            "INSERT OR IGNORE INTO boot(id, uuid, wall_offset_us) VALUES (?1, 'number ' || ?1, ?2)",
+        )?;
+        for (boot, offset) in self.offsets.iter().filter(|(boot, _)| **boot != self.present) {
+            add.execute([boot, offset])?;
+        }
+        if self.present != NAMELESS {
+            let write = "INSERT OR REPLACE INTO boot(id, uuid, wall_offset_us) VALUES (?1, ?2, ?3)";
+            db.execute(write, params![self.present, self.id, self.offset()])?;
+        }
+        Ok(())
     }
 
     /// The number of the present boot.

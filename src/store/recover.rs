@@ -5,7 +5,10 @@
 //! what the old file gave out last may have been unreadable. The old file is kept once.
 
 use super::{
-    OpenError, database,
+    OpenError,
+    boots::Boots,
+    database,
+    lanes::{LaneInfo, Lanes},
     ledger::Ledger,
     noted::{self, Noted},
     reserve, schema,
@@ -22,6 +25,14 @@ use std::{
 const BLOCK: i64 = 65_536;
 /// Ids leapt over at first where reading fails.
 const LEAP: i64 = 64;
+
+/// What memory knows, and better than a damaged disk.
+pub(super) struct Known<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) noted: &'a Noted,
+    pub(super) lanes: &'a Lanes,
+    pub(super) boots: &'a Boots,
+}
 
 /// A table: its name, its columns, and by which of them it can be walked.
 struct Table(&'static str, &'static str, &'static [&'static str]);
@@ -61,9 +72,8 @@ pub(super) fn resume(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a new database in the place of the damaged one, which nobody has open. `known` is the ledger
-/// and what was noted, as they were in memory: better than what is on a damaged disk.
-pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rng) -> Result<(), OpenError> {
+/// Puts a new database in the place of the damaged one, which nobody has open.
+pub(super) fn salvage(dir: &Path, known: Option<&Known<'_>>, rng: &mut Rng) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
     tracing::error!("the database is damaged; what can be read is copied to a new one");
     let path = beside(dir, ".new");
@@ -81,8 +91,8 @@ pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rn
     new.execute_batch("PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;")?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let old = Connection::open_with_flags(database(dir), flags)?;
-    let whole = copy(&old, &new, known.map(|(_, noted)| noted))?;
-    if let Some((ledger, _)) = known {
+    let whole = copy(&old, &new, known)?;
+    if let Some(Known { ledger, .. }) = known {
         new.execute_batch("DELETE FROM ledger")?;
         ledger.write_all(&new)?;
     } else if !whole {
@@ -101,7 +111,7 @@ pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rn
 }
 
 /// Copies all that can be read. Returns whether the ledger is whole.
-fn copy(old: &Connection, new: &Connection, noted: Option<&Noted>) -> rusqlite::Result<bool> {
+fn copy(old: &Connection, new: &Connection, known: Option<&Known<'_>>) -> rusqlite::Result<bool> {
     let mut whole = true;
     for Table(name, columns, orders) in SMALL {
         for order in orders {
@@ -121,12 +131,32 @@ fn copy(old: &Connection, new: &Connection, noted: Option<&Noted>) -> rusqlite::
     }
     // They are counted already. Those of which nobody knows that any more are taken for stored anew, and fly again.
     noted::sweep_all(new)?;
-    if let Some(noted) = noted {
-        noted.sweep_from(new)?;
+    if let Some(known) = known {
+        known.noted.sweep_from(new)?;
+        // Rows are of them, found as well as to come.
+        write_lanes(known.lanes, new)?;
+        known.boots.write_all(new)?;
     }
     // A row without its lane belongs to nobody.
     new.execute_batch("DELETE FROM outbox WHERE lane NOT IN (SELECT id FROM lane)")?;
     Ok(whole)
+}
+
+/// Writes lanes in the place of what the old file says of them.
+fn write_lanes(lanes: &Lanes, new: &Connection) -> rusqlite::Result<()> {
+    let mut write = new.prepare(
+        "INSERT OR REPLACE INTO lane(id, tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (LaneInfo { id, endpoint, class, seq }, _) in lanes.iter() {
+        write.execute(params![
+            id.0,
+            endpoint.tenant.as_str(),
+            endpoint.name.as_str(),
+            class.number(),
+            seq
+        ])?;
+    }
+    Ok(())
 }
 
 /// Upwards with leaps over what cannot be read, then downwards into what was leapt over.

@@ -227,8 +227,11 @@ async fn whichever_table_is_damaged_under_way_the_store_goes_on() {
         assert!(site.store.put("test", "key", b"more".to_vec()).await.unwrap(), "{table}");
         let figures = site.store.figures().await.unwrap();
         assert!(figures.fault.is_none(), "{table}: {:?}", figures.fault);
+        assert_eq!(figures.dead_letters, if table == "dead" { 0 } else { 1 }, "{table}");
         let site = site.restart(true).await;
-        let queued = if ["outbox", "lane"].contains(&table.as_str()) { 0 } else { 999 };
+        assert_eq!(site.boots(), [(1, Some(7))], "{table}");
+        // Whose lanes there are is in memory.
+        let queued = if table == "outbox" { 0 } else { 999 };
         assert_eq!(site.totals().await.queued, queued + 1, "{table}");
     }
 }
@@ -244,4 +247,46 @@ async fn a_database_that_was_locked_is_no_fault_for_longer_than_that() {
     while site.store.figures().await.unwrap().fault.is_some() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn what_comes_after_a_salvage_under_way_flies_after_a_restart() {
+    // With and without the page by which it is a database.
+    for first in [1, 2] {
+        let site = open_in(filled(2_000).await, true);
+        site.submit("b", 1..2).await.unwrap();
+        let site = site.restart(true).await;
+        overwrite(site.dir.path(), &(first..=20).collect::<Vec<_>>());
+        submit_again(&site, "a", 60_000).await;
+        let totals = site.totals().await;
+        assert_eq!((totals.stored, totals.queued), (2_002, 2_002 - totals.dropped), "{totals:?}");
+        let site = site.restart(true).await;
+        let last = site.store.latest(EndpointName::new("b").unwrap(), None).await.unwrap();
+        assert_eq!(last.len(), 1, "the last values are known as well");
+        assert_eq!(site.totals().await.queued, totals.queued, "all of it is on the books");
+        let landed = drain(&site).await;
+        assert!(landed.contains(&60_000), "{landed:?}");
+        let site = site.restart(true).await;
+        let after = site.totals().await;
+        let expected = (totals.queued, 0, totals.dropped);
+        assert_eq!((after.landed, after.queued, after.dropped), expected, "{after:?}");
+        assert_eq!(after.landed, landed.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn the_range_of_what_was_dropped_outlives_a_salvage_under_way() {
+    let limits = Limits { max_bytes: 2 << 20, min_free: 0, ..Limits::default() };
+    let site = open_with(tempfile::tempdir().unwrap(), true, limits.clone());
+    for round in 0..30 {
+        site.submit_large("a", round * 100..(round + 1) * 100).await.unwrap();
+    }
+    let before = site.store.figures().await.unwrap().drops["quota"];
+    assert_eq!(before.first_us, Some(0));
+    overwrite(site.dir.path(), &roots(site.dir.path())["keep"]);
+    assert!(!site.store.put("test", "key", b"value".to_vec()).await.unwrap());
+    let site = open_with(site.stop().await, true, limits);
+    let drops = site.store.figures().await.unwrap().drops["quota"];
+    assert_eq!((drops.samples, drops.first_us), (before.samples, Some(0)));
+    assert!(drops.last_us >= before.last_us, "{drops:?}");
 }

@@ -22,7 +22,7 @@ impl Site {
         open_in_boot(self.dir, true, boot)
     }
 
-    fn boots(&self) -> Vec<(i64, Option<i64>)> {
+    pub(super) fn boots(&self) -> Vec<(i64, Option<i64>)> {
         let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
         let mut select = db.prepare("SELECT id, wall_offset_us FROM boot ORDER BY id").unwrap();
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

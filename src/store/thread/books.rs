@@ -11,7 +11,8 @@ use crate::{
         latest::Latest,
         ledger::Ledger,
         noted::Noted,
-        outbox, recover,
+        outbox,
+        recover::{self, Known},
     },
 };
 use adapter_api::{EndpointName, clock};
@@ -56,12 +57,11 @@ impl Thread {
     /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
     /// not, the process ends and the next start tries again.
     pub(super) fn mend(&mut self) -> bool {
-        let mended = self.room.mend(&mut self.db, (&self.ledger, &self.noted));
-        match mended {
+        let (ledger, noted, lanes, boots) = (&self.ledger, &self.noted, &self.lanes, &self.boots);
+        let known = Known { ledger, noted, lanes, boots };
+        match self.room.mend(&mut self.db, &known) {
             Ok((ledger, rows)) => {
                 self.ledger = ledger;
-                self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
-                self.tell_dropped();
                 let there = |row: RowId| rows.binary_search(&row.0).is_ok();
                 self.lanes.retain(there);
                 // What was lost is counted as dropped already.
@@ -70,8 +70,13 @@ impl Thread {
                 self.noted = Noted::default();
                 self.room.noted = 0;
                 rows.iter().for_each(|row| self.noted.came(RowId(*row)));
+                self.latest.unwritten();
                 self.damaged = false;
                 self.works();
+                if let Err(error) = self.find_drops() {
+                    self.failed(&error);
+                }
+                self.tell_dropped();
                 self.gone_due = Some(clock::now());
                 true
             }

@@ -9,10 +9,9 @@ use crate::fault::Fault;
 use crate::store::{
     OpenError, Options, database, diagnosis,
     ledger::Ledger,
-    noted::Noted,
     outbox,
     quota::{self, Level, Limits, Measure, WhenFull},
-    recover,
+    recover::{self, Known},
     reserve::{self, Index, Reserve, Space},
     schema,
 };
@@ -87,7 +86,7 @@ impl Room {
             return Err(unusable(error));
         }
         let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let (letters, bytes) = outbox::dead(&db)?;
+        let dead = letters(&db)?;
         let now = clock::now();
         let mut room = Self {
             limits: options.limits.clone(),
@@ -97,10 +96,7 @@ impl Room {
             page: u64::try_from(page).unwrap_or(4_096),
             leaving: 0,
             noted: 0,
-            dead: Sum {
-                rows: u64::try_from(letters).unwrap_or_default(),
-                bytes: u64::try_from(bytes).unwrap_or_default(),
-            },
+            dead,
             drops: AllDrops::new(),
             full: false,
             vacuum_due: None,
@@ -117,7 +113,7 @@ impl Room {
     pub(super) fn mend(
         &mut self,
         db: &mut Connection,
-        known: (&Ledger, &Noted),
+        known: &Known<'_>,
     ) -> Result<(Ledger, Vec<i64>), OpenError> {
         *db = Connection::open_in_memory()?;
         self.index = Index::default();
@@ -128,6 +124,7 @@ impl Room {
         let unusable = |source| OpenError::Directory { path: self.dir.clone(), source };
         self.index = Index::open(&path).map_err(unusable)?;
         self.index.allocate(&mut self.reserve).map_err(unusable)?;
+        self.dead = letters(db)?;
         let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
         let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         Ok((Ledger::load(db)?, rows))
@@ -346,6 +343,12 @@ impl Thread {
             self.commit(now);
         }
     }
+}
+
+/// The dead letters on disk.
+fn letters(db: &Connection) -> rusqlite::Result<Sum> {
+    let (rows, bytes) = outbox::dead(db)?;
+    Ok(Sum { rows: u64::try_from(rows).unwrap_or_default(), bytes: u64::try_from(bytes).unwrap_or_default() })
 }
 
 /// The bytes samples take in the outbox, at most.
