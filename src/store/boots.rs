@@ -58,7 +58,11 @@ impl Boots {
     fn begin(db: &Connection, id: &str) -> rusqlite::Result<i64> {
         db.execute("INSERT INTO boot(uuid) VALUES (?1)", [id])?;
         let number = db.last_insert_rowid();
-        db.execute("DELETE FROM boot WHERE id <= ?1", [number.saturating_sub(KEPT)])?;
+        // Not by their numbers: a salvage leaps over many.
+        db.execute(
+            "DELETE FROM boot WHERE id <= (SELECT id FROM boot ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+            [KEPT],
+        )?;
         Ok(number)
     }
 

@@ -121,7 +121,7 @@ async fn a_salvage_that_was_cut_short_is_finished_or_begun_again() {
 }
 
 /// The pages on which tables and their indexes begin, by table.
-fn roots(dir: &Path) -> BTreeMap<String, Vec<u64>> {
+pub(super) fn roots(dir: &Path) -> BTreeMap<String, Vec<u64>> {
     let db = rusqlite::Connection::open(database(dir)).unwrap();
     let mut select = db.prepare("SELECT tbl_name, rootpage FROM sqlite_schema").unwrap();
     let found = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
@@ -133,7 +133,7 @@ fn roots(dir: &Path) -> BTreeMap<String, Vec<u64>> {
 }
 
 /// Overwrites pages of the database, also of one that is open: whoever has them in memory forgets them.
-fn overwrite(dir: &Path, pages: &[u64]) {
+pub(super) fn overwrite(dir: &Path, pages: &[u64]) {
     let db = rusqlite::Connection::open(database(dir)).unwrap();
     db.execute_batch("PRAGMA user_version=1001").unwrap();
     while db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).unwrap() != 0 {}

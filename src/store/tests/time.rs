@@ -154,6 +154,21 @@ async fn only_so_many_boots_are_remembered() {
 }
 
 #[tokio::test]
+async fn the_times_of_earlier_boots_outlive_a_salvage() {
+    let site = site();
+    site.submit_timeless(0..1).await;
+    assert!(site.store.know_time(REAL).await.unwrap());
+    let dir = site.stop().await;
+    damage::overwrite(dir.path(), &damage::roots(dir.path())["keep"]);
+    let site = open_in_boot(dir, true, "boot-2");
+    assert!(site.dir.path().join("tidegate.db.damaged").exists());
+    let mut events = site.uplink().await;
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!(stamps(&flying), [(REAL, None)]);
+}
+
+#[tokio::test]
 async fn a_device_that_lives_in_1970_is_marked_and_counted_like_any_other() {
     let site = site();
     let intake = site.store.intake().await.unwrap();
