@@ -201,6 +201,14 @@ pub enum OpenError {
         /// The state directory.
         path: PathBuf,
     },
+    /// It is damaged, and what can be read of it does not fit beside it. Nothing was written.
+    #[error("the database is damaged, and {lacks} bytes are lacking to copy it: {}", path.display())]
+    NoRoomToSalvage {
+        /// The state directory.
+        path: PathBuf,
+        /// So many have to be freed.
+        lacks: u64,
+    },
     /// SQLite refused.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),

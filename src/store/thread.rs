@@ -15,6 +15,7 @@ mod group;
 mod letters;
 mod report;
 mod room;
+mod salvage;
 mod sessions;
 mod suspend;
 mod time;
@@ -47,6 +48,7 @@ use behind::Behind;
 use books::Books;
 use room::Room;
 use rusqlite::Connection;
+use salvage::Unsalvaged;
 use sessions::Sessions;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -121,6 +123,8 @@ pub(super) struct Thread {
     reading: bool,
     /// The database is damaged.
     damaged: bool,
+    /// And there is no room to salvage it.
+    unsalvaged: Option<Unsalvaged>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -237,6 +241,7 @@ impl Thread {
             lines: trouble::Lines::default(),
             reading: false,
             damaged: false,
+            unsalvaged: None,
             stop: None,
         };
         if let Err(error) = thread.rename(directory) {
@@ -254,7 +259,7 @@ impl Thread {
         self.tell_dropped();
         self.begin_lanes();
         loop {
-            if self.damaged && !self.mend() {
+            if self.is_to_mend() && !self.mend() {
                 return;
             }
             let more = self.gather();
@@ -336,7 +341,9 @@ impl Thread {
     fn chores_due(&self) -> Option<Instant> {
         // Not while its transaction is due: one that fails is tried again when that is.
         let noted = self.noted.poll_timeout().filter(|_| self.gone_due.is_none());
-        [self.room.due(), noted, self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+        let salvage = self.unsalvaged.as_ref().map(|waiting| waiting.look_at);
+        let others = [self.room.due(), noted, self.suspension.due(), self.shape.poll_timeout()];
+        others.into_iter().chain([salvage]).flatten().min()
     }
 
     fn do_chores(&mut self, now: Instant) {

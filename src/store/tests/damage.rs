@@ -145,7 +145,7 @@ pub(super) fn overwrite(dir: &Path, pages: &[u64]) {
 }
 
 /// A database with something in most tables: 1,000 rows of `a`, one of them buried.
-async fn with_something_of_each() -> (Vec<u8>, BTreeMap<String, Vec<u64>>) {
+pub(super) async fn with_something_of_each() -> (Vec<u8>, BTreeMap<String, Vec<u64>>) {
     let site = site();
     site.submit("a", 0..1_000).await.unwrap();
     let mut events = site.uplink().await;
@@ -159,7 +159,7 @@ async fn with_something_of_each() -> (Vec<u8>, BTreeMap<String, Vec<u64>>) {
     (std::fs::read(database(dir.path())).unwrap(), roots(dir.path()))
 }
 
-fn copy_of(database: &[u8]) -> tempfile::TempDir {
+pub(super) fn copy_of(database: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(super::database(dir.path()), database).unwrap();
     dir

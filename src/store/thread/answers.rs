@@ -81,7 +81,7 @@ impl Thread {
             quotas: self.shape.exceeded(),
             autonomy: self.autonomy(clock::now()),
             full: self.suspension.reason.map(suspend::fault),
-            fault: self.fault.clone(),
+            fault: self.unsalvaged.as_ref().map(|waiting| &waiting.fault).or(self.fault.as_ref()).cloned(),
         }
     }
 

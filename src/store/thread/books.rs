@@ -1,6 +1,6 @@
-//! The books: what of the database is in memory, read at start and after a salvage.
+//! The books: what of the database is in memory, read at start.
 
-use super::{End, Thread, drops, room::Room};
+use super::{drops, room::Room};
 use crate::{
     backoff::Rng,
     endpoints::{EndpointKey, Tenant},
@@ -11,8 +11,7 @@ use crate::{
         latest::Latest,
         ledger::Ledger,
         noted::Noted,
-        outbox,
-        recover::{self, Known},
+        outbox, recover,
     },
 };
 use adapter_api::{EndpointName, clock};
@@ -50,41 +49,6 @@ impl Books {
         look_at_the_rest(&db)?;
         let boots = Boots::open(&db, &options.boot_id)?;
         Ok(Self { db, room, lanes, noted, ledger, latest, boots })
-    }
-}
-
-impl Thread {
-    /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
-    /// not, the process ends and the next start tries again.
-    pub(super) fn mend(&mut self) -> bool {
-        let (ledger, noted, lanes, boots) = (&self.ledger, &self.noted, &self.lanes, &self.boots);
-        let known = Known { ledger, noted, lanes, boots };
-        match self.room.mend(&mut self.db, &known) {
-            Ok((ledger, rows)) => {
-                self.ledger = ledger;
-                let there = |row: RowId| rows.binary_search(&row.0).is_ok();
-                self.lanes.retain(there);
-                // What was lost is counted as dropped already.
-                self.gone.retain(|gone| matches!(gone.end, End::Dead(..)) || there(gone.row));
-                self.room.leaving = self.gone.iter().map(|gone| gone.bytes).sum();
-                self.noted = Noted::default();
-                self.room.noted = 0;
-                rows.iter().for_each(|row| self.noted.came(RowId(*row)));
-                self.latest.unwritten();
-                self.damaged = false;
-                self.works();
-                if let Err(error) = self.find_drops() {
-                    self.failed(&error);
-                }
-                self.tell_dropped();
-                self.gone_due = Some(clock::now());
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the damaged database could not be salvaged");
-                false
-            }
-        }
     }
 }
 
