@@ -11,6 +11,7 @@ use super::{
     lanes::{LaneInfo, Lanes},
     ledger::Ledger,
     noted::{self, Noted},
+    progress::Progress,
     reserve, schema,
 };
 use crate::backoff::Rng;
@@ -112,10 +113,16 @@ fn pretended(dir: &Path, name: &str) -> Option<u64> {
 }
 
 /// Puts a new database in the place of the damaged one, which nobody has open.
-pub(super) fn salvage(dir: &Path, known: Option<&Known<'_>>, rng: &mut Rng) -> Result<(), OpenError> {
+pub(super) fn salvage(
+    dir: &Path,
+    known: Option<&Known<'_>>,
+    rng: &mut Rng,
+    progress: &Progress,
+) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let old = Connection::open_with_flags(database(dir), flags)?;
+    let mut old = Connection::open_with_flags(database(dir), flags)?;
+    progress.count(&mut old)?;
     let remove_all = |left: &[&str]| left.iter().try_for_each(|left| remove(&beside(dir, left)));
     remove_all(&BEGUN).map_err(unusable)?;
     check_room(dir, &old)?;
@@ -128,7 +135,7 @@ pub(super) fn salvage(dir: &Path, known: Option<&Known<'_>>, rng: &mut Rng) -> R
         remove_all(&EARLIER).map_err(unusable)?;
     }
     let size = std::fs::metadata(database(dir)).map_or(0, |file| file.len());
-    let (found, lost) = write(dir, &old, known, rng).map_err(|error| {
+    let (found, lost) = write(dir, &old, known, rng, progress).map_err(|error| {
         let full = matches!(&error, OpenError::Sqlite(error) if reserve::is_full(error, dir));
         // It would only take the room that was lacking.
         if let Err(error) = remove_all(&BEGUN) {
@@ -150,8 +157,10 @@ fn write(
     old: &Connection,
     known: Option<&Known<'_>>,
     rng: &mut Rng,
+    progress: &Progress,
 ) -> Result<(i64, i64), OpenError> {
-    let new = schema::open(&beside(dir, ".new"))?;
+    let mut new = schema::open(&beside(dir, ".new"))?;
+    progress.count(&mut new)?;
     #[cfg(test)]
     if let Some(pages) = pretended(dir, "pages") {
         new.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap_or_default())?;

@@ -30,7 +30,9 @@ use super::{
     latest::Latest,
     ledger::Ledger,
     noted::Noted,
-    outbox, recover,
+    outbox,
+    progress::Progress,
+    recover,
     tail::Tellers,
 };
 use crate::{
@@ -125,6 +127,7 @@ pub(super) struct Thread {
     damaged: bool,
     /// And there is no room to salvage it.
     unsalvaged: Option<Unsalvaged>,
+    progress: Progress,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -134,6 +137,8 @@ pub(super) struct Tell {
     pub(super) full: watch::Sender<bool>,
     /// How many samples were dropped.
     pub(super) dropped: watch::Sender<u64>,
+    /// How far a salvage is.
+    pub(super) progress: Progress,
 }
 
 /// A row that is off the books and still on disk.
@@ -242,6 +247,7 @@ impl Thread {
             reading: false,
             damaged: false,
             unsalvaged: None,
+            progress: tell.progress,
             stop: None,
         };
         if let Err(error) = thread.rename(directory) {

@@ -23,7 +23,7 @@ fn pretend(dir: &Path, name: &str, value: Option<u64>) {
     }
 }
 
-/// What it lacks; otherwise the store is open and ends again.
+/// What it lacks. `None`: nothing, and the store is open.
 fn lacks(dir: &Path) -> Option<u64> {
     let directory = Arc::new(Directory::new([endpoint("a")]));
     let options = Options {
@@ -74,7 +74,7 @@ async fn without_room_the_store_goes_on_and_salvages_when_there_is_some() {
     assert!(flown > 4_000, "{flown}");
     for number in 0..3 {
         site.submit("b", number..number + 1).await.unwrap();
-        let fault = site.store.figures().await.unwrap().fault.expect("it stands");
+        let fault = site.store.figures().await.unwrap().fault.unwrap();
         assert!(fault.code == "TG-208" && fault.what.contains("MiB more"), "{}", fault.what);
     }
     assert_eq!(files(&dir), before, "nothing is written beside it");

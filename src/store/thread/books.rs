@@ -11,7 +11,9 @@ use crate::{
         latest::Latest,
         ledger::Ledger,
         noted::Noted,
-        outbox, recover,
+        outbox,
+        progress::Progress,
+        recover,
     },
 };
 use adapter_api::{EndpointName, clock};
@@ -33,7 +35,8 @@ impl Books {
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
         match Self::read(options) {
             Err(OpenError::Sqlite(error)) if recover::is_damage(&error) => {
-                recover::salvage(&options.dir, None, &mut Rng::new())?;
+                // Nobody watches yet.
+                recover::salvage(&options.dir, None, &mut Rng::new(), &Progress::default())?;
                 Self::read(options)
             }
             opened => opened,

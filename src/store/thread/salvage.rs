@@ -14,6 +14,7 @@ use crate::{
         OpenError, RowId, database,
         ledger::Ledger,
         noted::Noted,
+        progress::Progress,
         recover::{self, Known},
         reserve::{Index, Reserve},
         schema,
@@ -41,11 +42,12 @@ impl Room {
         &mut self,
         db: &mut Connection,
         known: &Known<'_>,
+        progress: &Progress,
     ) -> Result<(Ledger, Vec<i64>), OpenError> {
         recover::check_room(&self.dir, db)?;
         *db = Connection::open_in_memory()?;
         self.index = Index::default();
-        let no_room = match recover::salvage(&self.dir, Some(known), &mut Rng::new()) {
+        let no_room = match recover::salvage(&self.dir, Some(known), &mut Rng::new(), progress) {
             Ok(()) => None,
             Err(error @ OpenError::NoRoomToSalvage { .. }) => Some(error),
             Err(error) => return Err(error),
@@ -59,9 +61,13 @@ impl Room {
         if let Some(error) = no_room {
             return Err(error);
         }
+        // All of it is read once more.
+        progress.count(db)?;
         self.dead = room::letters(db)?;
         let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
         let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        drop(select);
+        Progress::leave(db)?;
         Ok((Ledger::load(db)?, rows))
     }
 }
@@ -77,7 +83,10 @@ impl Thread {
     pub(super) fn mend(&mut self) -> bool {
         let (ledger, noted, lanes, boots) = (&self.ledger, &self.noted, &self.lanes, &self.boots);
         let known = Known { ledger, noted, lanes, boots };
-        match self.room.mend(&mut self.db, &known) {
+        let under_way = self.progress.begin();
+        let mended = self.room.mend(&mut self.db, &known, &self.progress);
+        drop(under_way);
+        match mended {
             Ok((ledger, rows)) => {
                 self.ledger = ledger;
                 let there = |row: RowId| rows.binary_search(&row.0).is_ok();
