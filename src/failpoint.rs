@@ -3,6 +3,7 @@
 //! `TIDEGATE_FAIL=NAME@COUNT` kills this process with SIGKILL when it passes NAME for the COUNT-th time.
 //! `TIDEGATE_PANIC=login` lets the uplink panic at its first login, with the password in the panic's words.
 //! `TIDEGATE_HANG=FILE` lets the uplink's thread hang at each login while there is this file.
+//! `TIDEGATE_LINGER=MS` makes each step of a salvage take so long.
 
 /// A place to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,3 +85,18 @@ pub fn hang() {
 #[cfg(not(feature = "test-hooks"))]
 #[inline]
 pub const fn hang() {}
+
+/// Takes as long as the environment says.
+#[cfg(feature = "test-hooks")]
+pub fn linger() {
+    use std::{sync::OnceLock, time::Duration};
+    static MS: OnceLock<Option<u64>> = OnceLock::new();
+    if let Some(ms) = MS.get_or_init(|| std::env::var("TIDEGATE_LINGER").ok()?.parse().ok()) {
+        std::thread::park_timeout(Duration::from_millis(*ms));
+    }
+}
+
+/// Does nothing in a build for use.
+#[cfg(not(feature = "test-hooks"))]
+#[inline]
+pub const fn linger() {}

@@ -2,7 +2,8 @@
 //! stopping. Outside systemd nothing happens.
 //!
 //! It runs beside the main loop, and is alive only if that turned and the store's thread answered. The platform is
-//! asked afterwards: no platform, and no fault of one, makes systemd restart the gateway.
+//! asked afterwards: no platform, and no fault of one, makes systemd restart the gateway. Nor does the salvage of a
+//! damaged database, as long as it moves, though the store answers nobody meanwhile.
 
 use adapter_api::{clock, shown};
 use serde_json::Value;

@@ -66,10 +66,8 @@ pub(super) async fn run(file: &Path) -> anyhow::Result<ExitCode> {
     memory::give_back();
     let (systemd, live, mut errands) = (Notifier::from_env(), daemon.live().clone(), daemon.errands());
     systemd.ready().await;
-    let mut telling = pin!(systemd.keep_telling(
-        async || live.now().store.figures().await.is_ok(),
-        async || live.now().status().await.ok(),
-    ));
+    let lives = async || live.now().store.lives().await;
+    let mut telling = pin!(systemd.keep_telling(lives, async || live.now().status().await.ok()));
     loop {
         let errand = async {
             match &mut errands {

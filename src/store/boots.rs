@@ -3,6 +3,7 @@
 //! Rows are never rewritten: a boot's offset is stored once, and its rows resolve to true time when
 //! they are handed out. Who decides that the time is known is in `trust.rs`.
 
+use super::recover;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -15,6 +16,8 @@ const NAMELESS: i64 = 0;
 #[derive(Debug)]
 pub(super) struct Boots {
     present: i64,
+    /// What tells it from all others.
+    id: String,
     /// µs from 1970 to the boot, where known.
     offsets: HashMap<i64, i64>,
     /// Rows of the present boot wait no longer for its offset.
@@ -36,24 +39,47 @@ impl Boots {
     /// Reads the table, and writes the present boot into it if it is new.
     pub(super) fn open(db: &Connection, id: &str) -> rusqlite::Result<Self> {
         let known = db.query_row("SELECT id FROM boot WHERE uuid = ?1", [id], |row| row.get(0)).optional()?;
-        let present = known.unwrap_or_else(|| {
-            Self::begin(db, id).unwrap_or_else(|error| {
+        let present = match known.map_or_else(|| Self::begin(db, id), Ok) {
+            Err(error) if recover::is_damage(&error) => return Err(error),
+            Err(error) => {
                 // A full disk, most likely, on which no row would find room either.
                 tracing::error!(%error, "this boot could not be written down");
                 NAMELESS
-            })
-        });
+            }
+            Ok(present) => present,
+        };
         let mut select =
             db.prepare("SELECT id, wall_offset_us FROM boot WHERE wall_offset_us IS NOT NULL")?;
         let offsets = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Self { present, offsets: offsets.collect::<rusqlite::Result<_>>()?, hold_over: false })
+        let offsets = offsets.collect::<rusqlite::Result<_>>()?;
+        Ok(Self { present, id: id.to_owned(), offsets, hold_over: false })
     }
 
     fn begin(db: &Connection, id: &str) -> rusqlite::Result<i64> {
         db.execute("INSERT INTO boot(uuid) VALUES (?1)", [id])?;
         let number = db.last_insert_rowid();
-        db.execute("DELETE FROM boot WHERE id <= ?1", [number.saturating_sub(KEPT)])?;
+        // Not by their numbers: a salvage leaps over many.
+        db.execute(
+            "DELETE FROM boot WHERE id <= (SELECT id FROM boot ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+            [KEPT],
+        )?;
         Ok(number)
+    }
+
+    /// Writes all that is known into a database in which some of it may be missing.
+    pub(super) fn write_all(&self, db: &Connection) -> rusqlite::Result<()> {
+        // No boot has such a name: what the earlier ones were called is not in memory.
+        let mut add = db.prepare(
+            "INSERT OR IGNORE INTO boot(id, uuid, wall_offset_us) VALUES (?1, 'number ' || ?1, ?2)",
+        )?;
+        for (boot, offset) in self.offsets.iter().filter(|(boot, _)| **boot != self.present) {
+            add.execute([boot, offset])?;
+        }
+        if self.present != NAMELESS {
+            let write = "INSERT OR REPLACE INTO boot(id, uuid, wall_offset_us) VALUES (?1, ?2, ?3)";
+            db.execute(write, params![self.present, self.id, self.offset()])?;
+        }
+        Ok(())
     }
 
     /// The number of the present boot.

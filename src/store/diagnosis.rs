@@ -65,6 +65,13 @@ impl OpenError {
                 let what = format!("the state directory cannot be used: {}", fault::words(source));
                 (Code::DirectoryUnusable, what, Some(path))
             }
+            Self::NoRoomToSalvage { path, lacks } => {
+                let mib = lacks.div_ceil(1 << 20);
+                let what = format!(
+                    "the database is damaged, and to copy what can be read of it {mib} MiB more have to be free"
+                );
+                (Code::DatabaseDamaged, what, Some(path))
+            }
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(C::NotADatabase) => (Code::DatabaseForeign, "the file is no database".into(), None),
                 Some(C::ReadOnly | C::CannotOpen | C::PermissionDenied) => {
@@ -74,8 +81,16 @@ impl OpenError {
             },
         };
         let fault = Fault::new(code, what, place(path.map(|path| path.as_path())));
-        let remedy =
-            "look at `df`; free some space and start the gateway again; nothing that was kept is lost";
-        if code == Code::DiskFull { fault.with_remedy(remedy.to_owned()) } else { fault }
+        let remedy = match code {
+            Code::DiskFull => {
+                "look at `df`; free some space and start the gateway again; nothing that was kept is lost"
+            }
+            Code::DatabaseDamaged => {
+                "look at `df` and free so much; what can be read is then copied by itself, and what is lost is counted; \
+                 look at `dmesg`; replace the card"
+            }
+            _ => return fault,
+        };
+        fault.with_remedy(remedy.to_owned())
     }
 }

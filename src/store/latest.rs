@@ -155,6 +155,12 @@ impl Latest {
         Ok(())
     }
 
+    /// The disk may have lost some: all is to be written.
+    pub(super) fn unwritten(&mut self) {
+        self.changed = !self.of.is_empty();
+        self.of.values_mut().flat_map(|known| &mut known.values).for_each(|noted| noted.on_disk = false);
+    }
+
     /// After COMMIT: all is on disk.
     pub(super) fn written(&mut self) {
         self.changed = false;

@@ -16,6 +16,7 @@ pub mod letters;
 mod noted;
 mod outbox;
 mod overview;
+mod progress;
 mod quota;
 mod rate;
 mod recover;
@@ -40,6 +41,7 @@ pub use lanes::LaneInfo;
 pub use latest::Last;
 use ledger::Totals;
 pub use overview::Overview;
+use progress::Progress;
 pub use quota::{Drops, Limits, WhenFull};
 pub use reserve::{Space, space};
 use std::{
@@ -201,6 +203,14 @@ pub enum OpenError {
         /// The state directory.
         path: PathBuf,
     },
+    /// It is damaged, and what can be read of it does not fit beside it. Nothing was written.
+    #[error("the database is damaged, and {lacks} bytes are lacking to copy it: {}", path.display())]
+    NoRoomToSalvage {
+        /// The state directory.
+        path: PathBuf,
+        /// So many have to be freed.
+        lacks: u64,
+    },
     /// SQLite refused.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -240,6 +250,7 @@ pub struct Store {
     max_sample_bytes: usize,
     full: watch::Receiver<bool>,
     dropped: watch::Receiver<u64>,
+    progress: Progress,
     clock: Clock,
     boot_offset: Option<i64>,
 }
@@ -414,7 +425,8 @@ fn start(
     let (alive, died) = oneshot::channel();
     let (tell_full, full) = watch::channel(false);
     let (tell_dropped, dropped) = watch::channel(0);
-    let tell = thread::Tell { full: tell_full, dropped: tell_dropped };
+    let progress = Progress::default();
+    let tell = thread::Tell { full: tell_full, dropped: tell_dropped, progress: progress.clone() };
     let shape = shape.max_sample_bytes(options.max_sample_bytes);
     let thread = thread::Thread::open(options, directory, shape, bell.clone(), questions, tell)?;
     let (clock, boot_offset) = thread.boot();
@@ -425,7 +437,7 @@ fn start(
     })
     .map_err(unusable)?;
     let max_sample_bytes = options.max_sample_bytes;
-    Ok((Store { commands, bell, max_sample_bytes, full, dropped, clock, boot_offset }, died))
+    Ok((Store { commands, bell, max_sample_bytes, full, dropped, progress, clock, boot_offset }, died))
 }
 
 /// The database file of a state directory.
@@ -541,6 +553,11 @@ impl Store {
     /// Waits until so many samples and more were dropped in the life of the database. Returns how many.
     pub async fn until_dropped(&self, beyond: u64) -> Result<u64, Closed> {
         self.dropped.clone().wait_for(|dropped| *dropped > beyond).await.map(|now| *now).map_err(|_| Closed)
+    }
+
+    /// Waits until it is known to live: it answers, or salvages a damaged database and that moves. `false`: it has ended.
+    pub async fn lives(&self) -> bool {
+        self.progress.or_answers(async { self.figures().await.is_ok() }).await
     }
 
     /// The ledger.

@@ -5,9 +5,13 @@
 //! what the old file gave out last may have been unreadable. The old file is kept once.
 
 use super::{
-    OpenError, database,
+    OpenError,
+    boots::Boots,
+    database,
+    lanes::{LaneInfo, Lanes},
     ledger::Ledger,
     noted::{self, Noted},
+    progress::Progress,
     reserve, schema,
 };
 use crate::backoff::Rng;
@@ -22,6 +26,20 @@ use std::{
 const BLOCK: i64 = 65_536;
 /// Ids leapt over at first where reading fails.
 const LEAP: i64 = 64;
+/// Room for what is no copy: the first pages of a new file, its journal.
+const BESIDES: u64 = 1 << 20;
+/// What a salvage that did not come to its end may leave.
+const BEGUN: [&str; 4] = [".new", ".new-journal", ".new-wal", ".new-shm"];
+/// Kept of an earlier salvage: worth less than what is copied now.
+const EARLIER: [&str; 2] = [".damaged", ".damaged-wal"];
+
+/// What memory knows, and better than a damaged disk.
+pub(super) struct Known<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) noted: &'a Noted,
+    pub(super) lanes: &'a Lanes,
+    pub(super) boots: &'a Boots,
+}
 
 /// A table: its name, its columns, and by which of them it can be walked.
 struct Table(&'static str, &'static str, &'static [&'static str]);
@@ -51,8 +69,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 pub(super) fn resume(dir: &Path) -> io::Result<()> {
     let (old, new) = (database(dir), beside(dir, ".new"));
     if old.exists() || !beside(dir, ".damaged").exists() {
-        remove(&new)?;
-        return remove(&beside(dir, ".new-journal"));
+        return BEGUN.iter().try_for_each(|left| remove(&beside(dir, left)));
     }
     if new.exists() {
         move_journal(dir)?;
@@ -61,38 +78,72 @@ pub(super) fn resume(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts a new database in the place of the damaged one, which nobody has open. `known` is the ledger
-/// and what was noted, as they were in memory: better than what is on a damaged disk.
-pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rng) -> Result<(), OpenError> {
+/// Whether what can be read of a database fits beside it, with the room of the reserve and of what an earlier salvage
+/// has left. `Err`: so much is lacking.
+pub(super) fn check_room(dir: &Path, old: &Connection) -> Result<(), OpenError> {
+    let Some(free) = free(dir) else { return Ok(()) };
+    let bytes = |left: &str| std::fs::metadata(beside(dir, left)).map_or(0, |file| file.len());
+    let earlier: u64 = EARLIER.into_iter().map(bytes).sum();
+    let there = free.saturating_add(reserve::held(dir)).saturating_add(earlier);
+    match needed(old).saturating_sub(there) {
+        0 => Ok(()),
+        lacks => Err(OpenError::NoRoomToSalvage { path: dir.to_owned(), lacks }),
+    }
+}
+
+/// The bytes of a copy, at most; of a file of which nothing can be read there is nothing to copy.
+fn needed(old: &Connection) -> u64 {
+    let pragma = |name| old.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap_or_default();
+    let pages = pragma("page_count").saturating_sub(pragma("freelist_count"));
+    u64::try_from(pages.saturating_mul(pragma("page_size"))).unwrap_or_default().saturating_add(BESIDES)
+}
+
+fn free(dir: &Path) -> Option<u64> {
+    #[cfg(test)]
+    if let Some(free) = pretended(dir, "free") {
+        return Some(free);
+    }
+    reserve::space(dir).map(|space| space.free)
+}
+
+/// In tests a file says what the file system has.
+#[cfg(test)]
+fn pretended(dir: &Path, name: &str) -> Option<u64> {
+    std::fs::read_to_string(dir.join(name)).ok()?.parse().ok()
+}
+
+/// Puts a new database in the place of the damaged one, which nobody has open.
+pub(super) fn salvage(
+    dir: &Path,
+    known: Option<&Known<'_>>,
+    rng: &mut Rng,
+    progress: &Progress,
+) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { path: dir.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut old = Connection::open_with_flags(database(dir), flags)?;
+    progress.count(&mut old)?;
+    let remove_all = |left: &[&str]| left.iter().try_for_each(|left| remove(&beside(dir, left)));
+    remove_all(&BEGUN).map_err(unusable)?;
+    check_room(dir, &old)?;
     tracing::error!("the database is damaged; what can be read is copied to a new one");
-    let path = beside(dir, ".new");
-    for left in [".new", ".new-journal"] {
-        remove(&beside(dir, left)).map_err(unusable)?;
+    let is_tight = || free(dir).is_some_and(|free| free < needed(&old));
+    if is_tight() {
+        reserve::Reserve::new(dir).give_up();
+    }
+    if is_tight() {
+        remove_all(&EARLIER).map_err(unusable)?;
     }
     let size = std::fs::metadata(database(dir)).map_or(0, |file| file.len());
-    if reserve::space(dir).is_some_and(|space| space.free < size.saturating_add(1 << 20)) {
-        reserve::Reserve::new(dir).give_up();
-        // An older damaged file is worth less than what is copied now.
-        remove(&beside(dir, ".damaged")).map_err(unusable)?;
-    }
-    let new = schema::open(&path)?;
-    // Without a journal beside it, the file can be renamed.
-    new.execute_batch("PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;")?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let old = Connection::open_with_flags(database(dir), flags)?;
-    let whole = copy(&old, &new, known.map(|(_, noted)| noted))?;
-    if let Some((ledger, _)) = known {
-        new.execute_batch("DELETE FROM ledger")?;
-        ledger.write_all(&new)?;
-    } else if !whole {
-        tracing::error!("the ledger was damaged, too; it begins anew with what was found");
-        new.execute_batch("DELETE FROM ledger")?;
-    }
-    let (found, lost) = settle_ledger(&new)?;
-    raise_counters(&old, &new, rng)?;
-    new.execute_batch("COMMIT")?;
-    new.close().map_err(|(_, error)| error)?;
+    let (found, lost) = write(dir, &old, known, rng, progress).map_err(|error| {
+        let full = matches!(&error, OpenError::Sqlite(error) if reserve::is_full(error, dir));
+        // It would only take the room that was lacking.
+        if let Err(error) = remove_all(&BEGUN) {
+            tracing::warn!(%error, "what was copied could not be removed");
+        }
+        let lacks = || OpenError::NoRoomToSalvage { path: dir.to_owned(), lacks: BESIDES };
+        if full { lacks() } else { error }
+    })?;
     // Closing copies the journal into the file, if it can.
     drop(old);
     swap(dir, size).map_err(unusable)?;
@@ -100,8 +151,39 @@ pub(super) fn salvage(dir: &Path, known: Option<(&Ledger, &Noted)>, rng: &mut Rn
     Ok(())
 }
 
+/// Writes the new database. Returns how many rows were found and how many were lost.
+fn write(
+    dir: &Path,
+    old: &Connection,
+    known: Option<&Known<'_>>,
+    rng: &mut Rng,
+    progress: &Progress,
+) -> Result<(i64, i64), OpenError> {
+    let mut new = schema::open(&beside(dir, ".new"))?;
+    progress.count(&mut new)?;
+    #[cfg(test)]
+    if let Some(pages) = pretended(dir, "pages") {
+        new.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap_or_default())?;
+    }
+    // Without a journal beside it, the file can be renamed.
+    new.execute_batch("PRAGMA journal_mode=DELETE; BEGIN IMMEDIATE;")?;
+    let whole = copy(old, &new, known)?;
+    if let Some(Known { ledger, .. }) = known {
+        new.execute_batch("DELETE FROM ledger")?;
+        ledger.write_all(&new)?;
+    } else if !whole {
+        tracing::error!("the ledger was damaged, too; it begins anew with what was found");
+        new.execute_batch("DELETE FROM ledger")?;
+    }
+    let found_and_lost = settle_ledger(&new)?;
+    raise_counters(old, &new, rng)?;
+    new.execute_batch("COMMIT")?;
+    new.close().map_err(|(_, error)| error)?;
+    Ok(found_and_lost)
+}
+
 /// Copies all that can be read. Returns whether the ledger is whole.
-fn copy(old: &Connection, new: &Connection, noted: Option<&Noted>) -> rusqlite::Result<bool> {
+fn copy(old: &Connection, new: &Connection, known: Option<&Known<'_>>) -> rusqlite::Result<bool> {
     let mut whole = true;
     for Table(name, columns, orders) in SMALL {
         for order in orders {
@@ -121,12 +203,32 @@ fn copy(old: &Connection, new: &Connection, noted: Option<&Noted>) -> rusqlite::
     }
     // They are counted already. Those of which nobody knows that any more are taken for stored anew, and fly again.
     noted::sweep_all(new)?;
-    if let Some(noted) = noted {
-        noted.sweep_from(new)?;
+    if let Some(known) = known {
+        known.noted.sweep_from(new)?;
+        // Rows are of them, found as well as to come.
+        write_lanes(known.lanes, new)?;
+        known.boots.write_all(new)?;
     }
     // A row without its lane belongs to nobody.
     new.execute_batch("DELETE FROM outbox WHERE lane NOT IN (SELECT id FROM lane)")?;
     Ok(whole)
+}
+
+/// Writes lanes in the place of what the old file says of them.
+fn write_lanes(lanes: &Lanes, new: &Connection) -> rusqlite::Result<()> {
+    let mut write = new.prepare(
+        "INSERT OR REPLACE INTO lane(id, tenant, endpoint, class, seq) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (LaneInfo { id, endpoint, class, seq }, _) in lanes.iter() {
+        write.execute(params![
+            id.0,
+            endpoint.tenant.as_str(),
+            endpoint.name.as_str(),
+            class.number(),
+            seq
+        ])?;
+    }
+    Ok(())
 }
 
 /// Upwards with leaps over what cannot be read, then downwards into what was leapt over.

@@ -5,6 +5,7 @@
 //! reserve held is then enough for deletes and one checkpoint, and they give more space back.
 
 use adapter_api::{clock, journal::Seldom};
+use rusqlite::ErrorCode;
 use rustix::{fs, io::Errno};
 use std::{
     fs::{File, OpenOptions},
@@ -13,11 +14,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Its file.
+const NAME: &str = "reserve";
 /// Twice the journal's size: once for the journal, once for what a checkpoint appends.
 const BYTES: u64 = 8 << 20;
 
 /// The index of a journal of 64 MiB.
 const INDEX_BYTES: u64 = 128 << 10;
+/// With so little left, whatever SQLite calls the failure is a full disk.
+const NOTHING_LEFT: u64 = 128 << 10;
 
 /// The index of the journal (`-shm`), with all its blocks. SQLite writes to it through a mapping, and
 /// allocates one byte of each 4 KiB: where blocks are smaller, or copied on write, a full file system
@@ -51,7 +56,7 @@ pub struct Space {
 impl Reserve {
     /// The reserve as it was left.
     pub(super) fn new(dir: &Path) -> Self {
-        let path = dir.join("reserve");
+        let path = dir.join(NAME);
         // On a small file system it would be the better part of it.
         let bytes = space(dir).map_or(BYTES, |space| BYTES.min(space.total / 4));
         let held = std::fs::metadata(&path).is_ok_and(|file| file.len() >= bytes);
@@ -142,6 +147,22 @@ fn index(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-shm");
     path.into()
+}
+
+/// Bytes that the reserve of a directory holds.
+pub(super) fn held(dir: &Path) -> u64 {
+    std::fs::metadata(dir.join(NAME)).map_or(0, |file| file.blocks().saturating_mul(512))
+}
+
+/// Whether a failure means that the disk is full.
+pub(super) fn is_full(error: &rusqlite::Error, dir: &Path) -> bool {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => true,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
+            space(dir).is_some_and(|space| space.free < NOTHING_LEFT)
+        }
+        _ => false,
+    }
 }
 
 /// How full the file system of a directory is; `None` if it does not say.

@@ -10,6 +10,7 @@ mod overview;
 mod quotas;
 mod report;
 mod room;
+mod salvage;
 mod time;
 
 use super::*;

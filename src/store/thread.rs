@@ -15,6 +15,7 @@ mod group;
 mod letters;
 mod report;
 mod room;
+mod salvage;
 mod sessions;
 mod suspend;
 mod time;
@@ -29,7 +30,9 @@ use super::{
     latest::Latest,
     ledger::Ledger,
     noted::Noted,
-    outbox, recover,
+    outbox,
+    progress::Progress,
+    recover,
     tail::Tellers,
 };
 use crate::{
@@ -47,6 +50,7 @@ use behind::Behind;
 use books::Books;
 use room::Room;
 use rusqlite::Connection;
+use salvage::Unsalvaged;
 use sessions::Sessions;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -121,6 +125,9 @@ pub(super) struct Thread {
     reading: bool,
     /// The database is damaged.
     damaged: bool,
+    /// And there is no room to salvage it.
+    unsalvaged: Option<Unsalvaged>,
+    progress: Progress,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -130,6 +137,8 @@ pub(super) struct Tell {
     pub(super) full: watch::Sender<bool>,
     /// How many samples were dropped.
     pub(super) dropped: watch::Sender<u64>,
+    /// How far a salvage is.
+    pub(super) progress: Progress,
 }
 
 /// A row that is off the books and still on disk.
@@ -195,13 +204,12 @@ impl Thread {
         commands: mpsc::Receiver<Command>,
         tell: Tell,
     ) -> Result<Self, OpenError> {
-        let Books { db, room, lanes, noted, ledger, latest } = Books::open(options)?;
+        let Books { db, room, lanes, noted, ledger, latest, boots } = Books::open(options)?;
         let totals = ledger.totals(lanes.queued());
         if !totals.balance() {
             // A fault with its number, never corrected silently.
             tracing::error!(?totals, "the ledger does not add up");
         }
-        let boots = Boots::open(&db, &options.boot_id)?;
         let mut thread = Self {
             clock: Clock::untrusted(boots.present()),
             boots,
@@ -238,6 +246,8 @@ impl Thread {
             lines: trouble::Lines::default(),
             reading: false,
             damaged: false,
+            unsalvaged: None,
+            progress: tell.progress,
             stop: None,
         };
         if let Err(error) = thread.rename(directory) {
@@ -255,7 +265,7 @@ impl Thread {
         self.tell_dropped();
         self.begin_lanes();
         loop {
-            if self.damaged && !self.mend() {
+            if self.is_to_mend() && !self.mend() {
                 return;
             }
             let more = self.gather();
@@ -337,7 +347,9 @@ impl Thread {
     fn chores_due(&self) -> Option<Instant> {
         // Not while its transaction is due: one that fails is tried again when that is.
         let noted = self.noted.poll_timeout().filter(|_| self.gone_due.is_none());
-        [self.room.due(), noted, self.suspension.due(), self.shape.poll_timeout()].into_iter().flatten().min()
+        let salvage = self.unsalvaged.as_ref().map(|waiting| waiting.look_at);
+        let others = [self.room.due(), noted, self.suspension.due(), self.shape.poll_timeout()];
+        others.into_iter().chain([salvage]).flatten().min()
     }
 
     fn do_chores(&mut self, now: Instant) {
@@ -388,6 +400,7 @@ impl Thread {
             Command::Keep { owner, key, draw, answer } => {
                 let kept = self.keep(owner, key, &draw).unwrap_or_else(|error| {
                     self.lines.unkept(&error, owner, key);
+                    self.failed(&error);
                     draw
                 });
                 reply(answer, kept);
@@ -396,6 +409,7 @@ impl Thread {
                 let put = self.put(owner, key, &value);
                 if let Err(error) = &put {
                     self.lines.unkept(error, owner, key);
+                    self.failed(error);
                 }
                 if let Some(answer) = answer {
                     reply(answer, put.is_ok());
@@ -405,7 +419,13 @@ impl Thread {
             Command::Queue(answer) => {
                 reply(answer, self.lanes.iter().map(|(lane, rows)| (lane.clone(), rows)).collect());
             }
-            Command::Dead { limit, answer } => reply(answer, self.dead(limit).unwrap_or_default()),
+            Command::Dead { limit, answer } => {
+                let letters = self.dead(limit).unwrap_or_else(|error| {
+                    self.failed(&error);
+                    Vec::new()
+                });
+                reply(answer, letters);
+            }
             Command::Overview { endpoints, answer } => reply(answer, self.overview(&endpoints)),
             Command::Latest { endpoint, resource, answer } => {
                 reply(answer, self.last(&endpoint, resource.as_ref()));
@@ -488,16 +508,15 @@ impl Thread {
                     self.lanes.take(lane, &[id]);
                 }
                 Err(error) => {
-                    failed = Some(self.room.diagnose(&error));
-                    self.damaged |= recover::is_damage(&error);
                     tracing::debug!(%error, row = id.0, "a row could not be read");
+                    failed = Some(error);
                     unread.push(id);
                 }
             }
         }
         drop(reader);
-        if let Some(fault) = failed {
-            self.fails(fault);
+        if let Some(error) = failed {
+            self.failed(&error);
         }
         self.lanes.release(lane, &unread);
         let more = self.lanes.has_more(lane);

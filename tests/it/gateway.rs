@@ -337,6 +337,11 @@ impl Gateway {
         format!("/proc/{}/root", self.child.as_ref().expect("it runs").id()).into()
     }
 
+    /// The file of its database.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
+    }
+
     /// Everything it has logged.
     pub(crate) fn journal(&self) -> String {
         String::from_utf8(fs::read(&self.log).unwrap()).expect("a journal is text")

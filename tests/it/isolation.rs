@@ -32,14 +32,14 @@ fn runs() -> usize {
 const SUBMISSIONS: u64 = 300;
 
 /// systemd's end: what it is told.
-struct Systemd {
+pub(crate) struct Systemd {
     alive: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
 }
 
 impl Systemd {
     /// Listens under this path. Its thread ends with the test's process.
-    fn listen(path: &Path) -> Self {
+    pub(crate) fn listen(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         let systemd =
             Self { alive: Arc::new(AtomicUsize::new(0)), stopping: Arc::new(AtomicBool::new(false)) };
@@ -57,10 +57,15 @@ impl Systemd {
         systemd
     }
 
+    /// How often the watchdog was fed.
+    pub(crate) fn fed(&self) -> usize {
+        self.alive.load(SeqCst)
+    }
+
     /// Waits until the watchdog was fed so often from now on.
     fn until_fed(&self, times: usize) {
-        let before = self.alive.load(SeqCst);
-        until("the watchdog is fed", PATIENCE, || (self.alive.load(SeqCst) >= before + times).then_some(()));
+        let before = self.fed();
+        until("the watchdog is fed", PATIENCE, || (self.fed() >= before + times).then_some(()));
     }
 }
 

@@ -57,6 +57,7 @@ mod reload;
 mod replay;
 mod report;
 mod road;
+mod salvage;
 mod secrets;
 mod site;
 mod stale;

@@ -22,7 +22,7 @@ impl Site {
         open_in_boot(self.dir, true, boot)
     }
 
-    fn boots(&self) -> Vec<(i64, Option<i64>)> {
+    pub(super) fn boots(&self) -> Vec<(i64, Option<i64>)> {
         let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
         let mut select = db.prepare("SELECT id, wall_offset_us FROM boot ORDER BY id").unwrap();
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -151,6 +151,21 @@ async fn only_so_many_boots_are_remembered() {
     drop(db);
     let site = open_in_boot(site.dir, true, "boot-new");
     assert_eq!((site.boots().len(), site.boots().last()), (1_000, Some(&(3_002, None))));
+}
+
+#[tokio::test]
+async fn the_times_of_earlier_boots_outlive_a_salvage() {
+    let site = site();
+    site.submit_timeless(0..1).await;
+    assert!(site.store.know_time(REAL).await.unwrap());
+    let dir = site.stop().await;
+    damage::overwrite(dir.path(), &damage::roots(dir.path())["keep"]);
+    let site = open_in_boot(dir, true, "boot-2");
+    assert!(site.dir.path().join("tidegate.db.damaged").exists());
+    let mut events = site.uplink().await;
+    let lane = ready(&mut events).await;
+    let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
+    assert_eq!(stamps(&flying), [(REAL, None)]);
 }
 
 #[tokio::test]

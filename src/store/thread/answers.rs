@@ -29,7 +29,7 @@ impl Thread {
             }
             Err(error) => {
                 tracing::debug!(%error, "request ids could not be reserved; asked again when needed");
-                self.fails(self.room.diagnose(&error));
+                self.failed(&error);
                 self.sessions.answer(session, Event::Ids(0..0));
             }
         }
@@ -81,7 +81,7 @@ impl Thread {
             quotas: self.shape.exceeded(),
             autonomy: self.autonomy(clock::now()),
             full: self.suspension.reason.map(suspend::fault),
-            fault: self.fault.clone(),
+            fault: self.unsalvaged.as_ref().map(|waiting| &waiting.fault).or(self.fault.as_ref()).cloned(),
         }
     }
 

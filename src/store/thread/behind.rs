@@ -95,13 +95,19 @@ impl Thread {
     pub(super) fn begin_lanes(&mut self) {
         match self.db.query_row("SELECT max(id) FROM lane", [], |row| row.get::<_, Option<i64>>(0)) {
             Ok(last) => self.lanes.pass_over(LaneId(last.unwrap_or_default())),
-            Err(error) => tracing::warn!(%error, "the lanes could not be looked at"),
+            Err(error) => {
+                tracing::warn!(%error, "the lanes could not be looked at");
+                self.failed(&error);
+            }
         }
         let lanes: Vec<LaneId> = self.lanes.iter().map(|(lane, _)| lane.id).collect();
         for lane in lanes.into_iter().filter(|lane| self.lanes.is_drained(*lane)).collect::<Vec<_>>() {
             match self.db.execute("DELETE FROM lane WHERE id = ?1", [lane.0]) {
                 Ok(_) => drop(self.lanes.remove(lane)),
-                Err(error) => self.lines.lane(&error),
+                Err(error) => {
+                    self.lines.lane(&error);
+                    self.failed(&error);
+                }
             }
         }
     }

@@ -1,16 +1,19 @@
-//! The books: what of the database is in memory, read at start and after a salvage.
+//! The books: what of the database is in memory, read at start.
 
-use super::{End, Thread, drops, room::Room};
+use super::{drops, room::Room};
 use crate::{
     backoff::Rng,
     endpoints::{EndpointKey, Tenant},
     store::{
         Class, LaneId, OpenError, Options, RowId,
+        boots::Boots,
         lanes::{LaneInfo, Lanes},
         latest::Latest,
         ledger::Ledger,
         noted::Noted,
-        outbox, recover,
+        outbox,
+        progress::Progress,
+        recover,
     },
 };
 use adapter_api::{EndpointName, clock};
@@ -24,6 +27,7 @@ pub(super) struct Books {
     pub(super) noted: Noted,
     pub(super) ledger: Ledger,
     pub(super) latest: Latest,
+    pub(super) boots: Boots,
 }
 
 impl Books {
@@ -31,7 +35,8 @@ impl Books {
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
         match Self::read(options) {
             Err(OpenError::Sqlite(error)) if recover::is_damage(&error) => {
-                recover::salvage(&options.dir, None, &mut Rng::new())?;
+                // Nobody watches yet.
+                recover::salvage(&options.dir, None, &mut Rng::new(), &Progress::default())?;
                 Self::read(options)
             }
             opened => opened,
@@ -44,39 +49,22 @@ impl Books {
         let (ledger, latest) = (Ledger::load(&db)?, Latest::load(&db, clock::now())?);
         room.drops = drops::load(&db, &ledger)?;
         room.noted = noted.bytes();
-        Ok(Self { db, room, lanes, noted, ledger, latest })
+        look_at_the_rest(&db)?;
+        let boots = Boots::open(&db, &options.boot_id)?;
+        Ok(Self { db, room, lanes, noted, ledger, latest, boots })
     }
 }
 
-impl Thread {
-    /// Salvages the database under way: what is in the air stays there. Returns whether it worked; if
-    /// not, the process ends and the next start tries again.
-    pub(super) fn mend(&mut self) -> bool {
-        let mended = self.room.mend(&mut self.db, (&self.ledger, &self.noted));
-        match mended {
-            Ok((ledger, rows)) => {
-                self.ledger = ledger;
-                self.room.drops = drops::load(&self.db, &self.ledger).unwrap_or_default();
-                self.tell_dropped();
-                let there = |row: RowId| rows.binary_search(&row.0).is_ok();
-                self.lanes.retain(there);
-                // What was lost is counted as dropped already.
-                self.gone.retain(|gone| matches!(gone.end, End::Dead(..)) || there(gone.row));
-                self.room.leaving = self.gone.iter().map(|gone| gone.bytes).sum();
-                self.noted = Noted::default();
-                self.room.noted = 0;
-                rows.iter().for_each(|row| self.noted.came(RowId(*row)));
-                self.damaged = false;
-                self.works();
-                self.gone_due = Some(clock::now());
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the damaged database could not be salvaged");
-                false
-            }
-        }
+/// What is not needed yet: damage there would be found when somebody waits for an answer.
+fn look_at_the_rest(db: &Connection) -> rusqlite::Result<()> {
+    for select in [
+        "SELECT count(next) FROM ids",
+        "SELECT count(seq) FROM sqlite_sequence",
+        "SELECT count(seq) FROM lane INDEXED BY sqlite_autoindex_lane_1",
+    ] {
+        db.query_row(select, [], |_| Ok(()))?;
     }
+    Ok(())
 }
 
 fn read_lanes(db: &Connection) -> rusqlite::Result<(Lanes, Noted)> {

@@ -30,7 +30,7 @@ impl Thread {
         let Change { directory, uplink, device_time, commit_within, limits } = change;
         let now = clock::now();
         self.finish_under_these_rules(&directory, now)?;
-        self.rename(&directory).map_err(|error| self.room.diagnose(&error))?;
+        self.rename(&directory).map_err(|error| self.failed(&error))?;
         self.shape.adopt(directory.clone(), uplink, device_time, now);
         self.commit_within = commit_within;
         self.room.keep_to(limits, now);

@@ -46,11 +46,28 @@ impl Thread {
         }
         for (reason, drops) in ranges {
             let (Some(first), Some(last)) = (drops.first_us, drops.last_us) else { continue };
-            let value = [first.to_be_bytes(), last.to_be_bytes()].concat();
-            self.put(OWNER, reason, &value)?;
+            self.put(OWNER, reason, &encode(first, last))?;
         }
         Ok(())
     }
+
+    /// Takes the figures of a salvaged database, with the ranges that are known: those on disk may be lost.
+    pub(super) fn find_drops(&mut self) -> rusqlite::Result<()> {
+        let found = load(&self.db, &self.ledger)?;
+        let known = std::mem::replace(&mut self.room.drops, found);
+        for (reason, Drops { first_us, last_us, .. }) in known {
+            let (Some(first), Some(last)) = (first_us, last_us) else { continue };
+            if let Some(found) = self.room.drops.get_mut(&reason) {
+                found.add(0, Some((first, last)));
+                self.put(OWNER, &reason, &encode(first, last))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encode(first: i64, last: i64) -> Vec<u8> {
+    [first.to_be_bytes(), last.to_be_bytes()].concat()
 }
 
 fn decode(value: &[u8]) -> Range {

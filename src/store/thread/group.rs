@@ -7,7 +7,7 @@ use crate::{
     endpoints::{EndpointKey, Tenant},
     failpoint::{self, Point},
     shape::Verdict,
-    store::{Class, Event, LaneId, LaneInfo, RowId, lanes::Intake, ledger::Term, outbox, recover},
+    store::{Class, Event, LaneId, LaneInfo, RowId, lanes::Intake, ledger::Term, outbox},
 };
 use adapter_api::{Instant, Offer, Refused, Sample, Submission, clock};
 use rusqlite::{ErrorCode, params};
@@ -33,7 +33,7 @@ impl Thread {
         match written {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 // Another program has the file locked. Nothing was begun: the group waits.
-                self.fails(self.room.diagnose(&error));
+                self.failed(&error);
                 self.group = group;
                 // It took a while to find that out.
                 let again = clock::now() + BUSY;
@@ -103,10 +103,8 @@ impl Thread {
 
     /// After a transaction that failed.
     fn refuse(&mut self, group: Vec<Submission>, error: &rusqlite::Error, now: Instant) {
-        let fault = self.room.diagnose(error);
+        let fault = self.failed(error);
         tracing::debug!(%fault, "a transaction failed; it is tried again");
-        self.fails(fault);
-        self.damaged |= recover::is_damage(error);
         let (refused, reason) = match self.room.is_full(error) {
             true => (Refused::Full, "disk_full"),
             false => (Refused::Failed, "transaction_failed"),

@@ -15,7 +15,6 @@ use crate::{
         ledger::Term,
         letters::{AT_ONCE, BYTES_AT_ONCE, Deed, Done, Letters, Orphans, Span},
         outbox::{self, Letter},
-        recover,
     },
 };
 use adapter_api::{EndpointName, clock};
@@ -100,10 +99,7 @@ impl Thread {
             self.ledger.committed();
             self.noted.committed();
         })
-        .map_err(|error| {
-            self.damaged |= recover::is_damage(&error);
-            self.room.diagnose(&error)
-        })
+        .map_err(|error| self.failed(&error))
     }
 
     fn undo(&mut self) {

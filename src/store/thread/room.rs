@@ -4,15 +4,10 @@
 //! Not here: how much may be kept (`quota`), and which rows go (`lanes::share`).
 
 use super::{DELETES, End, Sum, Thread, Written, drops::AllDrops};
-use crate::backoff::Rng;
 use crate::fault::Fault;
 use crate::store::{
-    OpenError, Options, database, diagnosis,
-    ledger::Ledger,
-    noted::Noted,
-    outbox,
+    OpenError, Options, database, diagnosis, outbox,
     quota::{self, Level, Limits, Measure, WhenFull},
-    recover,
     reserve::{self, Index, Reserve, Space},
     schema,
 };
@@ -21,12 +16,8 @@ use adapter_api::{
     clock::{self},
     journal::Seldom,
 };
-use rusqlite::{Connection, ErrorCode};
-use std::{
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use rusqlite::Connection;
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 /// Old rows are looked for so often.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -40,15 +31,13 @@ const VACUUM_AFTER: Duration = Duration::from_secs(1);
 const VACUUM_PAUSE: Duration = Duration::from_millis(10);
 /// What is left free when the reserve is built.
 const BESIDES: u64 = 1 << 20;
-/// With so little left, whatever SQLite calls the failure is a full disk.
-const NOTHING_LEFT: u64 = 128 << 10;
 
 /// What the thread knows of its room.
 pub(super) struct Room {
     pub(super) limits: Limits,
     pub(super) reserve: Reserve,
-    index: Index,
-    dir: PathBuf,
+    pub(super) index: Index,
+    pub(super) dir: PathBuf,
     page: u64,
     /// Bytes of rows in `gone`.
     pub(super) leaving: u64,
@@ -76,7 +65,7 @@ impl Room {
             return Err(OpenError::Full { path: options.dir.clone() });
         }
         let db = match schema::open(&path) {
-            Err(OpenError::Sqlite(error)) if is_full(&error, &options.dir) && reserve.give_up() => {
+            Err(OpenError::Sqlite(error)) if reserve::is_full(&error, &options.dir) && reserve.give_up() => {
                 schema::open(&path)
             }
             opened => opened,
@@ -87,7 +76,7 @@ impl Room {
             return Err(unusable(error));
         }
         let page: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
-        let (letters, bytes) = outbox::dead(&db)?;
+        let dead = letters(&db)?;
         let now = clock::now();
         let mut room = Self {
             limits: options.limits.clone(),
@@ -97,10 +86,7 @@ impl Room {
             page: u64::try_from(page).unwrap_or(4_096),
             leaving: 0,
             noted: 0,
-            dead: Sum {
-                rows: u64::try_from(letters).unwrap_or_default(),
-                bytes: u64::try_from(bytes).unwrap_or_default(),
-            },
+            dead,
             drops: AllDrops::new(),
             full: false,
             vacuum_due: None,
@@ -111,26 +97,6 @@ impl Room {
         };
         room.rebuild();
         Ok((db, room))
-    }
-
-    /// Replaces a damaged database. Returns the ledger and the ids of the rows that are left.
-    pub(super) fn mend(
-        &mut self,
-        db: &mut Connection,
-        known: (&Ledger, &Noted),
-    ) -> Result<(Ledger, Vec<i64>), OpenError> {
-        *db = Connection::open_in_memory()?;
-        self.index = Index::default();
-        recover::salvage(&self.dir, Some(known), &mut Rng::new())?;
-        self.reserve = Reserve::new(&self.dir);
-        let path = database(&self.dir);
-        *db = schema::open(&path)?;
-        let unusable = |source| OpenError::Directory { path: self.dir.clone(), source };
-        self.index = Index::open(&path).map_err(unusable)?;
-        self.index.allocate(&mut self.reserve).map_err(unusable)?;
-        let mut select = db.prepare("SELECT id FROM outbox ORDER BY id")?;
-        let rows = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        Ok((Ledger::load(db)?, rows))
     }
 
     /// Other limits from now on.
@@ -146,7 +112,7 @@ impl Room {
 
     /// Whether a failure means that the disk is full.
     pub(super) fn is_full(&self, error: &rusqlite::Error) -> bool {
-        is_full(error, &self.dir)
+        reserve::is_full(error, &self.dir)
     }
 
     /// After COMMIT.
@@ -296,6 +262,7 @@ impl Thread {
                 Ok(false) => None,
                 Err(error) => {
                     self.lines.vacuum(&error);
+                    self.failed(&error);
                     Some(now + AGE_EVERY)
                 }
             };
@@ -347,19 +314,15 @@ impl Thread {
     }
 }
 
+/// The dead letters on disk.
+pub(super) fn letters(db: &Connection) -> rusqlite::Result<Sum> {
+    let (rows, bytes) = outbox::dead(db)?;
+    Ok(Sum { rows: u64::try_from(rows).unwrap_or_default(), bytes: u64::try_from(bytes).unwrap_or_default() })
+}
+
 /// The bytes samples take in the outbox, at most.
 pub(super) fn bytes(samples: &[Sample]) -> u64 {
     samples.iter().map(|sample| outbox::row_bytes(sample.weight())).sum()
-}
-
-fn is_full(error: &rusqlite::Error, dir: &Path) -> bool {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => true,
-        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
-            reserve::space(dir).is_some_and(|space| space.free < NOTHING_LEFT)
-        }
-        _ => false,
-    }
 }
 
 fn offset_us(now: Instant) -> i64 {

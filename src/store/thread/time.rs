@@ -19,7 +19,7 @@ impl Thread {
             Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, "the time of this boot could not be kept");
-                self.fails(self.room.diagnose(&error));
+                self.failed(&error);
                 false
             }
         }

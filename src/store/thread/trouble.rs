@@ -1,12 +1,13 @@
 //! What stands wrong with the store, for `status` and from there the journal; and lines that no report shows,
 //! which could repeat with each row.
 
-use super::Thread;
-use crate::fault::Fault;
+use super::{DELETE_WITHIN, Thread};
+use crate::{fault::Fault, store::recover};
 use adapter_api::{
     clock,
     journal::{self, Seldom},
 };
+use rusqlite::ErrorCode;
 use std::{cell::RefCell, fmt::Display};
 
 /// Lines that could repeat.
@@ -23,8 +24,20 @@ pub(super) struct Lines {
 }
 
 impl Thread {
-    /// A transaction or a read has failed; it is tried again.
-    pub(super) fn fails(&mut self, fault: Fault) {
+    /// Any transaction or read has failed: it stands wrong from now on, and a damaged database is salvaged before
+    /// anything else is done.
+    pub(super) fn failed(&mut self, error: &rusqlite::Error) -> Fault {
+        let fault = self.room.diagnose(error);
+        self.damaged |= recover::is_damage(error);
+        if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) {
+            // An idle gateway writes nothing else that would show that it is free again.
+            self.gone_due.get_or_insert_with(|| clock::now() + DELETE_WITHIN);
+        }
+        self.fails(fault.clone());
+        fault
+    }
+
+    fn fails(&mut self, fault: Fault) {
         if self.fault.as_ref().is_none_or(|known| known.code != fault.code) {
             journal::stir();
             // The process may not live until the journal has heard of it.
