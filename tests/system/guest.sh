@@ -165,6 +165,7 @@ TOML
     mkdir -p /etc/systemd/system/tidegate.service.d
     printf '[Service]\nLoadCredential=mqtt-password:/root/mqtt-password\n' \
         >/etc/systemd/system/tidegate.service.d/credential.conf
+    holds "a credential that comes with the start is told so" tells "systemd makes it when the service starts" tidegate check
     systemctl daemon-reload
     holds "is restarted with what was edited" systemctl restart tidegate
     comes "reads the serial line" figure_is '.units[0].devices["meter-1"].presence' online
