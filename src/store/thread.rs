@@ -543,7 +543,7 @@ impl Thread {
         loop {
             self.noted.hurry();
             self.commit(now);
-            let done = self.gone.is_empty() && !self.latest.is_changed();
+            let done = self.gone.is_empty() && !self.latest.is_changed() && !self.room.sweeping;
             let swept = self.noted.poll_timeout().is_none() || clock::now() >= now + SWEEP_AT_STOP;
             if self.fault.is_some() || (done && swept) {
                 break;

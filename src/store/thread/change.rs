@@ -48,7 +48,7 @@ impl Thread {
             let Some(submission) = self.units.next(now, true) else { break };
             self.take(submission);
             if self.group.len() >= GROUP {
-                self.commit(now);
+                self.commit_whole(now);
                 if !self.group.is_empty() {
                     break;
                 }
@@ -59,11 +59,19 @@ impl Thread {
             return Ok(());
         }
         self.gone_due = Some(now);
-        self.commit(now);
+        self.commit_whole(now);
         let ends = !std::mem::take(&mut self.ending).is_empty();
         match &self.fault {
             Some(fault) if ends || !self.group.is_empty() => Err(fault.clone()),
             _ => Ok(()),
+        }
+    }
+
+    /// Commits the group, though noted rows have to make room for it first.
+    fn commit_whole(&mut self, now: Instant) {
+        self.commit(now);
+        while self.room.sweeping {
+            self.commit(now);
         }
     }
 

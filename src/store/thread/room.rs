@@ -58,6 +58,8 @@ pub(super) struct Room {
     pub(super) drops: AllDrops,
     /// A transaction failed for want of space, and none has gone well since.
     pub(super) full: bool,
+    /// Noted rows make room first: what comes in waits meanwhile, and nothing is dropped for it.
+    pub(super) sweeping: bool,
     vacuum_due: Option<Instant>,
     age_due: Option<Instant>,
     /// Wall time less monotonic time, in µs, when it was last looked at; and until when it is not believed.
@@ -103,6 +105,7 @@ impl Room {
             },
             drops: AllDrops::new(),
             full: false,
+            sweeping: false,
             vacuum_due: None,
             age_due: options.limits.max_age.map(|_| now),
             offset_us: offset_us(now),
@@ -229,6 +232,7 @@ impl Room {
 impl Thread {
     /// Takes rows off the books so that the group has room (I10). Returns the bytes that may come in.
     pub(super) fn make_room(&mut self, group: &[Submission], now: Instant) -> u64 {
+        self.room.sweeping = false;
         let Some((level, measure)) = self.room.level(&self.db) else { return u64::MAX };
         let policy = self.room.limits.when_full;
         let incoming = group.iter().map(|submission| match &submission.offer {
@@ -243,7 +247,10 @@ impl Thread {
             self.gone_due = Some(Instant::from_start(Duration::ZERO));
         }
         let mut dropped = 0;
-        if excess > 0 && policy == WhenFull::DropOldest {
+        let drops = excess > 0 && policy == WhenFull::DropOldest;
+        // Not while that fails: whoever waits for it would wait for nothing.
+        self.room.sweeping = drops && self.fault.is_none() && level.sweeps_first(incoming, self.room.noted);
+        if drops && !self.room.sweeping {
             let rows = self.lanes.drop_by_share(excess, DELETES);
             dropped = rows.iter().map(|row| row.bytes).sum();
             self.leave(rows, &End::Dropped(level.reason));
