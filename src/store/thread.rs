@@ -17,6 +17,8 @@ mod report;
 mod room;
 mod sessions;
 mod suspend;
+#[cfg(test)]
+mod tests;
 mod time;
 mod trouble;
 mod units;

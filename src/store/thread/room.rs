@@ -3,7 +3,7 @@
 //!
 //! Not here: how much may be kept (`quota`), and which rows go (`lanes::share`).
 
-use super::{DELETES, End, Sum, Thread, Written, drops::AllDrops};
+use super::{DELETES, DELETES_WHEN_FULL, End, Sum, Thread, Written, drops::AllDrops};
 use crate::backoff::Rng;
 use crate::fault::Fault;
 use crate::store::{
@@ -339,17 +339,20 @@ impl Thread {
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let oldest = self.clock.wall_us().saturating_sub(age);
         let db = &self.db;
-        let rows = self.lanes.drop_while(DELETES, |row| match outbox::wall_us(db, row) {
+        let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
+        let rows = self.lanes.drop_while(most, |row| match outbox::wall_us(db, row) {
             Ok(Some(stamp)) if stamp < oldest => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         });
         if !rows.is_empty() {
-            if rows.len() >= DELETES {
-                self.room.age_due = Some(now);
-            }
+            let more = rows.len() >= most;
             self.leave(rows, &End::Dropped("age"));
             self.gone_due = Some(now);
             self.commit(now);
+            // One that failed would fail again at once.
+            if more && self.fault.is_none() {
+                self.room.age_due = Some(now);
+            }
         }
     }
 }
