@@ -7,7 +7,10 @@ use super::{DELETES, DELETES_WHEN_FULL, End, Sum, Thread, Written, drops::AllDro
 use crate::backoff::Rng;
 use crate::fault::Fault;
 use crate::store::{
-    OpenError, Options, database, diagnosis,
+    OpenError, Options,
+    boots::Moment,
+    database, diagnosis,
+    lanes::share::Age,
     ledger::Ledger,
     noted::Noted,
     outbox,
@@ -23,7 +26,6 @@ use adapter_api::{
 };
 use rusqlite::{Connection, ErrorCode};
 use std::{
-    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -338,21 +340,25 @@ impl Thread {
         }
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let oldest = self.clock.wall_us().saturating_sub(age);
-        let db = &self.db;
+        let (db, boots) = (&self.db, &self.boots);
         let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
-        let rows = self.lanes.drop_while(most, |row| match outbox::wall_us(db, row) {
-            Ok(Some(stamp)) if stamp < oldest => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+        let (rows, more) = self.lanes.drop_old(most, |row| match outbox::stamp(db, row) {
+            Ok(Some((stamp, boot))) => match boots.moment(stamp, boot) {
+                Moment::At(us) if us < oldest => Age::Old,
+                Moment::Unknown if boots.is_past(boot) => Age::Unknown,
+                _ => Age::Young,
+            },
+            // What cannot be read is found out by who reads it.
+            _ => Age::Young,
         });
         if !rows.is_empty() {
-            let more = rows.len() >= most;
             self.leave(rows, &End::Dropped("age"));
             self.gone_due = Some(now);
             self.commit(now);
-            // One that failed would fail again at once.
-            if more && self.fault.is_none() {
-                self.room.age_due = Some(now);
-            }
+        }
+        // What failed would fail again at once.
+        if more && self.fault.is_none() {
+            self.room.age_due = Some(now);
         }
     }
 }
