@@ -94,6 +94,11 @@ impl Limits {
         }
     }
 
+    /// Whether whatever others have room for has room with these.
+    pub(super) fn contain(&self, others: &Self) -> bool {
+        self.max_bytes >= others.max_bytes && self.min_free <= others.min_free
+    }
+
     /// Bytes of dead letters that are kept.
     pub(super) fn dead_bytes(&self) -> u64 {
         self.max_bytes / 10

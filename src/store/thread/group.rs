@@ -135,6 +135,7 @@ impl Thread {
         self.noted.committed();
         self.room.noted = self.noted.bytes();
         self.shape.committed();
+        self.ending.clone_from(&written.unreported);
         self.uncounted.clear();
         for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
             self.room.leaving = self.room.leaving.saturating_sub(gone.bytes);

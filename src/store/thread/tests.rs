@@ -1,11 +1,19 @@
 //! The thread, turned by hand: what it does when, in paused time.
 
 use super::*;
-use crate::store::{Limits, database};
-use std::path::Path;
+use crate::{
+    config::secret::EndpointToken,
+    endpoints::Endpoint,
+    shape::{
+        quota::Quotas,
+        report::{Report, Rule},
+    },
+    store::{Limits, WhenFull, database},
+};
+use adapter_api::{EndpointName, Reading, Resource};
+use std::{fs::File, path::Path};
 
-/// On the database of a directory, in which it knows no endpoint.
-fn thread(dir: &Path, limits: Limits) -> Box<Thread> {
+fn thread(dir: &Path, directory: Directory, limits: Limits) -> Box<Thread> {
     let options = Options {
         dir: dir.to_owned(),
         commit_within: Duration::from_millis(50),
@@ -13,7 +21,7 @@ fn thread(dir: &Path, limits: Limits) -> Box<Thread> {
         boot_id: "boot-1".into(),
         limits,
     };
-    let directory = Arc::new(Directory::default());
+    let directory = Arc::new(directory);
     let tell = Tell { full: watch::channel(false).0, dropped: watch::channel(0).0 };
     let shape = Shape::new(directory.clone(), true);
     let (_, commands) = mpsc::channel(1);
@@ -54,7 +62,7 @@ async fn old_rows_that_cannot_be_deleted_are_not_tried_over_and_over() {
     )
     .unwrap();
     let limits = Limits { max_age: Some(Duration::from_secs(3_600)), ..Limits::default() };
-    let mut thread = thread(dir.path(), limits);
+    let mut thread = thread(dir.path(), Directory::default(), limits);
     thread.clock.trust();
     assert!(thread.know_time(0));
     let in_vain = turns(&mut thread, Duration::from_secs(10)).await;
@@ -64,4 +72,43 @@ async fn old_rows_that_cannot_be_deleted_are_not_tried_over_and_over() {
     turns(&mut thread, Duration::from_secs(60)).await;
     let totals = thread.figures().totals;
     assert_eq!((totals.queued, totals.dropped, &thread.fault), (0, 20_000, &None));
+}
+
+#[tokio::test]
+async fn what_has_no_room_at_the_end_is_told_with_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = EndpointName::new("a").unwrap();
+    let seldom = Rule { min_interval: Some(Duration::from_secs(3_600)), ..Rule::default() };
+    let a = Endpoint {
+        token: EndpointToken::new("T-a"),
+        key: EndpointKey { tenant: Tenant::default(), name: name.clone() },
+        enabled: true,
+        quotas: Quotas::default(),
+        report: Some(Arc::new(Report::new(seldom, BTreeMap::new(), []))),
+        unit: None,
+        name_on_wire: BTreeMap::new(),
+    };
+    let mut thread = thread(dir.path(), Directory::new([a]), Limits::default());
+    let (_full, full) = watch::channel(false);
+    let (intake, submissions) = adapter_api::channel(Arc::default(), 1_000, full);
+    thread.units.add(submissions);
+    for n in 1..=3_i64 {
+        let readings = vec![Reading::measured(Resource::new("n").unwrap(), n)];
+        let sample = Sample { at: thread.clock.stamp(), readings };
+        intake.submit(&name, vec![sample], Urgency::Urgent).await.unwrap();
+    }
+    thread.gather();
+    thread.commit(clock::now());
+    assert_eq!(thread.figures().totals.stored, 1, "the others are withheld");
+
+    thread.room.limits = Limits { max_bytes: 0, when_full: WhenFull::Refuse, ..Limits::default() };
+    let (stop, _stopped) = oneshot::channel();
+    thread.stop = Some(stop);
+    let journal = dir.path().join("journal");
+    let to = Arc::new(File::create(&journal).unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(to).finish();
+    tracing::subscriber::with_default(subscriber, || thread.finish());
+    let said = std::fs::read_to_string(journal).unwrap();
+    let lost = said.lines().find(|line| line.contains("what report rules withheld")).unwrap_or_default();
+    assert!(lost.contains("ERROR") && lost.contains("endpoints=1 samples=1"), "{said}");
 }
