@@ -102,6 +102,11 @@ impl Boots {
         }
     }
 
+    /// Whether no more will ever be known of a boot's time than is now.
+    pub(super) fn is_past(&self, boot: Option<i64>) -> bool {
+        boot.is_some_and(|boot| boot != self.present || boot == NAMELESS)
+    }
+
     /// The present boot's time is known. The first word stands: what was resolved by it stays as it is.
     pub(super) fn know(&mut self, db: &Connection, offset_us: i64) -> rusqlite::Result<()> {
         if self.present == NAMELESS {

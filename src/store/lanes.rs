@@ -61,6 +61,8 @@ struct Lane {
     bytes: u64,
     /// The uplink knows that there is something.
     announced: bool,
+    /// Of the waiting rows up to this one nobody can tell the age.
+    passed: RowId,
 }
 
 /// Ascending ids as varint deltas: one or two bytes each where lanes interleave.
@@ -91,6 +93,7 @@ impl Lanes {
             kept: Vec::new(),
             bytes: 0,
             announced: false,
+            passed: RowId(0),
         });
     }
 
@@ -246,6 +249,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&lane) else { return };
         let rows: HashSet<RowId> = rows.iter().copied().collect();
         let mut back: Vec<RowId> = lane.claimed.extract_if(.., |row| rows.contains(row)).collect();
+        back.iter().for_each(|row| lane.look_again(*row));
         back.extend(lane.returned.drain(..));
         back.sort_unstable();
         lane.returned = back.into();
@@ -280,6 +284,13 @@ impl Lanes {
     /// A row that was to be dropped and is still on disk is on the books again, in its place.
     pub fn take_back(&mut self, lane: LaneId, row: RowId, bytes: u64) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.look_again(row);
+            // What is before it was passed over.
+            while lane.queue.iter().next().is_some_and(|first| first < row)
+                && let Some(first) = lane.queue.pop()
+            {
+                lane.returned.push_back(first);
+            }
             let at = lane.returned.partition_point(|known| *known < row);
             lane.returned.insert(at, row);
             lane.bytes = lane.bytes.saturating_add(bytes);
@@ -326,6 +337,7 @@ impl Lanes {
     /// Brings everything in flight back and forgets what was announced: the session starts anew.
     pub fn reset(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.passed = RowId(0);
             lane.returned.extend(lane.claimed.drain(..));
             lane.returned.make_contiguous().sort_unstable();
             lane.announced = false;
@@ -370,6 +382,11 @@ impl Lane {
         self.waiting() + self.claimed.len() + self.kept.len()
     }
 
+    /// A row comes back whose age nobody has looked at, or that is old.
+    fn look_again(&mut self, row: RowId) {
+        self.passed = self.passed.min(RowId(row.0.saturating_sub(1)));
+    }
+
     /// After so many rows have left.
     fn weigh(&mut self, left: usize) {
         let (now, before) = (count(self.rows()), count(self.rows() + left));
@@ -405,21 +422,35 @@ impl IdQueue {
 
     fn pop(&mut self) -> Option<RowId> {
         self.len = self.len.checked_sub(1)?;
-        let (mut delta, mut shift) = (0_u64, 0_u32);
-        while let Some(byte) = self.deltas.pop_front() {
-            delta |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        self.front = RowId(self.front.0.wrapping_add(delta.cast_signed()));
+        self.front = after(self.front, || self.deltas.pop_front());
         if self.len == 0 {
             // Gives a drained backlog's memory back.
             self.deltas = VecDeque::new();
         }
         Some(self.front)
     }
+
+    /// All of them, in order.
+    fn iter(&self) -> impl Iterator<Item = RowId> {
+        let (mut deltas, mut id) = (self.deltas.iter().copied(), self.front);
+        (0..self.len).map(move |_| {
+            id = after(id, || deltas.next());
+            id
+        })
+    }
+}
+
+/// The id whose delta to this one comes next.
+fn after(id: RowId, mut bytes: impl FnMut() -> Option<u8>) -> RowId {
+    let (mut delta, mut shift) = (0_u64, 0_u32);
+    while let Some(byte) = bytes() {
+        delta |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    RowId(id.0.wrapping_add(delta.cast_signed()))
 }
 
 fn count(n: usize) -> u64 {
@@ -452,7 +483,10 @@ mod tests {
     fn ids_survive_the_delta_code() {
         let wanted = [1, 2, 130, 131, 100_000, i64::from(u32::MAX), i64::MAX - 1];
         let mut lanes = lanes(&wanted);
+        let iter = |lanes: &Lanes| lanes.lanes[&LANE].queue.iter().map(|row| row.0).collect::<Vec<_>>();
+        assert_eq!(iter(&lanes), wanted);
         assert_eq!(ids(&lanes.claim(LANE, 3)), wanted[..3]);
+        assert_eq!(iter(&lanes), wanted[3..]);
         assert_eq!(ids(&lanes.claim(LANE, 99)), wanted[3..]);
         assert_eq!(lanes.queued(), 7);
     }

@@ -48,22 +48,19 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// A row's wall time; `None` where it has none, or is no more.
-pub(super) fn wall_us(db: &Connection, row: RowId) -> rusqlite::Result<Option<i64>> {
-    let mut select = db.prepare_cached("SELECT stamp FROM outbox WHERE id = ?1 AND boot IS NULL")?;
-    select.query_row([row.0], |r| r.get(0)).optional()
-}
-
 /// The two columns of a row's stamp.
 pub(super) fn stamp(db: &Connection, row: RowId) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
     let mut select = db.prepare_cached("SELECT stamp, boot FROM outbox WHERE id = ?1")?;
     select.query_row([row.0], |r| Ok((r.get(0)?, r.get(1)?))).optional()
 }
 
-/// The earliest and the latest wall time of rows in id order.
+/// The earliest and the latest wall time of rows in id order, also of those whose boot's time is known.
 pub(super) fn range(db: &Connection, rows: &[RowId]) -> rusqlite::Result<Range> {
+    // What is beyond an integer in a damaged row is cut to one.
     let mut select = db.prepare_cached(
-        "SELECT min(stamp), max(stamp) FROM outbox WHERE id BETWEEN ?1 AND ?2 AND boot IS NULL",
+        "SELECT CAST(min(us) AS INTEGER), CAST(max(us) AS INTEGER) FROM
+         (SELECT iif(outbox.boot IS NULL, stamp, stamp + wall_offset_us) AS us
+          FROM outbox LEFT JOIN boot ON boot.id = outbox.boot WHERE outbox.id BETWEEN ?1 AND ?2)",
     )?;
     let mut range: Range = None;
     for run in rows.chunk_by(|a, b| b.0 == a.0 + 1) {

@@ -94,6 +94,11 @@ impl Limits {
         }
     }
 
+    /// Whether whatever others have room for has room with these.
+    pub(super) fn contain(&self, others: &Self) -> bool {
+        self.max_bytes >= others.max_bytes && self.min_free <= others.min_free
+    }
+
     /// Bytes of dead letters that are kept.
     pub(super) fn dead_bytes(&self) -> u64 {
         self.max_bytes / 10
@@ -112,6 +117,12 @@ impl Level {
             return 0;
         }
         wanted.saturating_sub(self.limit.saturating_sub(2 * self.slack))
+    }
+
+    /// Whether noted rows go before anything else has to: there are more of them than are counted upon. How much
+    /// room that is shows when they have gone.
+    pub(super) fn sweeps_first(self, incoming: u64, noted: u64) -> bool {
+        noted > self.slack && self.excess(incoming) > 0
     }
 
     /// Bytes that noted rows should make room for: early, so that nothing else has to.
@@ -206,6 +217,10 @@ mod tests {
         assert_eq!((level(60, 0).pressed(0), level(60, 0).excess(0)), (4 * MIB, 0), "early");
         assert_eq!(level(63, 40).room(WhenFull::Refuse, 0), MIB, "no more than the slack is counted upon");
         assert_eq!(level(63, 1).excess(0), 0);
+        // As after a limit that has fallen.
+        assert_eq!((level(80, 40).excess(0), level(80, 40).sweeps_first(0, 40 * MIB)), (18 * MIB, true));
+        assert!(!level(80, 2).sweeps_first(0, 2 * MIB), "these are counted upon, and are not enough");
+        assert!(!level(57, 40).sweeps_first(0, 40 * MIB), "there is room");
     }
 
     #[test]

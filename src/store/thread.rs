@@ -18,6 +18,8 @@ mod room;
 mod salvage;
 mod sessions;
 mod suspend;
+#[cfg(test)]
+mod tests;
 mod time;
 mod trouble;
 mod units;
@@ -115,7 +117,7 @@ pub(super) struct Thread {
     boots: Boots,
     /// Questions for lanes that are being written down as fallen behind.
     behind: Vec<Behind>,
-    /// Report rules that end: what they withhold is reported with the next transaction.
+    /// Report rules that end: what they withhold is reported with the next transaction that has room for it.
     ending: Vec<usize>,
     /// Lanes whose head waits for the time of this boot.
     timeless: BTreeSet<LaneId>,
@@ -181,6 +183,8 @@ struct Written {
     forgotten: Sum,
     /// What was dropped: why, how many, and the range of their stamps.
     drops: Vec<(&'static str, u64, outbox::Range)>,
+    /// Report rules that end, and for whose last reports there was no room.
+    unreported: Vec<usize>,
     /// `latest` was written.
     latest: bool,
     /// Readings that report rules made, to be shown.
@@ -562,12 +566,13 @@ impl Thread {
         loop {
             self.noted.hurry();
             self.commit(now);
-            let done = self.gone.is_empty() && !self.latest.is_changed();
+            let done = self.gone.is_empty() && !self.latest.is_changed() && !self.room.sweeping;
             let swept = self.noted.poll_timeout().is_none() || clock::now() >= now + SWEEP_AT_STOP;
             if self.fault.is_some() || (done && swept) {
                 break;
             }
         }
+        self.tell_unreported(now);
         if let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
             tracing::warn!(%error, "the last checkpoint failed; the next start makes it up");
         }

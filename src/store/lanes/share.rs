@@ -8,7 +8,6 @@ use crate::{
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, HashMap, VecDeque},
-    ops::ControlFlow,
 };
 
 /// A row that was taken off the books.
@@ -19,6 +18,14 @@ pub(in crate::store) struct Leaving {
     pub(in crate::store) row: RowId,
     /// Its bytes, about.
     pub(in crate::store) bytes: u64,
+}
+
+/// What is known of a row's age.
+pub(in crate::store) enum Age {
+    Old,
+    Young,
+    /// Nothing, now or later.
+    Unknown,
 }
 
 /// An endpoint's lanes, those whose rows go first in front.
@@ -82,7 +89,7 @@ impl Lanes {
     }
 
     /// The row of a lane that would fly next.
-    fn head(&mut self, lane: LaneId) -> Option<RowId> {
+    pub(in crate::store) fn head(&mut self, lane: LaneId) -> Option<RowId> {
         let lane = self.lanes.get_mut(&lane)?;
         let row = lane.returned.pop_front().or_else(|| lane.queue.pop())?;
         // It is the oldest again, wherever it came from.
@@ -90,29 +97,39 @@ impl Lanes {
         Some(row)
     }
 
-    /// The leading rows of every lane for which `old` says so; it breaks off with the first that is not.
-    pub(in crate::store) fn drop_while(
+    /// The old rows of every lane that come before its first young one; those of unknown age stay, and are passed over
+    /// once for all. Ends when `most` were old or unknown. Returns whether it did.
+    pub(in crate::store) fn drop_old(
         &mut self,
-        max: usize,
-        mut old: impl FnMut(RowId) -> ControlFlow<()>,
-    ) -> Vec<Leaving> {
-        let mut leaving = Vec::new();
-        let all: Vec<LaneId> = self.lanes.keys().copied().collect();
-        for id in all {
-            while leaving.len() < max {
-                let Some(lane) = self.lanes.get_mut(&id) else { break };
-                let Some(row) = lane.returned.pop_front().or_else(|| lane.queue.pop()) else { break };
-                // It is the oldest again, wherever it came from.
-                lane.returned.push_front(row);
-                if old(row).is_break() {
+        most: usize,
+        mut age: impl FnMut(RowId) -> Age,
+    ) -> (Vec<Leaving>, bool) {
+        let (mut leaving, mut left) = (Vec::new(), most);
+        for lane in self.lanes.values_mut() {
+            let (mut old, mut stays, mut passed) = (Vec::new(), false, lane.passed);
+            for row in lane.returned.iter().copied().chain(lane.queue.iter()) {
+                if row <= lane.passed {
+                    stays = true;
+                    continue;
+                }
+                if left == 0 {
                     break;
                 }
-                let (info, bytes) = (lane.info.clone(), lane.row_bytes());
-                let rows = self.drop_oldest(id, 1);
-                leaving.extend(rows.into_iter().map(|row| Leaving { lane: info.clone(), row, bytes }));
+                match age(row) {
+                    Age::Young => break,
+                    Age::Unknown => stays = true,
+                    Age::Old => old.push(row),
+                }
+                passed = row;
+                left -= 1;
             }
+            lane.passed = passed;
+            let bytes = lane.row_bytes();
+            lane.take_out(&old, stays);
+            self.queued = self.queued.saturating_sub(count(old.len()));
+            leaving.extend(old.into_iter().map(|row| Leaving { lane: lane.info.clone(), row, bytes }));
         }
-        leaving
+        (leaving, left == 0)
     }
 
     /// The bytes of each lane, and whose they are.
@@ -152,6 +169,27 @@ impl Lanes {
                 .sort_unstable_by_key(|(class, seq, id)| (*class == Class::Control, *seq, *id));
         }
         shares
+    }
+}
+
+impl Lane {
+    /// Takes waiting rows out, in order: the first ones, or with others `between` them.
+    fn take_out(&mut self, rows: &[RowId], between: bool) {
+        if between && !rows.is_empty() {
+            let stays = |row: &RowId| rows.binary_search(row).is_err();
+            self.returned.retain(stays);
+            let mut queue = std::mem::take(&mut self.queue);
+            while let Some(row) = queue.pop() {
+                if stays(&row) {
+                    self.queue.push(row);
+                }
+            }
+        } else {
+            for _ in rows {
+                let _taken = self.returned.pop_front().or_else(|| self.queue.pop());
+            }
+        }
+        self.weigh(rows.len());
     }
 }
 
@@ -208,13 +246,46 @@ mod tests {
     fn only_the_leading_old_rows_of_a_lane_go() {
         let mut lanes = lanes(&[(10, 1), (10, 1)]);
         lanes.claim(LaneId(1), 2);
-        let old = |row: RowId| match row.0 {
-            1..=5 | 11 | 13 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        };
-        let mut leaving: Vec<i64> = lanes.drop_while(99, old).iter().map(|row| row.row.0).collect();
+        let age = |row: RowId| if matches!(row.0, 1..=5 | 11 | 13) { Age::Old } else { Age::Young };
+        let (leaving, more) = lanes.drop_old(99, age);
+        assert!(!more);
+        let mut leaving: Vec<i64> = leaving.iter().map(|row| row.row.0).collect();
         leaving.sort_unstable();
         assert_eq!(leaving, [3, 4, 5, 11]);
         assert_eq!(lanes.claim(LaneId(1), 1), [RowId(6)]);
+    }
+
+    #[test]
+    fn rows_of_unknown_age_are_looked_at_once_and_keep_their_place() {
+        let mut lanes = lanes(&[(40, 10)]);
+        lanes.claim(LaneId(1), 1);
+        let looked = std::cell::RefCell::new(Vec::new());
+        let age = |row: RowId| {
+            looked.borrow_mut().push(row.0);
+            match row.0 {
+                1..=20 | 23 => Age::Unknown,
+                21..=25 => Age::Old,
+                _ => Age::Young,
+            }
+        };
+        let dropped = |lanes: &mut Lanes| {
+            let (leaving, more) = lanes.drop_old(10, age);
+            let rows: Vec<i64> = leaving.iter().map(|row| row.row.0).collect();
+            (rows, more, looked.take())
+        };
+        assert_eq!(dropped(&mut lanes), (vec![], true, (2..=11).collect()));
+        assert_eq!(dropped(&mut lanes), (vec![21], true, (12..=21).collect()));
+        assert_eq!(dropped(&mut lanes), (vec![22, 24, 25], false, (22..=26).collect()));
+        assert_eq!(dropped(&mut lanes), (vec![], false, vec![26]));
+        assert_eq!((lanes.queued(), lanes.row_bytes(LaneId(1))), (36, 10));
+        // These could not be deleted; and the first has come back.
+        lanes.take_back(LaneId(1), RowId(24), 10);
+        lanes.take_back(LaneId(1), RowId(22), 10);
+        assert_eq!(dropped(&mut lanes), (vec![22, 24], false, (22..=24).chain([26]).collect()));
+        lanes.take_back(LaneId(1), RowId(22), 10);
+        lanes.release(LaneId(1), &[RowId(1)]);
+        assert_eq!(dropped(&mut lanes), (vec![], true, (1..=10).collect()));
+        let flight: Vec<i64> = lanes.claim(LaneId(1), 23).iter().map(|row| row.0).collect();
+        assert_eq!(flight, (1..=20).chain([22, 23, 26]).collect::<Vec<i64>>());
     }
 }

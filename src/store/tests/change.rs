@@ -4,13 +4,13 @@ use super::*;
 use crate::shape::report::Report;
 
 /// As the configuration has it: those that are, and `former>present` names.
-fn directory(endpoints: &[Endpoint], former: &[(&str, &str)]) -> Arc<Directory> {
+pub(super) fn directory(endpoints: &[Endpoint], former: &[(&str, &str)]) -> Arc<Directory> {
     let name = |name: &str| EndpointName::new(name).unwrap();
     let former = former.iter().map(|(a, b)| (name(a), name(b)));
     Arc::new(Directory::new(endpoints.to_vec()).formerly(former))
 }
 
-fn change(directory: Arc<Directory>) -> Change {
+pub(super) fn change(directory: Arc<Directory>) -> Change {
     Change {
         directory,
         uplink: true,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 impl Site {
     /// Three rows of `a`, one of `b`, and so on.
-    async fn interleave(&self, rows: i64, sample: impl Fn(i64) -> Sample) {
+    pub(super) async fn interleave(&self, rows: i64, sample: impl Fn(i64) -> Sample) {
         let intake = self.store.intake().await.unwrap();
         let names = ["a", "b"].map(|name| EndpointName::new(name).unwrap());
         let mut receipts = Vec::new();
@@ -21,7 +21,7 @@ impl Site {
     }
 
     /// Lands all that `a` has, and waits until that is written.
-    async fn land_a(&self, events: &mut mpsc::UnboundedReceiver<Event>) {
+    pub(super) async fn land_a(&self, events: &mut mpsc::UnboundedReceiver<Event>) {
         let lane = loop {
             let lane = ready(events).await;
             if lane.endpoint.name.as_str() == "a" {
@@ -41,7 +41,7 @@ impl Site {
     }
 
     /// As after `kill -9`: what is on disk now, opened by another life.
-    async fn killed(&self, limits: Limits) -> Self {
+    pub(super) async fn killed(&self, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for file in ["tidegate.db", "tidegate.db-wal"] {
             let there = self.dir.path().join(file);
@@ -52,7 +52,7 @@ impl Site {
         open_with(dir, true, limits)
     }
 
-    fn maps(&self) -> i64 {
+    pub(super) fn maps(&self) -> i64 {
         let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
         db.query_row("SELECT count(*) FROM landed", [], |row| row.get(0)).unwrap()
     }

@@ -25,11 +25,14 @@ fn ruled(dir: tempfile::TempDir, rule: Rule) -> Site {
     ruled_with(dir, rule, true)
 }
 
-fn ruled_with(dir: tempfile::TempDir, rule: Rule, uplink: bool) -> Site {
+fn ruled_report(rule: Rule) -> Option<Arc<Report>> {
     let twice = (resource("x"), Expr::parse("n * 2").unwrap());
     let on_change = Rule { on_change: true, ..Rule::default() };
-    let report = Report::new(rule, [(resource("x"), on_change)].into(), [twice]);
-    let a = Endpoint { report: Some(Arc::new(report)), ..endpoint("a") };
+    Some(Arc::new(Report::new(rule, [(resource("x"), on_change)].into(), [twice])))
+}
+
+fn ruled_with(dir: tempfile::TempDir, rule: Rule, uplink: bool) -> Site {
+    let a = Endpoint { report: ruled_report(rule), ..endpoint("a") };
     let directory = Arc::new(Directory::new([a, endpoint("b")]));
     let options = Options {
         dir: dir.path().to_owned(),
@@ -207,6 +210,36 @@ async fn an_orderly_stop_reports_what_is_withheld() {
         assert_eq!((totals.offered, totals.stored, totals.suppressed), (5, 5, 0), "x is stored of each");
         assert_eq!(site.reasons().await, [reason("offered(report)", 1)]);
     }
+}
+
+#[tokio::test]
+async fn a_change_that_ends_rules_waits_until_there_is_room_for_what_they_withhold() {
+    let rule = Rule { min_interval: Some(Duration::from_secs(3_600)), ..Rule::default() };
+    let site = ruled(tempfile::tempdir().unwrap(), rule);
+    for round in 0..16 {
+        site.submit_large("b", round * 100..(round + 1) * 100).await.unwrap();
+    }
+    site.values(&[1, 2]).await.unwrap();
+    let last = Value::from(2_i64);
+    let refuse =
+        |max_bytes| Limits { max_bytes, min_free: 0, when_full: WhenFull::Refuse, ..Limits::default() };
+    let to = |a: Endpoint, max_bytes: u64| Change {
+        limits: refuse(max_bytes),
+        ..change::change(change::directory(&[a, endpoint("b")], &[]))
+    };
+    let same = Endpoint { report: ruled_report(rule), ..endpoint("a") };
+    site.store.change(to(same, 1 << 20)).await.unwrap().unwrap();
+    for _ in 0..2 {
+        let fault = site.store.change(to(endpoint("a"), 1 << 20)).await.unwrap().unwrap_err();
+        assert_eq!((fault.code, &*fault.place), ("TG-222", "store.max_bytes"));
+        assert_eq!(site.values(&[3]).await, Err(Refused::Full));
+        assert!(!site.of("n").contains(&last));
+    }
+    // Other rules and room for it at once.
+    site.store.change(to(endpoint("a"), 64 << 20)).await.unwrap().unwrap();
+    assert!(site.of("n").contains(&last));
+    assert_eq!(site.reason("offered(report)").await, 1);
+    site.totals().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Quota, age, refusal, dead letters at their cap, space given back: the ledger balances after each.
 
-use super::*;
+use super::{
+    change::{change, directory},
+    *,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,6 +41,14 @@ impl Site {
 
     fn file_bytes(&self) -> u64 {
         std::fs::metadata(database(self.dir.path())).unwrap().len()
+    }
+
+    /// Bytes of pages with content.
+    fn used(&self) -> u64 {
+        let db = rusqlite::Connection::open(database(self.dir.path())).unwrap();
+        let pages = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        let bytes = pages("page_size") * (pages("page_count") - pages("freelist_count"));
+        u64::try_from(bytes).unwrap()
     }
 
     async fn queued_of(&self, endpoint: &str) -> usize {
@@ -165,6 +176,41 @@ async fn a_quota_that_shrank_is_met_after_the_start() {
         tokio::task::yield_now().await;
     }
     assert_eq!(site.totals().await.stored, 8_000);
+}
+
+#[tokio::test]
+async fn i10_when_the_limits_fall_noted_rows_go_first_and_then_only_what_is_still_too_much() {
+    let first = with(limits(64 * MIB));
+    first.interleave(4_000, large).await;
+    let mut events = first.uplink().await;
+    first.land_a(&mut events).await;
+    assert_eq!((first.outbox(), first.totals().await.queued), (4_000, 1_000));
+    let second = first.killed(limits(3 * MIB)).await;
+    let third = first.killed(limits(3 * MIB)).await;
+    let fourth = first.killed(limits(MIB)).await;
+
+    assert!(first.used() > 3 * MIB);
+    let lower = Change { limits: limits(3 * MIB), ..change(directory(&["a", "b"].map(endpoint), &[])) };
+    let (changed, taken) = tokio::join!(first.store.change(lower), first.submit_large("b", 0..100));
+    assert_eq!((changed.unwrap().is_ok(), taken), (true, Ok(())));
+    second.submit_large("b", 0..100).await.unwrap();
+    for site in [&first, &second] {
+        while site.maps() > 0 {
+            tokio::task::yield_now().await;
+        }
+        site.submit_large("b", 100..200).await.unwrap();
+        let totals = site.totals().await;
+        assert_eq!((totals.dropped, totals.refused, totals.queued, totals.landed), (0, 0, 1_200, 3_000));
+        assert!(site.used() <= 3 * MIB, "{}", site.used());
+    }
+    // Stopped at once.
+    let dir = third.stop().await;
+    assert_eq!(read_ledger(dir.path()).unwrap().dropped, 0);
+    while fourth.used() > MIB {
+        tokio::task::yield_now().await;
+    }
+    let totals = fourth.totals().await;
+    assert!(totals.dropped > 0 && totals.queued > 0, "{totals:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Rows that were stamped before the time was known.
 
-use super::*;
+use super::{room::clock_until, *};
 
 /// 2026, in µs.
 const REAL: i64 = 1_770_000_000_000_000;
@@ -166,6 +166,50 @@ async fn the_times_of_earlier_boots_outlive_a_salvage() {
     let lane = ready(&mut events).await;
     let (flying, _) = rows(&site.store, &mut events, lane.id, 9).await;
     assert_eq!(stamps(&flying), [(REAL, None)]);
+}
+
+#[tokio::test]
+async fn rows_behind_timeless_ones_are_too_old_all_the_same() {
+    let hour = || Limits { max_age: Some(Duration::from_secs(3_600)), ..Limits::default() };
+    let now = adapter_api::Clock::trusting().wall_us();
+    // Whether the time of the first boot becomes known, and the stamps that are left.
+    for (known, left) in [(true, vec![]), (false, vec![(0, Some(1)), (1, Some(1))])] {
+        let site = site();
+        site.submit_timeless(0..2).await;
+        site.submit("a", 10..20).await.unwrap();
+        site.submit("a", now..now + 2).await.unwrap();
+        if known {
+            site.store.know_time(5).await.unwrap();
+        }
+        let site = open_as(site.stop().await, true, "boot-2", hour());
+        site.store.clock().trust();
+        site.store.know_time(0).await.unwrap();
+        let there = i64::try_from(left.len() + 2).unwrap();
+        clock_until(|| site.outbox() == there).await;
+        let mut events = site.uplink().await;
+        let lane = ready(&mut events).await;
+        let (flying, _) = rows(&site.store, &mut events, lane.id, 99).await;
+        assert_eq!(stamps(&flying), [left, vec![(now, None), (now + 1, None)]].concat());
+        let drops = site.store.figures().await.unwrap().drops["age"];
+        let (samples, first) = if known { (12, 5) } else { (10, 10) };
+        assert_eq!((drops.samples, drops.first_us, drops.last_us), (samples, Some(first), Some(19)));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_too_old_behind_a_row_whose_time_may_become_known_soon() {
+    let site = site();
+    site.submit("a", 0..2).await.unwrap();
+    site.submit_timeless(2..3).await;
+    site.submit("a", 3..5).await.unwrap();
+    site.store.clock().trust();
+    let limits = Limits { max_age: Some(Duration::from_secs(3_600)), ..Limits::default() };
+    let both = change::directory(&["a", "b"].map(endpoint), &[]);
+    site.store.change(Change { limits, ..change::change(both) }).await.unwrap().unwrap();
+    clock_until(|| site.outbox() < 5).await;
+    assert_eq!(site.totals().await.queued, 3);
+    site.store.know_time(5).await.unwrap();
+    clock_until(|| site.outbox() == 0).await;
 }
 
 #[tokio::test]

@@ -24,8 +24,7 @@ impl Thread {
         if !live || !self.lanes.exceeds(asked.lane, asked.max_rows, asked.max_bytes) {
             return false;
         }
-        let Some(head) = self.lanes.claim(asked.lane, 1).pop() else { return false };
-        self.lanes.release(asked.lane, &[head]);
+        let Some(head) = self.lanes.head(asked.lane) else { return false };
         // What cannot be read is found out by who reads it.
         let Ok(Some((stamp, boot))) = outbox::stamp(&self.db, head) else { return false };
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);

@@ -3,12 +3,12 @@
 //! What is queued stays queued, whatever changes. Rows of an endpoint that left the configuration are kept, and
 //! fly when it comes back.
 
-use super::{GROUP, Thread};
+use super::{GROUP, Thread, suspend};
 use crate::{
     dialect::SessionKey,
     endpoints::{Directory, EndpointKey},
     fault::Fault,
-    store::{Change, LaneId, LaneInfo},
+    store::{Change, LaneId, LaneInfo, Limits},
 };
 use adapter_api::{Instant, Submission, clock};
 use rusqlite::params;
@@ -29,7 +29,7 @@ impl Thread {
     pub(super) fn change(&mut self, change: Change) -> Result<(), Fault> {
         let Change { directory, uplink, device_time, commit_within, limits } = change;
         let now = clock::now();
-        self.finish_under_these_rules(&directory, now)?;
+        self.finish_under_these_rules(&directory, &limits, now)?;
         self.rename(&directory).map_err(|error| self.failed(&error))?;
         self.shape.adopt(directory.clone(), uplink, device_time, now);
         self.commit_within = commit_within;
@@ -42,13 +42,18 @@ impl Thread {
 
     /// What was handed in before a change is judged by the rules it was handed in under, and what those withhold
     /// is written. `Err`: it could not be, and would be lost.
-    fn finish_under_these_rules(&mut self, directory: &Directory, now: Instant) -> Result<(), Fault> {
+    fn finish_under_these_rules(
+        &mut self,
+        directory: &Directory,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Fault> {
         // Not what comes meanwhile: it could come for ever.
         for _ in 0..self.units.waiting() {
             let Some(submission) = self.units.next(now, true) else { break };
             self.take(submission);
             if self.group.len() >= GROUP {
-                self.commit(now);
+                self.commit_whole(now);
                 if !self.group.is_empty() {
                     break;
                 }
@@ -59,11 +64,29 @@ impl Thread {
             return Ok(());
         }
         self.gone_due = Some(now);
-        self.commit(now);
+        self.commit_whole(now);
+        if self.fault.is_none() && !self.ending.is_empty() && limits.contain(&self.room.limits) {
+            // The change may be to give it room.
+            let before = std::mem::replace(&mut self.room.limits, limits.clone());
+            self.commit_whole(now);
+            self.room.limits = before;
+        }
         let ends = !std::mem::take(&mut self.ending).is_empty();
         match &self.fault {
             Some(fault) if ends || !self.group.is_empty() => Err(fault.clone()),
+            None if ends => {
+                let reason = self.room.level(&self.db).map_or("quota", |(level, _)| level.reason);
+                Err(suspend::unreported(reason))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Commits the group, though noted rows have to make room for it first.
+    fn commit_whole(&mut self, now: Instant) {
+        self.commit(now);
+        while self.room.sweeping {
+            self.commit(now);
         }
     }
 

@@ -19,9 +19,11 @@ const BUSY: Duration = Duration::from_millis(200);
 impl Thread {
     /// One transaction for the group and for what is gone; then the answers.
     pub(super) fn commit(&mut self, now: Instant) {
-        let group = std::mem::take(&mut self.group);
+        let mut group = std::mem::take(&mut self.group);
         self.group_due = None;
         let room = self.make_room(&group, now);
+        // So much is swept at a time that nobody waits long, and it is tried again after each.
+        let waits = if self.room.sweeping { std::mem::take(&mut group) } else { Vec::new() };
         let reports = self.shape.poll_report().is_some_and(|due| due <= now);
         let mut written = self.attempt(&group, room, now);
         if written.as_ref().is_err_and(|error| self.room.is_full(error)) {
@@ -61,7 +63,12 @@ impl Thread {
                 }
             }
         }
-        self.units.handle_group(clock::now());
+        if waits.is_empty() {
+            self.units.handle_group(clock::now());
+        } else {
+            self.group = waits;
+            self.group_due.get_or_insert(now);
+        }
         self.take_back_dropped(now);
         self.after_commit(now);
         self.watch_room(now);
@@ -126,6 +133,7 @@ impl Thread {
         self.noted.committed();
         self.room.noted = self.noted.bytes();
         self.shape.committed();
+        self.ending.clone_from(&written.unreported);
         self.uncounted.clear();
         for gone in self.gone.drain(..written.gone.min(self.gone.len())) {
             self.room.leaving = self.room.leaving.saturating_sub(gone.bytes);

@@ -8,7 +8,7 @@ use crate::{
     shape::report::Judged,
     store::{Class, ledger::Term},
 };
-use adapter_api::{EndpointName, Instant, Sample};
+use adapter_api::{EndpointName, Instant, Refused, Sample};
 
 /// Endpoints whose reports are written in one transaction.
 const REPORTS: usize = 512;
@@ -22,10 +22,10 @@ impl Thread {
     pub(super) fn write_reports_due(&mut self, now: Instant, written: &mut Written) -> rusqlite::Result<()> {
         let stops = self.stop.is_some();
         let most = if stops { usize::MAX } else { REPORTS };
-        let due = self.shape.reports_due(now, stops, most).into_iter().map(|place| (place, stops));
+        let due = self.shape.reports_due(now, stops, most).into_iter().map(|place| (place, false));
         let ending = self.ending.iter().map(|place| (*place, true));
-        for (place, all) in due.chain(ending).collect::<Vec<_>>() {
-            let Some(released) = self.shape.release(place, now, all) else { continue };
+        for (place, ends) in due.chain(ending).collect::<Vec<_>>() {
+            let Some(released) = self.shape.release(place, now, stops || ends) else { continue };
             if !self.shape.stores() {
                 self.show(released, written);
                 continue;
@@ -33,10 +33,29 @@ impl Thread {
             match self.write_kept(&released.endpoint, &released.samples, written)? {
                 Ok(()) => self.accept(released, written),
                 // It stays withheld, and is tried again.
-                Err(_) => self.shape.put_off_reports(now + DELETE_WITHIN),
+                Err((refused, _)) => {
+                    self.shape.put_off_reports(now + DELETE_WITHIN);
+                    if ends && refused == Refused::Full {
+                        written.unreported.push(place);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// At the end: what is withheld still goes with the process.
+    pub(super) fn tell_unreported(&self, now: Instant) {
+        let places = self.shape.reports_due(now, true, usize::MAX);
+        let withheld = places.iter().filter_map(|place| self.shape.release(*place, now, true));
+        let samples: usize = withheld.map(|released| released.samples.len()).sum();
+        if samples > 0 && self.shape.stores() {
+            tracing::error!(
+                endpoints = places.len(),
+                samples,
+                "what report rules withheld could not be written any more, and is lost"
+            );
+        }
     }
 
     /// Counts what the rules made of samples that were just written.

@@ -3,10 +3,14 @@
 //!
 //! Not here: how much may be kept (`quota`), and which rows go (`lanes::share`).
 
-use super::{DELETES, End, Sum, Thread, Written, drops::AllDrops};
+use super::{DELETES, DELETES_WHEN_FULL, End, Sum, Thread, Written, drops::AllDrops};
 use crate::fault::Fault;
 use crate::store::{
-    OpenError, Options, database, diagnosis, outbox,
+    OpenError, Options,
+    boots::Moment,
+    database, diagnosis,
+    lanes::share::Age,
+    outbox,
     quota::{self, Level, Limits, Measure, WhenFull},
     reserve::{self, Index, Reserve, Space},
     schema,
@@ -17,7 +21,7 @@ use adapter_api::{
     journal::Seldom,
 };
 use rusqlite::Connection;
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 /// Old rows are looked for so often.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -47,6 +51,8 @@ pub(super) struct Room {
     pub(super) drops: AllDrops,
     /// A transaction failed for want of space, and none has gone well since.
     pub(super) full: bool,
+    /// Noted rows make room first: what comes in waits meanwhile, and nothing is dropped for it.
+    pub(super) sweeping: bool,
     vacuum_due: Option<Instant>,
     age_due: Option<Instant>,
     /// Wall time less monotonic time, in µs, when it was last looked at; and until when it is not believed.
@@ -89,6 +95,7 @@ impl Room {
             dead,
             drops: AllDrops::new(),
             full: false,
+            sweeping: false,
             vacuum_due: None,
             age_due: options.limits.max_age.map(|_| now),
             offset_us: offset_us(now),
@@ -195,6 +202,7 @@ impl Room {
 impl Thread {
     /// Takes rows off the books so that the group has room (I10). Returns the bytes that may come in.
     pub(super) fn make_room(&mut self, group: &[Submission], now: Instant) -> u64 {
+        self.room.sweeping = false;
         let Some((level, measure)) = self.room.level(&self.db) else { return u64::MAX };
         let policy = self.room.limits.when_full;
         let incoming = group.iter().map(|submission| match &submission.offer {
@@ -209,7 +217,10 @@ impl Thread {
             self.gone_due = Some(Instant::from_start(Duration::ZERO));
         }
         let mut dropped = 0;
-        if excess > 0 && policy == WhenFull::DropOldest {
+        let drops = excess > 0 && policy == WhenFull::DropOldest;
+        // Not while that fails: whoever waits for it would wait for nothing.
+        self.room.sweeping = drops && self.fault.is_none() && level.sweeps_first(incoming, self.room.noted);
+        if drops && !self.room.sweeping {
             let rows = self.lanes.drop_by_share(excess, DELETES);
             dropped = rows.iter().map(|row| row.bytes).sum();
             self.leave(rows, &End::Dropped(level.reason));
@@ -298,18 +309,25 @@ impl Thread {
         }
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let oldest = self.clock.wall_us().saturating_sub(age);
-        let db = &self.db;
-        let rows = self.lanes.drop_while(DELETES, |row| match outbox::wall_us(db, row) {
-            Ok(Some(stamp)) if stamp < oldest => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+        let (db, boots) = (&self.db, &self.boots);
+        let most = if self.room.full { DELETES_WHEN_FULL } else { DELETES };
+        let (rows, more) = self.lanes.drop_old(most, |row| match outbox::stamp(db, row) {
+            Ok(Some((stamp, boot))) => match boots.moment(stamp, boot) {
+                Moment::At(us) if us < oldest => Age::Old,
+                Moment::Unknown if boots.is_past(boot) => Age::Unknown,
+                _ => Age::Young,
+            },
+            // What cannot be read is found out by who reads it.
+            _ => Age::Young,
         });
         if !rows.is_empty() {
-            if rows.len() >= DELETES {
-                self.room.age_due = Some(now);
-            }
             self.leave(rows, &End::Dropped("age"));
             self.gone_due = Some(now);
             self.commit(now);
+        }
+        // What failed would fail again at once.
+        if more && self.fault.is_none() {
+            self.room.age_due = Some(now);
         }
     }
 }

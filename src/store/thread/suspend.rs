@@ -59,9 +59,19 @@ impl Thread {
 
 /// For people.
 pub(in crate::store) fn fault(reason: &'static str) -> Fault {
-    let place = match reason {
+    Fault::new(Code::StoreFull, "the store is full: nothing more is read or taken", place(reason))
+}
+
+/// Of a change that would end report rules.
+pub(super) fn unreported(reason: &'static str) -> Fault {
+    let what =
+        "the store is full: there is no room for what report rules withhold, which the change would end";
+    Fault::new(Code::StoreFull, what, place(reason))
+}
+
+fn place(reason: &str) -> &'static str {
+    match reason {
         "free_space" => "store.min_free",
         _ => "store.max_bytes",
-    };
-    Fault::new(Code::StoreFull, "the store is full: nothing more is read or taken", place)
+    }
 }
