@@ -23,6 +23,8 @@ mod from_store;
 mod ground;
 mod replay;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod turns;
 
@@ -380,19 +382,5 @@ impl Outflow {
                 Phase::Waiting(_) => "backing off",
             },
         }
-    }
-}
-
-/// Proofs for the store's own tests, which have no flights.
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::{Buried, FlightId, Landed, LaneInfo, RowId};
-
-    pub(crate) fn landed(lane: &LaneInfo, rows: Vec<RowId>) -> Landed {
-        Landed { lane: lane.clone(), flight: FlightId(1), rows }
-    }
-
-    pub(crate) fn buried(lane: &LaneInfo, row: RowId, reason: &str) -> Buried {
-        Buried { lane: lane.clone(), flight: FlightId(1), row, reason: reason.to_owned() }
     }
 }

@@ -4,6 +4,7 @@
 //! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
 //! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
 
+mod dialects;
 mod link;
 mod plan;
 mod platform;

@@ -1,12 +1,9 @@
 //! What happens in one run, drawn from its seed: the site, the link's and the platform's behaviour.
 
+use super::dialects::{kaa_dialect, plain_dialect};
 use crate::{
     backoff::Rng,
-    dialect::{
-        Dialect, Format, Qos, QualityMode, TimestampFormat,
-        kaa::{Kaa, KaaConfig, Subscribe},
-        plain::{Plain, PlainConfig, Topic},
-    },
+    dialect::{Dialect, Qos, kaa::Subscribe},
     store::{Class, item},
     uplink::{
         outflow::Pace,
@@ -366,31 +363,4 @@ impl Plan {
     pub(super) fn row(&self, lane: usize, number: u64) -> Vec<u8> {
         if self.is_damaged(number) { vec![1, 0xff] } else { item::encode(&self.sample(lane, number)) }
     }
-}
-
-fn kaa_dialect(batch: usize, qos: Qos, subscribe: Subscribe) -> Dialect {
-    Dialect::Kaa(Kaa {
-        config: KaaConfig {
-            app_version: "app-v1".into(),
-            dcx: "dcx".into(),
-            timestamp_field: "timestamp".into(),
-            timestamp_format: TimestampFormat::default(),
-            quality: QualityMode::Off,
-            batch,
-            qos,
-            subscribe,
-        },
-    })
-}
-
-fn plain_dialect(per_resource: bool, batch: usize, qos: Qos) -> Dialect {
-    let topic = if per_resource { "t/{endpoint}/{resource}" } else { "t/{endpoint}" };
-    let config = PlainConfig {
-        topic: Topic::from(topic.to_owned()),
-        format: Format::Json,
-        batch,
-        qos,
-        ..PlainConfig::default()
-    };
-    Dialect::Plain(Plain { config })
 }
