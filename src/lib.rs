@@ -16,7 +16,7 @@
 //!                                                   |   session (I/O) - link - tls   |=== one TLS connection ==>
 //!                                                   |   engine (sans-IO)             |
 //!                                                   |     outflow, parking, window,  |
-//!                                                   |     pacing, budget,            |
+//!                                                   |     suspects, pacing, budget,  |
 //!                                                   |     subscribe, dialect/*       |
 //!                                                   +--------------------------------+
 //!  config/ file -> Config     supervisor: units on own threads     control/ <-- tidegate status | endpoints | tail ...
@@ -101,7 +101,7 @@
 //!   `store/noted.rs`.
 //! - **I3** First deliveries of a lane are in order; no row is in two flights. `uplink/outflow.rs`.
 //! - **I4** One bad item blocks neither its lane nor its batch; one refused endpoint no other.
-//!   `uplink/outflow.rs`, `uplink/parking.rs`.
+//!   `uplink/outflow.rs`, `uplink/parking.rs`, `uplink/suspects.rs`.
 //! - **I8** One adapter's crash, stall or flood reaches no other; one bad device no other device.
 //!   `supervisor.rs`, `shape/quota.rs`, each adapter's schedule.
 //! - **I9** An invalid file never replaces a valid configuration. `config/mod.rs`.

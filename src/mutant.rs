@@ -32,12 +32,14 @@ pub(crate) enum Mutant {
     OpenWithTheOldFilter,
     /// Flights of an endpoint that left the configuration stay in the air.
     FlightsKeptOverDeparture,
+    /// A broker that hangs up on what one endpoint sends is taken for a bad link.
+    HangUpIsChance,
 }
 
 #[cfg(test)]
 impl Mutant {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::FlightsKeptOverDisconnect,
         Self::TwoFlightsInALane,
         Self::NoWindow,
@@ -51,6 +53,7 @@ impl Mutant {
         Self::LiveIntoTheOldest,
         Self::OpenWithTheOldFilter,
         Self::FlightsKeptOverDeparture,
+        Self::HangUpIsChance,
     ];
 }
 

@@ -62,7 +62,7 @@ pub(super) const TABLE: &[Row] = &[
         Code::PayloadTooLarge,
         "TG-110",
         "the broker allows less in one publish than uplink.max_payload does, or forbids what is published",
-        "ask the platform for its limit and set uplink.max_payload to it; what is queued is kept",
+        "ask the platform for its limit (set uplink.max_payload to it) and who may publish there; what is queued is kept",
     ),
     (
         Code::Expired,

@@ -28,10 +28,7 @@ pub(super) fn io(error: &io::Error, phase: Phase, place: &str) -> Fault {
         return tls(error, phase, place);
     }
     use io::ErrorKind as K;
-    let over = matches!(
-        error.kind(),
-        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof | K::NotConnected
-    );
+    let over = is_over(error.kind());
     let (code, what) = match (error.kind(), phase) {
         (K::ConnectionRefused, _) => (Code::Refused, "no broker listens there: the connection was refused"),
         (K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable, _) => {
@@ -50,6 +47,22 @@ pub(super) fn io(error: &io::Error, phase: Phase, place: &str) -> Fault {
         _ => (Code::Lost, fault::words(error)),
     };
     Fault::new(code, what, place)
+}
+
+/// Whether the other side ended a connection: nothing on the way failed, and nothing took too long.
+pub(super) fn is_hang_up(error: &io::Error) -> bool {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        Some(error) => matches!(error, TlsError::AlertReceived(_)),
+        None => is_over(error.kind()),
+    }
+}
+
+fn is_over(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        kind,
+        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof | K::NotConnected
+    )
 }
 
 /// What the end of a connection means that the broker closed.
@@ -278,6 +291,20 @@ mod tests {
             assert_eq!(io(&kind.into(), phase, "x").code, code.id(), "{kind} at {phase:?}");
         }
         assert_eq!(closed(Phase::Use, "x").code, Code::Closed.id());
+    }
+
+    #[test]
+    fn who_hangs_up_is_told_from_a_way_that_fails() {
+        use io::ErrorKind as K;
+        for kind in [K::ConnectionReset, K::BrokenPipe, K::UnexpectedEof] {
+            assert!(is_hang_up(&kind.into()), "{kind}");
+        }
+        for kind in [K::TimedOut, K::HostUnreachable, K::NetworkDown] {
+            assert!(!is_hang_up(&kind.into()), "{kind}");
+        }
+        let tls = |error: TlsError| is_hang_up(&io::Error::new(K::InvalidData, error));
+        assert!(tls(TlsError::AlertReceived(Alert::InternalError)));
+        assert!(!tls(TlsError::DecryptError));
     }
 
     #[test]

@@ -217,6 +217,11 @@ impl Engine {
         }
     }
 
+    /// The broker hung up; [`Engine::handle_disconnected`] comes after it. Returns whether it did so on what was sent.
+    pub(crate) fn handle_hang_up(&mut self, now: Instant) -> bool {
+        self.outflow.handle_hang_up(now)
+    }
+
     /// The connection is gone.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
         self.connected = false;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `outflow` | which rows fly, and what becomes of them (sans-IO) |
 //! | `parking` | endpoints the platform refuses for now (sans-IO) |
+//! | `suspects` | whose part it is that the broker hangs up on (sans-IO) |
 //! | `window` | how much may be in the air (sans-IO) |
 //! | `pacing`, `budget` | what the operator allows in a second, and in a day (sans-IO) |
 //! | `subscribe` | filters a connection still has to ask for (sans-IO) |
@@ -33,6 +34,7 @@ mod session;
 #[cfg(test)]
 mod sim;
 mod subscribe;
+mod suspects;
 mod tls;
 mod traffic;
 pub(crate) mod window;
@@ -330,6 +332,7 @@ impl From<(EndpointKey, String)> for Parked {
         let code = match why.as_str() {
             engine::SUBSCRIPTION_REFUSED => Code::SubscriptionRefused,
             outflow::NO_ANSWER => Code::NoReplies,
+            outflow::HUNG_UP => Code::PayloadTooLarge,
             _ => Code::EndpointRefused,
         };
         Self { endpoint: endpoint.to_string(), why, code }
@@ -438,7 +441,6 @@ async fn open(
         traffic: handle.0.traffic.clone(),
         up_since: None,
         since: clock::now(),
-        cut_off: 0,
     })
 }
 

@@ -9,6 +9,7 @@
 //! | `replay` | live rows and backlog: which lanes have fallen behind, their order, their share |
 //! | `departure` | endpoints that leave the configuration, or get another token |
 //! | `ground` | what keeps a lane on the ground: backoff, parking, another lane's probe |
+//! | `hang_up` | what becomes of those on whose parts the broker hangs up |
 //!
 //! One flight per lane, made of parts of one encoding each (I3). A part's rows leave the books by the
 //! confirmation of that part or into the dead letters (I2): [`Landed`] and [`Buried`] have no other
@@ -21,7 +22,10 @@ mod departure;
 mod from_link;
 mod from_store;
 mod ground;
+mod hang_up;
 mod replay;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -29,6 +33,7 @@ mod turns;
 use super::{
     pacing::{Bucket, Limits, Pacing, Replay},
     parking::Parking,
+    suspects::Suspects,
     window::{Size, Window},
 };
 use crate::{
@@ -141,6 +146,8 @@ pub(super) const NOT_MINE: &str = "unknown";
 const LATE: Duration = Duration::from_secs(2);
 /// Why an endpoint is parked whose requests get no replies.
 pub(super) const NO_ANSWER: &str = "the platform does not answer for this endpoint";
+/// Why an endpoint is parked on whose parts the broker hangs up.
+pub(super) const HUNG_UP: &str = "the broker closes the connection on what is sent for this endpoint";
 /// Missing replies in a row that park an endpoint.
 const MISSES: u32 = 5;
 /// Single rows refused in a row that park an endpoint instead of being buried.
@@ -180,6 +187,7 @@ pub struct Outflow {
     paced_until: Option<Instant>,
     endpoints: BTreeMap<EndpointKey, Ways>,
     parking: Parking,
+    suspects: Suspects,
     timers: BTreeSet<(Instant, Timer)>,
     window: Window,
     wishes: VecDeque<Wish>,
@@ -303,6 +311,7 @@ impl Outflow {
     pub fn new(pace: Pace, rng: Rng) -> Self {
         Self {
             parking: Parking::new(pace.probe),
+            suspects: Suspects::new(pace.probe.1),
             backlog_rate: pace.replay.max_rate.map(Bucket::new),
             pacing: Pacing::new(&pace.limits),
             pace,
@@ -380,19 +389,5 @@ impl Outflow {
                 Phase::Waiting(_) => "backing off",
             },
         }
-    }
-}
-
-/// Proofs for the store's own tests, which have no flights.
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::{Buried, FlightId, Landed, LaneInfo, RowId};
-
-    pub(crate) fn landed(lane: &LaneInfo, rows: Vec<RowId>) -> Landed {
-        Landed { lane: lane.clone(), flight: FlightId(1), rows }
-    }
-
-    pub(crate) fn buried(lane: &LaneInfo, row: RowId, reason: &str) -> Buried {
-        Buried { lane: lane.clone(), flight: FlightId(1), row, reason: reason.to_owned() }
     }
 }

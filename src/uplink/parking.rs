@@ -97,6 +97,11 @@ impl Parking {
         self.parked.contains_key(endpoint)
     }
 
+    /// Whether an endpoint is parked for this.
+    pub(super) fn is_parked_for(&self, endpoint: &EndpointKey, why: &str) -> bool {
+        self.parked.get(endpoint).is_some_and(|parked| parked.why == why)
+    }
+
     /// Whether a probe is due now.
     pub(super) fn is_due(&self, now: Instant, endpoint: &EndpointKey) -> bool {
         self.parked.get(endpoint).is_some_and(|parked| parked.until <= now && parked.probe == Probe::No)

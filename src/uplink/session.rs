@@ -37,8 +37,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const READ: usize = 8 << 10;
 /// After the connection broke while something was written: how long it is listened to for the reason.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// So many connections in a row that end on what was sent are no chance.
-const CUT_OFF: u32 = 3;
 /// Store events taken in one turn, so that the link gets its turn too.
 const EVENTS: usize = 256;
 
@@ -61,8 +59,6 @@ pub(super) struct Session {
     pub(super) up_since: Option<Instant>,
     /// Since when there is a connection, or none.
     pub(super) since: Instant,
-    /// Connections in a row that the broker closed on what was sent, with nothing confirmed on them.
-    pub(super) cut_off: u32,
 }
 
 /// Why a connection ended.
@@ -158,7 +154,6 @@ impl Session {
             confirm_timeout: self.config.confirm_timeout,
         };
         let mut connection = Connection::open(clock::now(), settings);
-        let before = self.engine.counts().delivered;
         let trouble = match self.converse(link, &mut connection).await {
             Ok(never) => match never {},
             Err(trouble) => trouble,
@@ -171,12 +166,13 @@ impl Session {
             Some(_) => Phase::Use,
             None => Phase::Login { own_certificate: self.config.tls.cert_file.is_some() && target.tls },
         };
-        let closed = matches!(trouble, Trouble::Closed | Trouble::Io(_));
+        let hung_up = match &trouble {
+            Trouble::Closed => true,
+            Trouble::Io(error) => diagnosis::is_hang_up(error),
+            _ => false,
+        };
         let air = self.engine.outflow().air().bytes;
-        let on_what_was_sent =
-            closed && phase == Phase::Use && air > 0 && self.engine.counts().delivered == before;
-        self.cut_off = if on_what_was_sent { self.cut_off.saturating_add(1) } else { 0 };
-        if self.cut_off >= CUT_OFF {
+        if hung_up && self.engine.handle_hang_up(clock::now()) {
             return End::Fault(diagnosis::cut_off(air, &place));
         }
         match trouble {

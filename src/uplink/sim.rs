@@ -4,6 +4,7 @@
 //! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
 //! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
 
+mod dialects;
 mod link;
 mod plan;
 mod platform;
@@ -58,6 +59,7 @@ struct Stats {
     stale: u64,
     missed: u64,
     cuts: u64,
+    hung_up: u64,
     behind: u64,
     drained: u64,
     edits: u64,
@@ -79,6 +81,8 @@ enum Happening {
     /// The configuration changes.
     Edit,
     Connect,
+    /// The broker hung up on what was sent.
+    HungUp(u64),
     Cut,
     PowerCut,
     Drop,
@@ -233,6 +237,9 @@ impl World {
             Happening::Arrived(conn, part, parcel, qos)
                 if self.link.up == Some(conn) || self.link.survivor == Some(conn) =>
             {
+                if self.is_hung_up_on(conn, &parcel) {
+                    return Ok(());
+                }
                 if qos == Qos::AtLeastOnce {
                     self.after(self.link.latency, Happening::Acked(conn, part));
                 }
@@ -265,6 +272,9 @@ impl World {
                 self.direct();
             }
             Happening::Connect if self.link.up.is_none() => self.connect(),
+            Happening::HungUp(conn) if self.link.up == Some(conn) => self.hung_up(),
+            // By something on the way, or as if the broker had been restarted.
+            Happening::Cut if self.link.up.is_some() && self.rng.bool() => self.hung_up(),
             Happening::Cut => self.cut(),
             Happening::PowerCut => self.power_cut(),
             Happening::Drop => {

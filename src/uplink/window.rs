@@ -29,6 +29,8 @@ pub struct Size {
 pub(super) struct Window {
     open: Size,
     air: Size,
+    /// Nothing flies beside what is in the air.
+    alone: bool,
     confirmed: VecDeque<(Instant, Size)>,
     recent: Size,
     /// Since when the air is empty.
@@ -47,6 +49,7 @@ impl Window {
         Self {
             open: START,
             air: Size::default(),
+            alone: false,
             confirmed: VecDeque::new(),
             recent: Size::default(),
             quiet_since: None,
@@ -65,6 +68,9 @@ impl Window {
         // One publish may always go.
         if self.air.publishes == 0 {
             return Some(self.open.bytes);
+        }
+        if self.alone {
+            return None;
         }
         let room = self.open.bytes.saturating_sub(self.air.bytes);
         if self.air.publishes >= self.open.publishes || room == 0 {
@@ -109,8 +115,9 @@ impl Window {
         self.air
     }
 
-    /// This went out.
-    pub(super) fn sent(&mut self, size: Size) {
+    /// This went out; `alone`: nothing may fly beside it.
+    pub(super) fn sent(&mut self, size: Size, alone: bool) {
+        self.alone |= alone;
         self.air.publishes = self.air.publishes.saturating_add(size.publishes);
         self.air.bytes = self.air.bytes.saturating_add(size.bytes);
         self.quiet_since = None;
@@ -121,6 +128,7 @@ impl Window {
         self.air.publishes = self.air.publishes.saturating_sub(size.publishes);
         self.air.bytes = self.air.bytes.saturating_sub(size.bytes);
         if self.air.publishes == 0 {
+            self.alone = false;
             self.quiet_since = Some(now);
         }
     }
@@ -213,7 +221,7 @@ mod tests {
     fn fill(window: &mut Window, now: Instant) -> usize {
         let mut sent = 0;
         while window.room(now).is_some() {
-            window.sent(ONE);
+            window.sent(ONE, false);
             sent += 1;
         }
         sent
@@ -274,7 +282,7 @@ mod tests {
         for round in 0..20 {
             let bytes = window.room(at(now)).unwrap();
             let frame = Size { publishes: 1, bytes };
-            window.sent(frame);
+            window.sent(frame, false);
             let sent = now;
             assert!(window.room(at(now)).is_none());
             now += u64::try_from(bytes).unwrap();
@@ -309,7 +317,7 @@ mod tests {
                         window.fill();
                         break;
                     }
-                    window.sent(PART);
+                    window.sent(PART, false);
                     free_at = now.max(free_at) + 125;
                     air.push_back((now, free_at + round_trip_ms));
                 }
@@ -334,7 +342,7 @@ mod tests {
         let mut window = Window::new();
         let moment = |n: u64| Instant::from_start(Duration::from_micros(n * 50));
         for n in 0..100_000 {
-            window.sent(ONE);
+            window.sent(ONE, false);
             window.carried(moment(n), moment(n), ONE);
         }
         assert!(window.confirmed.len() <= 2_001, "{} notes", window.confirmed.len());

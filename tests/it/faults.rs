@@ -204,6 +204,9 @@ fn a_payload_that_is_too_large_is_told() {
     let mut pusher = Pusher::connect(port);
     gateway.until_up();
     pusher.push_padded("p1", 1, 25_000);
+    gateway.until_status("its endpoint is parked", |s| {
+        s["uplink"]["parked"][0]["code"] == "TG-110" && s["uplink"]["state"] != "connecting"
+    });
     assert_agreed("payload too large for the broker", &gateway.until_fault("TG-110"));
     stub.behave(Manners::Good);
     gateway.until_drained();
@@ -213,6 +216,39 @@ fn a_payload_that_is_too_large_is_told() {
     assert!(said.contains("is over uplink.max_payload of 30000"), "{said}");
     let ledger = gateway.ledger();
     assert_eq!((ledger.landed, ledger.dead), (1, 1));
+}
+
+#[test]
+fn an_endpoint_that_the_broker_hangs_up_on_mutes_no_other() {
+    let site = Site::new();
+    let stub = Stub::start(Manners::Forbids("site/p1/telemetry"));
+    let address = format!("mqtt://127.0.0.1:{}", stub.port());
+    let port = free_port();
+    let mut gateway = Gateway::new(&site, &Config::plain(&site, 1).at(&[&address]).pushed(3, port), 10);
+    gateway.start();
+    let mut pusher = Pusher::connect(port);
+    gateway.until_up();
+    for endpoint in ["p1", "p2", "p3"] {
+        pusher.push(endpoint, "1-20");
+    }
+    gateway.until_status("the others are delivered, and it is parked", |s| {
+        let parked = &s["uplink"]["parked"];
+        s["ledger"]["landed"] == 40 && parked[0]["endpoint"] == "p1" && parked[0]["code"] == "TG-110"
+    });
+    until("the journal tells it", PATIENCE, || gateway.journal().contains("code=\"TG-110\"").then_some(()));
+    // They are not held up by its probes either.
+    for endpoint in ["p2", "p3"] {
+        pusher.push(endpoint, "21-40");
+    }
+    gateway.until_status("the others are delivered", |s| s["ledger"]["landed"] == 80);
+    stub.behave(Manners::Good);
+    gateway.until_drained();
+    let ledger = gateway.ledger();
+    assert_eq!((ledger.landed, ledger.dead), (100, 0));
+    gateway.until_status("all is well", |s| {
+        s["uplink"]["parked"] == json!([]) && s["uplink"]["fault"].is_null() && s["uplink"]["state"] == "up"
+    });
+    assert!(gateway.terminate().success());
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Manners {
     NoFilter,
     /// Closes at a publish of more bytes.
     AtMost(usize),
+    /// Closes at a publish to this topic.
+    Forbids(&'static str),
     /// Takes everything, says nothing.
     Mute,
     /// Speaks HTTP.
@@ -98,11 +100,16 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
                 return;
             }
             Manners::Mute => continue,
-            Manners::Good | Manners::ConnAck(_) | Manners::NoFilter | Manners::AtMost(_) => {}
+            Manners::Good
+            | Manners::ConnAck(_)
+            | Manners::NoFilter
+            | Manners::AtMost(_)
+            | Manners::Forbids(_) => {}
         }
         let Some(body) = body(&mut stream) else { return };
         let answer = match (first[0] >> 4, now) {
             (3, Manners::AtMost(bytes)) if body.len() > bytes => return,
+            (3, Manners::Forbids(topic)) if body[2..].starts_with(topic.as_bytes()) => return,
             (1, Manners::ConnAck(code)) => vec![0x20, 2, 0, code],
             (1, _) => vec![0x20, 2, 0, 0],
             (3, _) if first[0] & 6 != 0 => {

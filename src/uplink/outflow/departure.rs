@@ -24,6 +24,7 @@ impl Outflow {
             ways.probed = None;
         }
         for id in self.lanes_of(endpoint) {
+            self.suspects.forget(id);
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             if matches!(lane.phase, Phase::Waiting(_)) {
                 lane.phase = Phase::Idle;
@@ -65,6 +66,7 @@ impl Outflow {
 
     /// Forgets a lane that is not in the air any more.
     fn forget(&mut self, id: LaneId) {
+        self.suspects.forget(id);
         // A question to the store is answered to nobody.
         self.answered(id);
         if let Some(Phase::Flying(flight)) = self.lanes.remove(&id).map(|lane| lane.phase) {

@@ -18,6 +18,7 @@ impl Outflow {
         self.backlog_air = Size::default();
         // Those that come first would wait behind a whole window.
         self.expect_live(now);
+        self.let_others_go_first(now);
     }
 
     /// The replies of this endpoint can reach us now.
@@ -79,10 +80,12 @@ impl Outflow {
         self.end_deadline(&landed);
         self.out_of_the_air(now, lane_id, landed.held);
         self.window.carried(now, landed.sent, landed.size);
+        self.suspects.clear(lane_id);
+        let most = self.suspects.most(now, lane_id, self.pace.batch);
         let Some(lane) = self.lanes.get_mut(&lane_id) else { return true };
         lane.backoff.reset();
         (lane.misses, lane.singles) = (0, 0);
-        lane.limit = lane.limit.saturating_mul(2).clamp(1, self.pace.batch);
+        lane.limit = lane.limit.saturating_mul(2).clamp(1, most);
         let info = lane.info.clone();
         self.wishes.push_back(Wish::Land(Landed {
             lane: info.clone(),
@@ -105,6 +108,7 @@ impl Outflow {
         // The link carried it and its answer: as good as a confirmation for the window.
         self.out_of_the_air(now, lane_id, held);
         self.window.carried(now, sent, size);
+        self.suspects.clear(lane_id);
         if let Some(lane) = self.lanes.get_mut(&lane_id) {
             lane.misses = 0;
         }

@@ -112,6 +112,7 @@ impl Outflow {
             return;
         }
         let Some(lane) = self.lanes.remove(&id) else { return };
+        self.suspects.forget(id);
         let endpoint = lane.info.endpoint;
         let probing = self.parking.is_probing(&endpoint, id);
         if let Some(ways) = self.endpoints.get_mut(&endpoint) {

@@ -201,6 +201,7 @@ impl Outflow {
         tracing::debug!(%endpoint, "endpoint accepted again");
         journal::stir();
         self.parking.unpark(endpoint);
+        self.lanes_of(endpoint).into_iter().for_each(|lane| self.suspects.lift(lane));
         if degraded {
             for (until, endpoint) in self.parking.bring_forward(now) {
                 self.timers.insert((until, Timer::Probe(endpoint)));

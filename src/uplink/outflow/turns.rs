@@ -18,7 +18,11 @@ impl Outflow {
         if self.draining {
             return None;
         }
-        for queue in 0..QUEUES {
+        let alone = self.alone_in_line(now);
+        if alone.is_some() && self.window.air().publishes > 0 {
+            return None;
+        }
+        for queue in (0..QUEUES).filter(|queue| alone.is_none_or(|alone| alone == *queue)) {
             let Some(id) = self.unsent.get(queue).and_then(VecDeque::front).copied() else { continue };
             if let Some(later) = self.pacing.wait(now).or_else(|| self.backlog_wait(now, queue)) {
                 self.paced_until = Some(self.paced_until.map_or(later, |known| known.min(later)));
@@ -54,6 +58,7 @@ impl Outflow {
 
     /// The leading `taken` rows of a flight go out in so many frames and bytes.
     pub fn launch(&mut self, now: Instant, flight: FlightId, taken: usize, size: Size) -> Option<PartId> {
+        let alone = self.flies_alone(self.flights.get(&flight)?.lane);
         let flying = self.flights.get_mut(&flight)?;
         let id = PartId { flight, part: flying.next_part };
         flying.next_part += 1;
@@ -70,7 +75,7 @@ impl Outflow {
             late: None,
             deadline: None,
         });
-        self.window.sent(size);
+        self.window.sent(size, alone);
         self.pacing.sent(now, size);
         self.note_sent(now, flight, size, taken);
         // To the end of the line: lanes fly in turn.
@@ -133,6 +138,7 @@ impl Outflow {
                     let lane = flying.lane;
                     if let Some(part) = flying.parts.iter_mut().find(|p| p.id == part) {
                         let held = std::mem::take(&mut part.held);
+                        self.suspects.clear(lane);
                         self.out_of_the_air(now, lane, held);
                     }
                 }

@@ -1,12 +1,9 @@
 //! What happens in one run, drawn from its seed: the site, the link's and the platform's behaviour.
 
+use super::dialects::{kaa_dialect, plain_dialect};
 use crate::{
     backoff::Rng,
-    dialect::{
-        Dialect, Format, Qos, QualityMode, TimestampFormat,
-        kaa::{Kaa, KaaConfig, Subscribe},
-        plain::{Plain, PlainConfig, Topic},
-    },
+    dialect::{Dialect, Qos, kaa::Subscribe},
     store::{Class, item},
     uplink::{
         outflow::Pace,
@@ -21,6 +18,8 @@ pub(super) type Us = u64;
 pub(super) const MS: Us = 1_000;
 pub(super) const SECOND: Us = 1_000 * MS;
 pub(super) const MINUTE: Us = 60 * SECOND;
+/// In place of the codes of a [`Rule`]: the broker hangs up.
+pub(super) const HANG_UP: u16 = 1_000;
 
 /// What a run is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +270,7 @@ impl Plan {
                 vec![400],
                 vec![413, 503],
                 vec![0, 500, 404],
+                vec![HANG_UP],
             ];
             self.rules.push(Rule {
                 endpoint: rng.bool().then(|| rng.usize(..self.endpoints)),
@@ -289,7 +289,7 @@ impl Plan {
         self.latency.1 = self.latency.1.min(200 * MS);
         self.store_delay = self.store_delay.min(50 * MS);
         let bad = rng.usize(..self.endpoints);
-        match rng.u8(..6) {
+        match rng.u8(..8) {
             0 => self.mute = Some(bad),
             1 => self.closed = Some(bad),
             n => {
@@ -297,8 +297,13 @@ impl Plan {
                     2 => vec![404],
                     3 => vec![401, 403, 0],
                     4 => vec![503, 429, 408],
-                    _ => vec![400],
+                    5 => vec![400],
+                    _ => vec![HANG_UP],
                 };
+                if n == 7 {
+                    self.dialect = plain_dialect(false, self.pace.batch, Qos::AtLeastOnce);
+                    self.pace.replies = false;
+                }
                 self.rules.push(Rule {
                     endpoint: Some(bad),
                     from: 0,
@@ -313,6 +318,21 @@ impl Plan {
     /// The endpoint in trouble, where the run is about one.
     pub(super) fn bad(&self) -> Option<usize> {
         self.mute.or(self.closed).or_else(|| self.rules.iter().find_map(|rule| rule.endpoint))
+    }
+
+    /// Whether a rule holds that says this of an endpoint's requests: what it is.
+    pub(super) fn rule(&self, now: Us, rng: &mut Rng, endpoint: usize, hang_up: bool) -> Option<&Rule> {
+        let holds = |rule: &&Rule| {
+            rule.endpoint.is_none_or(|e| e == endpoint)
+                && rule.codes.contains(&HANG_UP) == hang_up
+                && (rule.from..rule.until).contains(&now)
+        };
+        self.rules.iter().find(holds).filter(|rule| rng.u8(..100) < rule.percent)
+    }
+
+    /// Whether the broker hangs up on some.
+    pub(super) fn hangs_up(&self) -> bool {
+        self.rules.iter().any(|rule| rule.codes.contains(&HANG_UP))
     }
 
     /// Whether every request is answered soon.
@@ -366,31 +386,4 @@ impl Plan {
     pub(super) fn row(&self, lane: usize, number: u64) -> Vec<u8> {
         if self.is_damaged(number) { vec![1, 0xff] } else { item::encode(&self.sample(lane, number)) }
     }
-}
-
-fn kaa_dialect(batch: usize, qos: Qos, subscribe: Subscribe) -> Dialect {
-    Dialect::Kaa(Kaa {
-        config: KaaConfig {
-            app_version: "app-v1".into(),
-            dcx: "dcx".into(),
-            timestamp_field: "timestamp".into(),
-            timestamp_format: TimestampFormat::default(),
-            quality: QualityMode::Off,
-            batch,
-            qos,
-            subscribe,
-        },
-    })
-}
-
-fn plain_dialect(per_resource: bool, batch: usize, qos: Qos) -> Dialect {
-    let topic = if per_resource { "t/{endpoint}/{resource}" } else { "t/{endpoint}" };
-    let config = PlainConfig {
-        topic: Topic::from(topic.to_owned()),
-        format: Format::Json,
-        batch,
-        qos,
-        ..PlainConfig::default()
-    };
-    Dialect::Plain(Plain { config })
 }

@@ -122,11 +122,7 @@ impl Platform {
     }
 
     fn verdict(&self, plan: &Plan, now: Us, rng: &mut Rng, parcel: &Parcel) -> Option<u16> {
-        let holds = |rule: &&super::plan::Rule| {
-            rule.endpoint.is_none_or(|e| e == parcel.endpoint) && rule.from <= now && now < rule.until
-        };
-        let rule = plan.rules.iter().find(holds).filter(|rule| rng.u8(..100) < rule.percent);
-        if let Some(rule) = rule {
+        if let Some(rule) = plan.rule(now, rng, parcel.endpoint, false) {
             return rng.choice(&rule.codes).copied();
         }
         let poison = parcel.samples.iter().any(|number| plan.is_poison(now, *number));

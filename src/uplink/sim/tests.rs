@@ -59,6 +59,7 @@ fn nothing_is_lost_blocked_or_sent_without_need() {
                     && sum.stale > 0
                     && sum.missed > 0
                     && sum.cuts > 0
+                    && sum.hung_up > 0
                     && sum.behind > sum.drained / 2
                     && sum.drained > 0
                     && sum.edits > 0
@@ -110,6 +111,7 @@ impl Stats {
         self.stale += other.stale;
         self.missed += other.missed;
         self.cuts += other.cuts;
+        self.hung_up += other.hung_up;
         self.behind += other.behind;
         self.drained += other.drained;
         self.edits += other.edits;
