@@ -8,7 +8,7 @@ use crate::{
         quota::Quotas,
         report::{Report, Rule},
     },
-    store::{Limits, WhenFull, database},
+    store::{Limits, WhenFull, database, progress::Progress},
 };
 use adapter_api::{EndpointName, Reading, Resource};
 use std::{fs::File, path::Path};
@@ -22,7 +22,8 @@ fn thread(dir: &Path, directory: Directory, limits: Limits) -> Box<Thread> {
         limits,
     };
     let directory = Arc::new(directory);
-    let tell = Tell { full: watch::channel(false).0, dropped: watch::channel(0).0 };
+    let (full, dropped) = (watch::channel(false).0, watch::channel(0).0);
+    let tell = Tell { full, dropped, progress: Progress::default() };
     let shape = Shape::new(directory.clone(), true);
     let (_, commands) = mpsc::channel(1);
     Box::new(Thread::open(&options, &directory, shape, Arc::default(), commands, tell).unwrap())
