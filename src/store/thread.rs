@@ -273,6 +273,10 @@ impl Thread {
                 return;
             }
             let more = self.gather();
+            // At once, also before an end: memory knows what the disk does not.
+            if self.is_to_mend() {
+                continue;
+            }
             let now = clock::now();
             if self.stop.is_some() && !more {
                 return self.finish();
@@ -296,6 +300,7 @@ impl Thread {
         let mut asked = 0;
         // Whoever asks faster than is answered must not hold up those who hand in (I8).
         while asked < COMMANDS
+            && !self.is_to_mend()
             && let Ok(command) = self.commands.try_recv()
         {
             asked += 1;
