@@ -2,8 +2,10 @@
 //! that answers late, a link that breaks and a platform that lies. Tests only, no I/O, no clock.
 //!
 //! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
-//! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
+//! the store, `sim/platform.rs` the platform, `sim/days.rs` the days; this file is the loop, the link and what must
+//! hold.
 
+mod days;
 mod link;
 mod plan;
 mod platform;
@@ -39,6 +41,9 @@ const STEPS: u64 = 400_000;
 /// Once nothing goes wrong any more, everything is delivered within this time: parked endpoints are
 /// probed each hour.
 const DRAIN: Us = 150 * MINUTE;
+/// What is still due after so many turns at which it was due stays so: a session would spin.
+const TURNS: u32 = 100;
+
 /// Something that must never happen.
 #[derive(Debug)]
 struct Violation {
@@ -61,6 +66,7 @@ struct Stats {
     behind: u64,
     drained: u64,
     edits: u64,
+    full_days: u64,
 }
 
 enum Happening {
@@ -98,6 +104,10 @@ struct World {
     away: BTreeSet<usize>,
     engine: Engine,
     process: u32,
+    /// When the process started.
+    born: Us,
+    /// The day, and what was sent in it.
+    spent: (i64, u64),
     told_until: Us,
     link: Link,
     shelf: Shelf,
@@ -138,6 +148,8 @@ impl World {
             tokens,
             away: BTreeSet::new(),
             process: 0,
+            born: 0,
+            spent: (0, 0),
             told_until: 0,
             link: Link::default(),
             platform: Platform::default(),
@@ -149,6 +161,7 @@ impl World {
             stats: Stats::default(),
             rng: rng.fork(),
         };
+        world.begin_days();
         world.after(rng.u64(..5 * SECOND), Happening::Connect);
         world.after(world.plan.faults_until, Happening::Calm);
         for lane in 0..world.shelf.infos.len() {
@@ -180,6 +193,7 @@ impl World {
 
     /// Turns until all is delivered after the last fault.
     fn turn(&mut self) -> Result<(), String> {
+        let mut overdue = (None, 0);
         loop {
             self.pump()?;
             let next = self.happenings.first_key_value().map(|(key, _)| key.0);
@@ -204,6 +218,10 @@ impl World {
                 return Err("it turns without an end".into());
             }
             if due.is_some_and(|due| due <= self.now) {
+                overdue = (due, if overdue.0 == due { overdue.1 + 1 } else { 0 });
+                if overdue.1 > TURNS {
+                    return Err("what is due stays due: the session would turn without a pause".into());
+                }
                 let now = self.instant();
                 self.engine.handle_timeout(now);
             } else if let Some((_, happening)) = self.happenings.pop_first() {
@@ -442,6 +460,10 @@ impl World {
             }
             Command::Reserve { count, .. } => (Job::Reserve(count), true),
             Command::Carry { endpoints, .. } => (Job::Carry(endpoints), true),
+            Command::Put { value, .. } => {
+                self.shelf.budget = value;
+                return Ok(());
+            }
             _ => return Err("a question that is not the engine's".into()),
         };
         let after = self.rng.u64(..=self.plan.store_delay);
@@ -494,6 +516,7 @@ impl World {
     /// Carries out what the engine wants.
     fn pump(&mut self) -> Result<(), String> {
         let now = self.instant();
+        self.engine.handle_day(now, self.today());
         while let Some(output) = self.engine.poll_output(now) {
             match output {
                 Output::Store(command) => self.ask(command)?,
@@ -568,9 +591,10 @@ impl World {
         }
     }
 
-    /// How long all rows take on the link at least.
+    /// How long all rows take on the link at least, and in days of so many bytes at most.
     fn transmission(&self) -> Us {
-        self.shelf.stored * 2_000 * SECOND / self.plan.rate
+        let bytes = self.shelf.stored * 2_000;
+        bytes * SECOND / self.plan.rate + self.plan.days.as_ref().map_or(0, |days| days.transmission(bytes))
     }
 
     fn phase(&mut self, lane: usize) -> &'static str {

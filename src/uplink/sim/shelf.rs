@@ -48,6 +48,8 @@ pub(super) struct Shelf {
     /// Lanes that are no more.
     removed: BTreeSet<usize>,
     pub(super) next_id: u64,
+    /// What is spent of the day's budget, as it was written down last.
+    pub(super) budget: Vec<u8>,
     pub(super) dead: BTreeSet<Number>,
     pub(super) stored: u64,
     pub(super) landed: u64,
