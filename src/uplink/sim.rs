@@ -66,6 +66,7 @@ struct Stats {
     behind: u64,
     drained: u64,
     edits: u64,
+    renamed: u64,
     full_days: u64,
 }
 
@@ -99,8 +100,9 @@ struct World {
     turn: u64,
     happenings: BTreeMap<(Us, u64), Happening>,
     directory: Arc<Directory>,
-    /// The number of each endpoint's token, and who left the configuration.
+    /// The number of each endpoint's token and of its name, and who left the configuration.
     tokens: Vec<usize>,
+    names: Vec<usize>,
     away: BTreeSet<usize>,
     engine: Engine,
     process: u32,
@@ -135,7 +137,7 @@ impl World {
     fn new(plan: Plan) -> Self {
         let keys: Vec<EndpointKey> = (0..plan.endpoints).map(key).collect();
         let tokens: Vec<usize> = (0..plan.endpoints).collect();
-        let directory = directory(&tokens, &BTreeSet::new());
+        let directory = directory(&tokens, &tokens, &BTreeSet::new());
         let mut rng = Rng::with_seed(plan.seed);
         let mut world = Self {
             engine: engine(&plan, &directory, 0, 0),
@@ -145,6 +147,7 @@ impl World {
             turn: 0,
             happenings: BTreeMap::new(),
             directory,
+            names: tokens.clone(),
             tokens,
             away: BTreeSet::new(),
             process: 0,
@@ -295,11 +298,14 @@ impl World {
         Ok(())
     }
 
-    /// An endpoint leaves the configuration, comes back, or has another token.
+    /// An endpoint leaves the configuration, comes back, has another token, or is called otherwise.
     fn edit(&mut self) {
         let endpoint = self.rng.usize(..self.plan.endpoints);
         if self.rng.bool() {
             self.tokens[endpoint] += platform::TOKENS;
+        }
+        if self.rng.u8(..3) == 0 {
+            self.rename(endpoint);
         }
         if !self.away.remove(&endpoint) && self.rng.bool() {
             self.away.insert(endpoint);
@@ -307,9 +313,21 @@ impl World {
         self.direct();
     }
 
+    /// The store has the new name at once, and tells the session of it when that carries it.
+    fn rename(&mut self, endpoint: usize) {
+        self.stats.renamed += 1;
+        let former = key(self.names[endpoint]);
+        self.names[endpoint] += platform::TOKENS;
+        // What was asked about them is answered to nobody.
+        for lane in self.shelf.rename(&former, &key(self.names[endpoint])) {
+            self.asked.remove(&lane);
+        }
+        self.forget_landed();
+    }
+
     fn direct(&mut self) {
         self.stats.edits += 1;
-        self.directory = directory(&self.tokens, &self.away);
+        self.directory = directory(&self.tokens, &self.names, &self.away);
         let now = self.instant();
         self.engine.handle_directory(now, self.directory.clone());
     }
@@ -623,14 +641,14 @@ impl fmt::Display for Violation {
     }
 }
 
-fn key(e: usize) -> EndpointKey {
-    EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() }
+fn key(name: usize) -> EndpointKey {
+    EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{name}")).unwrap() }
 }
 
-fn directory(tokens: &[usize], away: &BTreeSet<usize>) -> Arc<Directory> {
-    let there = tokens.iter().enumerate().filter(|(e, _)| !away.contains(e));
-    Arc::new(Directory::new(there.map(|(e, token)| Endpoint {
-        key: key(e),
+fn directory(tokens: &[usize], names: &[usize], away: &BTreeSet<usize>) -> Arc<Directory> {
+    let there = tokens.iter().zip(names).enumerate().filter(|(e, _)| !away.contains(e));
+    Arc::new(Directory::new(there.map(|(_, (token, name))| Endpoint {
+        key: key(*name),
         token: EndpointToken::new(&format!("tok{token}")),
         enabled: true,
         quotas: Default::default(),

@@ -92,7 +92,7 @@ pub(super) struct Plan {
     pub(super) closed: Option<usize>,
     /// Mean time between quota drops.
     pub(super) drops: Option<Us>,
-    /// Mean time between changes of the configuration: an endpoint leaves, comes back, has another token.
+    /// Mean time between changes of the configuration: an endpoint leaves, comes back, has another token or name.
     pub(super) edits: Option<Us>,
     pub(super) days: Option<Days>,
     pub(super) store_delay: Us,
