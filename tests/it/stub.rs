@@ -23,6 +23,8 @@ pub(crate) enum Manners {
     NoFilter,
     /// Closes at a publish of more bytes.
     AtMost(usize),
+    /// Lets everybody in and answers pings; says nothing to all else.
+    Host,
     /// Takes everything, says nothing.
     Mute,
     /// Speaks HTTP.
@@ -98,13 +100,14 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
                 return;
             }
             Manners::Mute => continue,
-            Manners::Good | Manners::ConnAck(_) | Manners::NoFilter | Manners::AtMost(_) => {}
+            Manners::Good | Manners::ConnAck(_) | Manners::NoFilter | Manners::AtMost(_) | Manners::Host => {}
         }
         let Some(body) = body(&mut stream) else { return };
         let answer = match (first[0] >> 4, now) {
             (3, Manners::AtMost(bytes)) if body.len() > bytes => return,
             (1, Manners::ConnAck(code)) => vec![0x20, 2, 0, code],
             (1, _) => vec![0x20, 2, 0, 0],
+            (3 | 8, Manners::Host) => Vec::new(),
             (3, _) if first[0] & 6 != 0 => {
                 let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 let mut answer = vec![0x40, 2, body[2 + topic], body[3 + topic]];
