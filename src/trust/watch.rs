@@ -9,7 +9,8 @@ use super::{Choice, Look, Output, Sign, State, Trust};
 use crate::store::{Closed, Store};
 use adapter_api::{Clock, Instant, clock, journal::Seldom};
 use std::{
-    path::PathBuf,
+    io::ErrorKind,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,6 +18,8 @@ use std::{
 
 /// systemd-timesyncd touches it at its first synchronisation; gone with the next boot.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+/// Who asks timedated.
+const TIMEDATECTL: &str = "timedatectl";
 /// timedated is asked so often while samples wait, and afterwards.
 const ASK: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// It answers within so long, its start included, or not at all.
@@ -52,6 +55,7 @@ pub struct Watch {
 struct Signs {
     choice: Choice,
     mark: PathBuf,
+    timedatectl: PathBuf,
     /// When timedated is asked next; `None` if there is none.
     ask_due: Option<Instant>,
     asked: bool,
@@ -172,7 +176,8 @@ impl Signs {
         let hook = mark_hook();
         // A test's file is the only sign.
         let ask_due = hook.is_none().then_some(now);
-        Self { choice, asked: ask_due.is_none(), mark: hook.unwrap_or_else(|| SYNCHRONIZED.into()), ask_due }
+        let (mark, timedatectl) = (hook.unwrap_or_else(|| SYNCHRONIZED.into()), TIMEDATECTL.into());
+        Self { choice, asked: ask_due.is_none(), mark, timedatectl, ask_due }
     }
 
     fn at_once(&self) -> Option<Sign> {
@@ -188,7 +193,7 @@ impl Signs {
             return sign;
         }
         let [often, seldom] = ASK;
-        let synchronized = ask_timedated().await;
+        let synchronized = ask_timedated(&self.timedatectl).await;
         self.asked = true;
         self.ask_due = synchronized.is_some().then(|| now + if waiting { often } else { seldom });
         synchronized.filter(|yes| *yes).map(|_| Sign::Timedated)
@@ -202,15 +207,16 @@ pub async fn sign_now(choice: Choice) -> Option<Sign> {
 }
 
 /// What timedated says; `None` if nobody can be asked on this machine.
-async fn ask_timedated() -> Option<bool> {
-    let mut command = tokio::process::Command::new("timedatectl");
+async fn ask_timedated(timedatectl: &Path) -> Option<bool> {
+    let mut command = tokio::process::Command::new(timedatectl);
     command.args(["show", "--property=NTPSynchronized", "--value"]);
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     match clock::timeout(ANSWER, command.output()).await {
         Ok(Ok(output)) => Some(output.stdout.trim_ascii() == b"yes"),
         Ok(Err(error)) => {
             tracing::debug!(%error, "timedatectl cannot be started");
-            None
+            // For want of memory or of processes it could not this once: it is asked again.
+            (error.kind() != ErrorKind::NotFound).then_some(false)
         }
         Err(_) => Some(false),
     }
@@ -224,4 +230,26 @@ fn mark_hook() -> Option<PathBuf> {
 #[cfg(not(feature = "test-hooks"))]
 const fn mark_hook() -> Option<PathBuf> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn timedated_is_asked_again_unless_nobody_can_be_asked() {
+        let nowhere = tempfile::tempdir().unwrap();
+        // A directory is there, and cannot be started.
+        for (timedatectl, again) in
+            [(nowhere.path().join("timedatectl"), false), (nowhere.path().into(), true)]
+        {
+            let now = clock::now();
+            let mut signs = Signs::of(Choice::Auto, now);
+            signs.mark = nowhere.path().join("synchronized");
+            (signs.timedatectl, signs.ask_due) = (timedatectl, Some(now));
+            assert_eq!(signs.all(now, true).await, None);
+            let due = again.then(|| now + ASK[0]);
+            assert_eq!((signs.asked, signs.ask_due), (true, due), "{}", signs.timedatectl.display());
+        }
+    }
 }

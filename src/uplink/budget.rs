@@ -26,7 +26,8 @@ pub(crate) struct Budget {
     /// Of UTC, counted from 1970; `None`: of run time.
     day: Option<i64>,
     ends: Instant,
-    note_due: Option<Instant>,
+    /// When it is written down next how far a day of run time has come. One of UTC needs no note.
+    note_due: Instant,
     changed: bool,
 }
 
@@ -62,7 +63,7 @@ impl Budget {
             day: kept.day,
             // Of a day of UTC it is learnt when the time is known; until then it counts as one of run time.
             ends: now + (DAY - ran),
-            note_due: Some(now + NOTE),
+            note_due: now + NOTE,
             changed: false,
         }
     }
@@ -73,15 +74,14 @@ impl Budget {
             (Some(day), Some(today)) if day == today.number => self.ends = now + today.left,
             // What was used before the time was known counts for today: less is sent, not more.
             (None, Some(today)) if now < self.ends => {
-                (self.day, self.ends) = (Some(today.number), now + today.left);
-                (self.note_due, self.changed) = (None, true);
+                (self.day, self.ends, self.changed) = (Some(today.number), now + today.left, true);
             }
-            (_, Some(today)) => self.begin(Some(today.number), now + today.left, None),
-            (_, None) if now >= self.ends => self.begin(None, now + DAY, Some(now + NOTE)),
+            (_, Some(today)) => self.begin(now, Some(today.number), today.left),
+            (_, None) if now >= self.ends => self.begin(now, None, DAY),
             (_, None) => {}
         }
-        if self.day.is_none() && self.note_due.is_some_and(|due| due <= now) {
-            (self.note_due, self.changed) = (Some(now + NOTE), true);
+        if self.day.is_none() && self.note_due <= now {
+            (self.note_due, self.changed) = (now + NOTE, true);
         }
     }
 
@@ -96,9 +96,10 @@ impl Budget {
         self.changed |= self.used > self.written;
     }
 
-    /// When a day ends or is to be written down.
+    /// When a day ends or is to be written down. After [`Budget::handle_day`] that is never now or earlier.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.note_due.into_iter().chain([self.ends]).min()
+        let note = self.day.is_none().then_some(self.note_due);
+        note.into_iter().chain([self.ends]).min()
     }
 
     /// What is to be written down.
@@ -130,8 +131,8 @@ impl Budget {
         Spent { used: self.used, limit: self.limit, used_up }
     }
 
-    fn begin(&mut self, day: Option<i64>, ends: Instant, note_due: Option<Instant>) {
-        (self.day, self.ends, self.note_due) = (day, ends, note_due);
+    fn begin(&mut self, now: Instant, day: Option<i64>, left: Duration) {
+        (self.day, self.ends, self.note_due) = (day, now + left, now + NOTE);
         (self.used, self.written, self.changed) = (0, 0, true);
     }
 
@@ -212,6 +213,26 @@ mod tests {
         tomorrow.handle_day(at(1), day(20_001, 23));
         assert!(!tomorrow.is_used_up());
         assert_eq!(Budget::new(at(1), 100_000, &budget.last_words(at(1)).unwrap_or(kept)).used, 100_000);
+    }
+
+    #[test]
+    fn nothing_stays_due_after_a_start_within_the_day_whether_the_time_is_known_or_not() {
+        let mut budget = Budget::new(at(0), 1_000, b"");
+        budget.handle_day(at(0), day(20_000, 24));
+        budget.spend(1_000);
+        let kept = budget.poll_keep(at(0)).unwrap();
+        // Known all the time, never, and from the fifth hour or the second day on.
+        for known_from in [1, u32::MAX, 5, 30] {
+            let mut again = Budget::new(at(1), 1_000, &kept);
+            for hour in 1..60 {
+                let today = day(20_000 + i64::from(hour / 24), 24 - hour % 24);
+                again.handle_day(at(hour), today.filter(|_| hour >= known_from));
+                let due = again.poll_timeout().unwrap();
+                assert!(due > at(hour), "known from {known_from}: {due:?} is due for ever in hour {hour}");
+                assert!(again.is_used_up() || hour >= 24, "known from {known_from}: a second budget");
+            }
+            assert!(!again.is_used_up(), "known from {known_from}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `subscribe` | filters a connection still has to ask for (sans-IO) |
 //! | `engine` | one session's machine of these and the dialect (sans-IO) |
 //! | `mqtt` | one MQTT 3.1.1 connection (sans-IO) |
+//! | `redial` | which address is tried next, and when (sans-IO) |
 //! | `session` | the only place that awaits |
 //! | `link`, `tls`, `traffic` | TCP and TLS; how many bytes go over them |
 //! | `diagnosis` | what a failed connection means (sans-IO) |
@@ -30,6 +31,7 @@ pub mod outflow;
 pub mod pacing;
 mod parking;
 pub mod probe;
+mod redial;
 mod session;
 #[cfg(test)]
 mod sim;

@@ -26,6 +26,8 @@ use std::{
 
 /// A PUBACK that so many later ones overtook will not come (a full window).
 const OVERTAKEN: u64 = 256;
+/// A SUBACK is missing after so many times the time allowed, whatever else comes.
+const SUBACK_AT_MOST: u32 = 4;
 /// Largest packet taken from the platform.
 pub(crate) const MAX_INCOMING: usize = 1 << 20;
 
@@ -108,6 +110,7 @@ pub(crate) struct Connection<T> {
     publishes: BTreeMap<u16, (T, u64)>,
     /// Their packet ids in that order, those that are answered already among them.
     order: VecDeque<(u64, u16)>,
+    /// SUBSCRIBEs by packet id: the caller's key, and when it left.
     subscribes: BTreeMap<u16, (u64, Option<Instant>)>,
     unsubscribes: BTreeMap<u16, u64>,
     last_id: u16,
@@ -116,6 +119,8 @@ pub(crate) struct Connection<T> {
     overtook: u64,
     events: VecDeque<Event<T>>,
     last_progress: Instant,
+    /// When something last came in that is no answer to a ping.
+    last_heard: Instant,
     last_written: Instant,
     connack_due: Option<Instant>,
     ping_queued: bool,
@@ -159,6 +164,7 @@ impl<T: Copy> Connection<T> {
             overtook: 0,
             events: VecDeque::new(),
             last_progress: now,
+            last_heard: now,
             last_written: now,
             connack_due: Some(now + settings.confirm_timeout),
             ping_queued: false,
@@ -232,7 +238,7 @@ impl<T: Copy> Connection<T> {
             inbox.advance(skipped);
             self.skip -= skipped;
             if self.skip > 0 {
-                self.last_progress = now;
+                (self.last_progress, self.last_heard) = (now, now);
                 return Ok(());
             }
             match Packet::read(inbox, MAX_INCOMING) {
@@ -252,7 +258,7 @@ impl<T: Copy> Connection<T> {
     fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), Broken> {
         if !matches!(packet, Packet::PingResp) {
             // A broker that answers pings and nothing else makes no progress.
-            self.last_progress = now;
+            (self.last_progress, self.last_heard) = (now, now);
         }
         match packet {
             Packet::ConnAck(ack) => return self.handle_connack(&ack),
@@ -294,8 +300,8 @@ impl<T: Copy> Connection<T> {
             match mark {
                 Mark::Written(tag) => self.events.push_back(Event::Written(tag)),
                 Mark::Subscribe(id) => {
-                    if let Some((_, due)) = self.subscribes.get_mut(&id) {
-                        *due = Some(now + self.settings.confirm_timeout);
+                    if let Some((_, left)) = self.subscribes.get_mut(&id) {
+                        *left = Some(now);
                     }
                 }
                 Mark::Ping => {
@@ -322,9 +328,8 @@ impl<T: Copy> Connection<T> {
         // A ping is due only where none is under way already.
         let pings = self.connected && !self.ping_queued && self.ping_due.is_none();
         let ping = pings.then(|| self.last_written + self.settings.keep_alive);
-        let subscribes = self.subscribes.values().filter_map(|(_, due)| *due);
         let stalled = self.is_due().then(|| self.last_progress + self.settings.confirm_timeout);
-        subscribes.chain(self.connack_due).chain(self.ping_due).chain(stalled).chain(ping).min()
+        [self.suback_due(), self.connack_due, self.ping_due, stalled, ping].into_iter().flatten().min()
     }
 
     /// Pings, and finds out what did not come.
@@ -336,7 +341,7 @@ impl<T: Copy> Connection<T> {
         if past(self.ping_due) {
             return Err(Broken::Missing("PINGRESP"));
         }
-        if self.subscribes.values().any(|(_, due)| past(*due)) {
+        if past(self.suback_due()) {
             return Err(Broken::Missing("SUBACK"));
         }
         if self.is_due() && now.since(self.last_progress) >= self.settings.confirm_timeout {
@@ -348,6 +353,15 @@ impl<T: Copy> Connection<T> {
             self.ping_queued = self.put(Mark::Ping, |out| PingReq.write(out).map_err(drop));
         }
         Ok(())
+    }
+
+    /// When a SUBACK is missing. Several SUBSCRIBEs are more than a slow link carries in the time allowed: all but
+    /// the first wait in the socket, and while anything comes back they are on their way.
+    fn suback_due(&self) -> Option<Instant> {
+        let allowed = self.settings.confirm_timeout;
+        let left = self.subscribes.values().filter_map(|(_, left)| *left).min()?;
+        let longest = left + allowed.saturating_mul(SUBACK_AT_MOST);
+        Some(longest.min(left.max(self.last_heard) + allowed))
     }
 
     /// The wait for progress begins with the first thing that is due, not in the silence before it.
@@ -625,7 +639,51 @@ mod tests {
         let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
         connection.handle_packet(at(20), Packet::SubAck(SubAck::new(first.pkid, codes))).unwrap();
         assert_eq!(events(&mut connection), [Event::Subscribed(5, vec![true, false])]);
-        assert_eq!(connection.handle_timeout(at(31)), Err(Broken::Missing("SUBACK")));
+        connection.handle_timeout(at(49)).unwrap();
+        assert_eq!(connection.poll_timeout(), Some(at(50)));
+        assert_eq!(connection.handle_timeout(at(50)), Err(Broken::Missing("SUBACK")));
+    }
+
+    /// Four SUBSCRIBEs leave at 0 s, and the broker says these things at these seconds. When the connection is
+    /// condemned, if it is within 200 s.
+    fn lasts(hears: &[(u64, fn(u16) -> Packet)]) -> Result<(), (u64, Broken)> {
+        let mut connection = connected();
+        for key in 0..4 {
+            connection.subscribe(at(0), key, &[Path::open("a")]);
+        }
+        let sent = write_all(&mut connection, at(0));
+        assert_eq!(sent.len(), 4);
+        let mut hears = hears.iter().peekable();
+        for second in 0..200 {
+            while let Some((_, packet)) = hears.next_if(|(when, _)| *when == second) {
+                let answered = 4 - connection.subscribes.len();
+                let Packet::Subscribe(next) = &sent[answered.min(3)] else { panic!("{sent:?}") };
+                connection.handle_packet(at(second), packet(next.pkid)).unwrap();
+            }
+            if !connection.outgoing().is_empty() {
+                assert_eq!(write_all(&mut connection, at(second)), [Packet::PingReq]);
+                connection.handle_packet(at(second), Packet::PingResp).unwrap();
+            }
+            let due = connection.poll_timeout();
+            let ended = connection.handle_timeout(at(second));
+            assert!(ended.is_ok() || due.is_some_and(|due| due <= at(second)), "{second}: nobody looks");
+            ended.map_err(|broken| (second, broken))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn subacks_of_a_slow_link_may_come_one_by_one_and_not_for_ever() {
+        let suback: fn(u16) -> Packet =
+            |id| Packet::SubAck(SubAck::new(id, vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)]));
+        let other: fn(u16) -> Packet = |_| Packet::Publish(Publish::new("t", QoS::AtMostOnce, b"x".to_vec()));
+        let missing = |second| Err((second, Broken::Missing("SUBACK")));
+        // 8 KiB each on 1 kB/s.
+        assert_eq!(lasts(&[8, 16, 25, 33].map(|second| (second, suback))), Ok(()));
+        assert_eq!(lasts(&[]), missing(30), "silence");
+        assert_eq!(lasts(&[8, 16, 25].map(|second| (second, suback))), missing(55), "silence later");
+        let chatter: Vec<_> = (1..20).map(|n| (n * 10, other)).collect();
+        assert_eq!(lasts(&chatter), missing(120), "it says this and that, and not whether it granted them");
     }
 
     #[test]

@@ -31,8 +31,9 @@ pub(super) struct Parking {
 /// by one, and each asks how many others are.
 #[derive(Debug, Default)]
 struct Flown {
-    last: HashMap<LaneId, Instant>,
-    order: BTreeSet<(Instant, LaneId, EndpointKey)>,
+    /// When, and for whom: it may be another endpoint's lane since.
+    last: HashMap<LaneId, (Instant, EndpointKey)>,
+    order: BTreeSet<(Instant, LaneId)>,
     /// How many lanes of each endpoint.
     lanes: HashMap<EndpointKey, usize>,
     /// How many lanes of parked endpoints.
@@ -149,14 +150,11 @@ impl Parking {
     /// A lane flew.
     pub(super) fn flew(&mut self, now: Instant, endpoint: &EndpointKey, lane: LaneId) {
         self.expire(now);
-        let Some(last) = self.flown.last.insert(lane, now) else {
-            *self.flown.lanes.entry(endpoint.clone()).or_default() += 1;
-            self.flown.parked += usize::from(self.parked.contains_key(endpoint));
-            self.flown.order.insert((now, lane, endpoint.clone()));
-            return;
-        };
-        self.flown.order.remove(&(last, lane, endpoint.clone()));
-        self.flown.order.insert((now, lane, endpoint.clone()));
+        self.forget(lane);
+        *self.flown.lanes.entry(endpoint.clone()).or_default() += 1;
+        self.flown.parked += usize::from(self.parked.contains_key(endpoint));
+        self.flown.order.insert((now, lane));
+        self.flown.last.insert(lane, (now, endpoint.clone()));
     }
 
     /// Whether more than half of the lanes that flew in the last minute are parked. While none flies
@@ -185,17 +183,23 @@ impl Parking {
 
     /// Forgets who flew more than a minute ago.
     fn expire(&mut self, now: Instant) {
-        while let Some((at, _, _)) = self.flown.order.first()
+        while let Some((at, _)) = self.flown.order.first()
             && now.since(*at) > LATELY
         {
-            let Some((_, lane, endpoint)) = self.flown.order.pop_first() else { return };
-            self.flown.last.remove(&lane);
-            self.flown.parked -= usize::from(self.parked.contains_key(&endpoint));
-            if let Some(lanes) = self.flown.lanes.get_mut(&endpoint) {
-                *lanes -= 1;
-                if *lanes == 0 {
-                    self.flown.lanes.remove(&endpoint);
-                }
+            let Some((_, lane)) = self.flown.order.pop_first() else { return };
+            self.forget(lane);
+        }
+    }
+
+    /// Forgets that a lane flew.
+    fn forget(&mut self, lane: LaneId) {
+        let Some((at, endpoint)) = self.flown.last.remove(&lane) else { return };
+        self.flown.order.remove(&(at, lane));
+        self.flown.parked -= usize::from(self.parked.contains_key(&endpoint));
+        if let Some(lanes) = self.flown.lanes.get_mut(&endpoint) {
+            *lanes -= 1;
+            if *lanes == 0 {
+                self.flown.lanes.remove(&endpoint);
             }
         }
     }
@@ -222,5 +226,39 @@ impl Flown {
     /// Lanes of this endpoint.
     fn of(&self, endpoint: &EndpointKey) -> usize {
         self.lanes.get(endpoint).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoints::Tenant;
+    use adapter_api::EndpointName;
+
+    #[test]
+    fn the_books_say_who_flew_and_is_parked_whatever_a_lane_is_called_since() {
+        for seed in 0..500 {
+            let mut rng = Rng::with_seed(seed);
+            let mut parking = Parking::new((LATELY, 60 * LATELY));
+            let mut now = Instant::from_start(Duration::ZERO);
+            for _ in 0..200 {
+                let name = EndpointName::new(&format!("e{}", rng.u8(..3))).unwrap();
+                let endpoint = EndpointKey { tenant: Tenant::default(), name };
+                match rng.u8(..6) {
+                    0 => _ = parking.park(now, &endpoint, "404 no", &mut rng),
+                    1 => parking.unpark(&endpoint),
+                    2 => now = now + Duration::from_secs(rng.u64(..40)),
+                    3 => _ = parking.is_degraded(now),
+                    // Any lane is anybody's.
+                    _ => parking.flew(now, &endpoint, LaneId(rng.i64(..4))),
+                }
+                let Flown { last, order, lanes, parked } = &parking.flown;
+                let mut anew = HashMap::<EndpointKey, usize>::new();
+                last.values().for_each(|(_, endpoint)| *anew.entry(endpoint.clone()).or_default() += 1);
+                let still = last.values().filter(|(_, endpoint)| parking.is_parked(endpoint)).count();
+                assert_eq!((lanes, *parked, order.len()), (&anew, still, last.len()), "seed {seed}");
+                assert!(last.iter().all(|(lane, (at, _))| order.contains(&(*at, *lane))), "seed {seed}");
+            }
+        }
     }
 }

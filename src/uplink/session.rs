@@ -8,10 +8,11 @@ use super::{
     link::{self, Link},
     mqtt::{self, Broken, Connection},
     outflow::PartId,
+    redial::{Ended, Redial},
     traffic::Traffic,
 };
 use crate::{
-    backoff::{Backoff, Rng},
+    backoff::Rng,
     config::{Address, UplinkConfig, secret::Secret},
     endpoints::Directory,
     failpoint::{self, Point},
@@ -27,10 +28,6 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-/// The first wait after a lost connection, and the longest.
-const RECONNECT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A connection that lasted this long ends the backoff: an expected cut is no failure.
-const LASTING: Duration = Duration::from_secs(10);
 /// Time for the confirmations of what is in the air when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Room for one read of the socket.
@@ -68,7 +65,9 @@ enum End {
     Shutdown,
     /// The store has ended.
     Store(Closed),
-    /// Anything else: it is opened anew.
+    /// Something that was due did not come: another is opened.
+    Missing(Fault),
+    /// Anything else: likewise.
     Fault(Fault),
 }
 
@@ -98,31 +97,32 @@ enum Trouble {
 impl Session {
     /// Connects, and connects again, until the daemon stops.
     pub(super) async fn run(mut self) -> Result<(), Closed> {
-        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut address = 0;
+        let mut redial = Redial::new();
         loop {
-            let all = self.config.addresses.len().max(1);
-            let Some(target) = self.config.addresses.get(address % all).cloned() else { return Ok(()) };
+            let (address, round) = redial.turn(self.config.addresses.len());
+            let Some(target) = self.config.addresses.get(address).cloned() else { return Ok(()) };
             self.status.address = link::place(&target, None);
             self.up_since = None;
-            // All addresses in turn; in the next round the next one behind each name goes first.
-            let end = self.connection(&target, address / all).await;
+            let before = self.engine.counts().delivered;
+            // In the next round the next one behind each name goes first.
+            let end = self.connection(&target, round).await;
             let now = clock::now();
             self.engine.handle_disconnected(now);
             if self.up_since.is_some() {
                 self.since = now;
             }
             self.status.state = State::Connecting;
+            let ended = Ended {
+                lasted: self.up_since.map(|since| now.since(since)),
+                missing: matches!(end, End::Missing(_)),
+                confirmed: self.engine.counts().delivered > before,
+            };
             match end {
                 End::Shutdown => return self.leave(now).await,
                 End::Store(closed) => return Err(closed),
-                End::Fault(fault) => self.report(fault),
+                End::Missing(fault) | End::Fault(fault) => self.report(fault),
             }
-            match self.up_since {
-                Some(since) if now.since(since) >= LASTING => backoff.reset(),
-                _ => address = address.wrapping_add(1),
-            }
-            let pause = backoff.full_jitter(&mut self.rng);
+            let pause = redial.handle_end(ended, &mut self.rng);
             if self.meanwhile(clock::sleep(pause)).await?.is_none() {
                 return self.leave(clock::now()).await;
             }
@@ -178,9 +178,14 @@ impl Session {
         match trouble {
             Trouble::Shutdown => End::Shutdown,
             Trouble::Store(closed) => End::Store(closed),
+            Trouble::Broken(broken @ Broken::Missing(_)) => End::Missing(diagnosis::broken(&broken, &place)),
             Trouble::Broken(broken) => End::Fault(diagnosis::broken(&broken, &place)),
+            Trouble::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                End::Missing(diagnosis::io(&error, phase, &place))
+            }
             Trouble::Io(error) => End::Fault(diagnosis::io(&error, phase, &place)),
             Trouble::Closed => End::Fault(diagnosis::closed(phase, &place)),
+            Trouble::Renew(code @ Code::NoReplies, why) => End::Missing(Fault::new(code, why, place)),
             Trouble::Renew(code, why) => End::Fault(Fault::new(code, why, place)),
         }
     }

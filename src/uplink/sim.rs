@@ -2,8 +2,10 @@
 //! that answers late, a link that breaks and a platform that lies. Tests only, no I/O, no clock.
 //!
 //! A run is drawn from its seed (`sim/plan.rs`), so that a violation can be repeated. `sim/shelf.rs` is
-//! the store, `sim/platform.rs` the platform; this file is the loop, the link and what must hold.
+//! the store, `sim/platform.rs` the platform, `sim/days.rs` the days; this file is the loop, the link and what must
+//! hold.
 
+mod days;
 mod dialects;
 mod link;
 mod plan;
@@ -40,6 +42,9 @@ const STEPS: u64 = 400_000;
 /// Once nothing goes wrong any more, everything is delivered within this time: parked endpoints are
 /// probed each hour.
 const DRAIN: Us = 150 * MINUTE;
+/// What is still due after so many turns at which it was due stays so: a session would spin.
+const TURNS: u32 = 100;
+
 /// Something that must never happen.
 #[derive(Debug)]
 struct Violation {
@@ -63,6 +68,8 @@ struct Stats {
     behind: u64,
     drained: u64,
     edits: u64,
+    renamed: u64,
+    full_days: u64,
 }
 
 enum Happening {
@@ -97,11 +104,16 @@ struct World {
     turn: u64,
     happenings: BTreeMap<(Us, u64), Happening>,
     directory: Arc<Directory>,
-    /// The number of each endpoint's token, and who left the configuration.
+    /// The number of each endpoint's token and of its name, and who left the configuration.
     tokens: Vec<usize>,
+    names: Vec<usize>,
     away: BTreeSet<usize>,
     engine: Engine,
     process: u32,
+    /// When the process started.
+    born: Us,
+    /// The day, and what was sent in it.
+    spent: (i64, u64),
     told_until: Us,
     link: Link,
     shelf: Shelf,
@@ -129,7 +141,7 @@ impl World {
     fn new(plan: Plan) -> Self {
         let keys: Vec<EndpointKey> = (0..plan.endpoints).map(key).collect();
         let tokens: Vec<usize> = (0..plan.endpoints).collect();
-        let directory = directory(&tokens, &BTreeSet::new());
+        let directory = directory(&tokens, &tokens, &BTreeSet::new());
         let mut rng = Rng::with_seed(plan.seed);
         let mut world = Self {
             engine: engine(&plan, &directory, 0, 0),
@@ -139,9 +151,12 @@ impl World {
             turn: 0,
             happenings: BTreeMap::new(),
             directory,
+            names: tokens.clone(),
             tokens,
             away: BTreeSet::new(),
             process: 0,
+            born: 0,
+            spent: (0, 0),
             told_until: 0,
             link: Link::default(),
             platform: Platform::default(),
@@ -153,6 +168,7 @@ impl World {
             stats: Stats::default(),
             rng: rng.fork(),
         };
+        world.begin_days();
         world.after(rng.u64(..5 * SECOND), Happening::Connect);
         world.after(world.plan.faults_until, Happening::Calm);
         for lane in 0..world.shelf.infos.len() {
@@ -184,6 +200,7 @@ impl World {
 
     /// Turns until all is delivered after the last fault.
     fn turn(&mut self) -> Result<(), String> {
+        let mut overdue = (None, 0);
         loop {
             self.pump()?;
             let next = self.happenings.first_key_value().map(|(key, _)| key.0);
@@ -208,6 +225,10 @@ impl World {
                 return Err("it turns without an end".into());
             }
             if due.is_some_and(|due| due <= self.now) {
+                overdue = (due, if overdue.0 == due { overdue.1 + 1 } else { 0 });
+                if overdue.1 > TURNS {
+                    return Err("what is due stays due: the session would turn without a pause".into());
+                }
                 let now = self.instant();
                 self.engine.handle_timeout(now);
             } else if let Some((_, happening)) = self.happenings.pop_first() {
@@ -287,11 +308,14 @@ impl World {
         Ok(())
     }
 
-    /// An endpoint leaves the configuration, comes back, or has another token.
+    /// An endpoint leaves the configuration, comes back, has another token, or is called otherwise.
     fn edit(&mut self) {
         let endpoint = self.rng.usize(..self.plan.endpoints);
         if self.rng.bool() {
             self.tokens[endpoint] += platform::TOKENS;
+        }
+        if self.rng.u8(..3) == 0 {
+            self.rename(endpoint);
         }
         if !self.away.remove(&endpoint) && self.rng.bool() {
             self.away.insert(endpoint);
@@ -299,9 +323,21 @@ impl World {
         self.direct();
     }
 
+    /// The store has the new name at once, and tells the session of it when that carries it.
+    fn rename(&mut self, endpoint: usize) {
+        self.stats.renamed += 1;
+        let former = key(self.names[endpoint]);
+        self.names[endpoint] += platform::TOKENS;
+        // What was asked about them is answered to nobody.
+        for lane in self.shelf.rename(&former, &key(self.names[endpoint])) {
+            self.asked.remove(&lane);
+        }
+        self.forget_landed();
+    }
+
     fn direct(&mut self) {
         self.stats.edits += 1;
-        self.directory = directory(&self.tokens, &self.away);
+        self.directory = directory(&self.tokens, &self.names, &self.away);
         let now = self.instant();
         self.engine.handle_directory(now, self.directory.clone());
     }
@@ -452,6 +488,10 @@ impl World {
             }
             Command::Reserve { count, .. } => (Job::Reserve(count), true),
             Command::Carry { endpoints, .. } => (Job::Carry(endpoints), true),
+            Command::Put { value, .. } => {
+                self.shelf.budget = value;
+                return Ok(());
+            }
             _ => return Err("a question that is not the engine's".into()),
         };
         let after = self.rng.u64(..=self.plan.store_delay);
@@ -504,6 +544,7 @@ impl World {
     /// Carries out what the engine wants.
     fn pump(&mut self) -> Result<(), String> {
         let now = self.instant();
+        self.engine.handle_day(now, self.today());
         while let Some(output) = self.engine.poll_output(now) {
             match output {
                 Output::Store(command) => self.ask(command)?,
@@ -578,9 +619,10 @@ impl World {
         }
     }
 
-    /// How long all rows take on the link at least.
+    /// How long all rows take on the link at least, and in days of so many bytes at most.
     fn transmission(&self) -> Us {
-        self.shelf.stored * 2_000 * SECOND / self.plan.rate
+        let bytes = self.shelf.stored * 2_000;
+        bytes * SECOND / self.plan.rate + self.plan.days.as_ref().map_or(0, |days| days.transmission(bytes))
     }
 
     fn phase(&mut self, lane: usize) -> &'static str {
@@ -609,14 +651,14 @@ impl fmt::Display for Violation {
     }
 }
 
-fn key(e: usize) -> EndpointKey {
-    EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{e}")).unwrap() }
+fn key(name: usize) -> EndpointKey {
+    EndpointKey { tenant: Tenant::default(), name: EndpointName::new(&format!("e{name}")).unwrap() }
 }
 
-fn directory(tokens: &[usize], away: &BTreeSet<usize>) -> Arc<Directory> {
-    let there = tokens.iter().enumerate().filter(|(e, _)| !away.contains(e));
-    Arc::new(Directory::new(there.map(|(e, token)| Endpoint {
-        key: key(e),
+fn directory(tokens: &[usize], names: &[usize], away: &BTreeSet<usize>) -> Arc<Directory> {
+    let there = tokens.iter().zip(names).enumerate().filter(|(e, _)| !away.contains(e));
+    Arc::new(Directory::new(there.map(|(_, (token, name))| Endpoint {
+        key: key(*name),
         token: EndpointToken::new(&format!("tok{token}")),
         enabled: true,
         quotas: Default::default(),

@@ -345,6 +345,29 @@ fn addresses_are_tried_in_turn() {
 }
 
 #[test]
+fn an_address_that_lets_in_and_confirms_nothing_is_left_for_the_next() {
+    let site = Site::new();
+    let broker = Broker::start(&site, true);
+    let mut recorder = Recorder::start(&site, broker.port());
+    let stub = Stub::start(Manners::Host);
+    let first = format!("mqtt://127.0.0.1:{}", stub.port());
+    let good = format!("mqtts://localhost:{}", broker.port());
+    let config = soon(Config::plain(&site, broker.port())).at(&[&first, &good]);
+    let mut patient = Patient::start(&site, config);
+    patient.gateway.until_up();
+    let since = Instant::now();
+    patient.push();
+    patient.gateway.until_drained();
+    let drained = since.elapsed().as_secs_f64();
+    println!(
+        "FIGURE links: first address confirms nothing, the second good: drained after {drained:.1} s (waits {SCALE} times \
+         faster)"
+    );
+    recorder.arrivals().assert_exactly("p1", 1..=1);
+    patient.ends_well();
+}
+
+#[test]
 fn ipv6_without_a_broker_is_told_and_ipv4_works() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         println!("SKIPPED IPv6: there is none here");

@@ -25,6 +25,8 @@ pub(crate) enum Manners {
     AtMost(usize),
     /// Closes at a publish to this topic.
     Forbids(&'static str),
+    /// Lets everybody in and answers pings; says nothing to all else.
+    Host,
     /// Takes everything, says nothing.
     Mute,
     /// Speaks HTTP.
@@ -104,7 +106,8 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
             | Manners::ConnAck(_)
             | Manners::NoFilter
             | Manners::AtMost(_)
-            | Manners::Forbids(_) => {}
+            | Manners::Forbids(_)
+            | Manners::Host => {}
         }
         let Some(body) = body(&mut stream) else { return };
         let answer = match (first[0] >> 4, now) {
@@ -112,6 +115,7 @@ fn serve(mut stream: TcpStream, manners: &Mutex<Manners>) {
             (3, Manners::Forbids(topic)) if body[2..].starts_with(topic.as_bytes()) => return,
             (1, Manners::ConnAck(code)) => vec![0x20, 2, 0, code],
             (1, _) => vec![0x20, 2, 0, 0],
+            (3 | 8, Manners::Host) => Vec::new(),
             (3, _) if first[0] & 6 != 0 => {
                 let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 let mut answer = vec![0x40, 2, body[2 + topic], body[3 + topic]];

@@ -1,5 +1,6 @@
 //! Rules that are best shown small. What holds in every order of things is shown by the simulation.
 
+mod departure;
 mod hang_up;
 mod replay;
 

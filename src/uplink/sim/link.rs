@@ -109,6 +109,7 @@ impl World {
         self.shelf.restart();
         self.shelf.carry(self.directory.iter().map(|endpoint| endpoint.key.clone()).collect());
         self.engine = engine(&self.plan, &self.directory, self.now, self.process);
+        self.begin_days();
         self.shelf.announcements().into_iter().for_each(|event| self.tell(event));
         let after = self.rng.u64(SECOND..60 * SECOND);
         self.after(after, Happening::Connect);
@@ -143,6 +144,7 @@ impl World {
             return Err(format!("{} publishes before anything came back", self.link.sent));
         }
         self.check_limits(bytes)?;
+        self.spend(bytes)?;
         self.link.free_at = self.link.free_at.max(self.now) + bytes as u64 * SECOND / self.plan.rate;
         if self.plan.stall > 0 && self.rng.u8(..10) == 0 {
             self.link.free_at += self.rng.u64(..self.plan.stall);

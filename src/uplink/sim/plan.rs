@@ -1,6 +1,9 @@
 //! What happens in one run, drawn from its seed: the site, the link's and the platform's behaviour.
 
-use super::dialects::{kaa_dialect, plain_dialect};
+use super::{
+    days::Days,
+    dialects::{kaa_dialect, plain_dialect},
+};
 use crate::{
     backoff::Rng,
     dialect::{Dialect, Qos, kaa::Subscribe},
@@ -90,8 +93,9 @@ pub(super) struct Plan {
     pub(super) closed: Option<usize>,
     /// Mean time between quota drops.
     pub(super) drops: Option<Us>,
-    /// Mean time between changes of the configuration: an endpoint leaves, comes back, has another token.
+    /// Mean time between changes of the configuration: an endpoint leaves, comes back, has another token or name.
     pub(super) edits: Option<Us>,
+    pub(super) days: Option<Days>,
     pub(super) store_delay: Us,
     /// In a hundred commits.
     pub(super) store_fails: u8,
@@ -167,6 +171,7 @@ impl Plan {
             closed: None,
             drops: None,
             edits: None,
+            days: None,
             store_delay: rng.choice([MS, 50 * MS, 2 * SECOND]).unwrap_or(MS),
             store_fails: 0,
             damaged: false,
@@ -216,9 +221,9 @@ impl Plan {
             // As the store has them: one of live rows, one of control.
             plan.lanes = plan.lanes.min(2);
         }
-        if kind == Kind::Wild {
-            plan.edits = (rng.u8(..3) == 0).then(|| rng.u64(5..=300) * SECOND);
-        }
+        let edited = kind == Kind::Wild && rng.u8(..3) == 0;
+        plan.edits = edited.then(|| rng.u64(5..=300) * SECOND);
+        plan.days = Days::draw(kind, &mut rng);
         plan
     }
 

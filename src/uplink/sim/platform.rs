@@ -7,7 +7,7 @@ use super::{
 use crate::{backoff::Rng, dialect::Frame};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An endpoint has no more tokens one after the other than a run has turns; each is so much later.
+/// An endpoint has no more tokens, and names, one after the other than a run has turns; each is so much later.
 pub(super) const TOKENS: usize = 1_000;
 
 /// A frame on its way, as the platform reads it.
@@ -57,7 +57,7 @@ impl Parcel {
             let n = std::str::from_utf8(&frame.body).ok().and_then(|n| n.parse().ok()).ok_or_else(unread)?;
             let lane = lane.parse().map_err(|_| unread())?;
             return Ok(Self {
-                endpoint: number_of(endpoint)?,
+                endpoint: number_of(endpoint)? % TOKENS,
                 token: 0,
                 id: None,
                 samples: vec![(lane, n)],

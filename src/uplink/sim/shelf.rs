@@ -9,7 +9,7 @@ use crate::{
     },
     uplink::{outflow::FlightId, pacing::Order},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A sample by its lane and its own number.
 pub(super) type Number = (usize, u64);
@@ -48,6 +48,8 @@ pub(super) struct Shelf {
     /// Lanes that are no more.
     removed: BTreeSet<usize>,
     pub(super) next_id: u64,
+    /// What is spent of the day's budget, as it was written down last.
+    pub(super) budget: Vec<u8>,
     pub(super) dead: BTreeSet<Number>,
     pub(super) stored: u64,
     pub(super) landed: u64,
@@ -65,6 +67,8 @@ pub(super) struct Shelf {
     lanes: Lanes,
     /// Endpoints that the uplink carries.
     carried: BTreeSet<EndpointKey>,
+    /// Lanes that are called otherwise, until the uplink carries them so: nothing of theirs is in flight.
+    renamed: BTreeSet<LaneId>,
     gone: Vec<(i64, bool)>,
     claimed: BTreeMap<LaneId, BTreeSet<RowId>>,
     /// When the last ordered answer is due.
@@ -122,8 +126,23 @@ impl Shelf {
             if self.carried.contains(&info.endpoint) && !before.contains(&info.endpoint) {
                 self.lanes.reset(info.id);
                 self.claimed.remove(&info.id);
+                self.renamed.remove(&info.id);
             }
         }
+    }
+
+    /// An endpoint is called otherwise: its lanes, which go along, and what flies of them is on the books again.
+    pub(super) fn rename(&mut self, from: &EndpointKey, to: &EndpointKey) -> Vec<LaneId> {
+        let lanes = self.lanes.renamed(from, to, &HashSet::new());
+        for (id, info) in &lanes {
+            self.lanes.rename(*id, info.clone());
+            self.lanes.reset(*id);
+            self.claimed.remove(id);
+            self.renamed.insert(*id);
+        }
+        // What is committed to a lane that is no more goes to one of the same endpoint.
+        self.infos.iter_mut().filter(|i| i.endpoint == *from).for_each(|i| i.endpoint = to.clone());
+        lanes.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Whether the uplink carries the endpoint of a lane.
@@ -264,7 +283,7 @@ impl Shelf {
             }
             Job::Take { lane, flight, rows, dead } => {
                 let taken = self.lanes.take(lane, &rows);
-                if taken.len() != rows.len() {
+                if taken.len() != rows.len() && !self.renamed.contains(&lane) {
                     return Err(format!(
                         "{} of {} landed rows were not in flight",
                         rows.len() - taken.len(),

@@ -63,6 +63,8 @@ fn nothing_is_lost_blocked_or_sent_without_need() {
                     && sum.behind > sum.drained / 2
                     && sum.drained > 0
                     && sum.edits > 0
+                    && sum.renamed > 0
+                    && sum.full_days > 0
             );
         }
     }
@@ -115,5 +117,7 @@ impl Stats {
         self.behind += other.behind;
         self.drained += other.drained;
         self.edits += other.edits;
+        self.renamed += other.renamed;
+        self.full_days += other.full_days;
     }
 }
