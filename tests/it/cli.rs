@@ -146,7 +146,6 @@ fn a_file_that_is_not_there_stands_for_no_other_gateway() {
         &["reload"],
         &["status"],
         &["tail"],
-        &["modbus", "trace", "--endpoint", "p1"],
     ] {
         let output = Command::new(binary()).args(command).arg("-c").arg(&nowhere).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

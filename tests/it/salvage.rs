@@ -42,6 +42,7 @@ fn a_salvage_longer_than_the_watchdog_feeds_it_and_comes_to_its_end() {
     gateway.environment("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string());
     gateway.environment("TIDEGATE_LINGER", "5");
     gateway.start();
+    gateway.status();
     // What it has in memory of the file is its end, which was read last.
     let file = OpenOptions::new().write(true).open(gateway.database()).unwrap();
     let quarter = file.metadata().unwrap().len() / 4;

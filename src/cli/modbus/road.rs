@@ -1,6 +1,6 @@
 //! How a tool gets to its device: through the gateway that has the wire, or over the wire itself.
 
-use super::{Answer, PATIENCE, Place};
+use super::{Answer, CONFIG, PATIENCE, Place};
 use crate::{
     config::{self, Config},
     control::{client, inquire::inquire},
@@ -46,7 +46,10 @@ impl Road {
     /// Finds the one that works: a wire that a running gateway has is the gateway's.
     pub(super) async fn find(place: &Place, settings: Settings) -> anyhow::Result<Self> {
         applicable(place, settings)?;
-        let socket = place.socket.clone().map_or_else(|| config::control_socket(&place.config), Ok)?;
+        // What `init` has yet to write names no gateway, and the wire may be the packaged one's.
+        let named =
+            || config::control_socket(&place.config).or_else(|_| config::control_socket(CONFIG.as_ref()));
+        let socket = place.socket.clone().map_or_else(named, Ok)?;
         let running = adapters(&socket).await?;
         for (adapter, wires) in &running {
             if let Some((at, setting)) = among(wires, place).await {
