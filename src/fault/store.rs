@@ -30,10 +30,8 @@ pub(super) const TABLE: &[Row] = &[
     (
         Code::DirectoryReadOnly,
         "TG-205",
-        "the unit of the service does not let it write there (ProtectSystem=), or the file system is mounted read-only, \
-         as Linux does by itself when the disk or card fails",
-        "`tidegate doctor` as root says which; for a gateway.state_dir of your own add ReadWritePaths= by `systemctl edit`; \
-         else look at `mount` and `dmesg`, and remount it writable or replace the card",
+        "the file system is mounted read-only, as Linux does by itself when the disk or card fails",
+        "look at `mount` and `dmesg`; remount it writable or replace the card",
     ),
     (
         Code::DiskFull,

@@ -82,6 +82,15 @@ impl OpenError {
         };
         let fault = Fault::new(code, what, place(path.map(|path| path.as_path())));
         let remedy = match code {
+            // From inside a service both look alike.
+            Code::DirectoryReadOnly => {
+                let cause = "the unit of the service does not let it write there (ProtectSystem=), or the file system is \
+                             mounted read-only, as Linux does by itself when the disk or card fails";
+                let remedy = "`tidegate doctor` as root says which; for a gateway.state_dir of your own add \
+                              ReadWritePaths= by `systemctl edit`; else look at `mount` and `dmesg`, and remount it \
+                              writable or replace the card";
+                return Fault { cause, ..fault }.with_remedy(remedy.to_owned());
+            }
             Code::DiskFull => {
                 "look at `df`; free some space and start the gateway again; nothing that was kept is lost"
             }

@@ -644,9 +644,12 @@ mod tests {
         assert_eq!(connection.handle_timeout(at(50)), Err(Broken::Missing("SUBACK")));
     }
 
+    /// What the broker says of a packet id.
+    type Says = fn(u16) -> Packet;
+
     /// Four SUBSCRIBEs leave at 0 s, and the broker says these things at these seconds. When the connection is
     /// condemned, if it is within 200 s.
-    fn lasts(hears: &[(u64, fn(u16) -> Packet)]) -> Result<(), (u64, Broken)> {
+    fn lasts(hears: &[(u64, Says)]) -> Result<(), (u64, Broken)> {
         let mut connection = connected();
         for key in 0..4 {
             connection.subscribe(at(0), key, &[Path::open("a")]);
