@@ -216,8 +216,9 @@ impl World {
         let answers = self.platform.process(&self.plan, self.now, &mut self.rng, parcel)?;
         answers.into_iter().for_each(|answer| self.after(answer.after, Happening::Answer(answer)));
         if self.plan.kind == Kind::OneBad && self.plan.bad() != Some(parcel.endpoint) {
-            // One refused endpoint stops no other (I4). It takes some connections to know on whom the broker hangs up.
-            let patience = if self.plan.hangs_up() { 3 * MINUTE } else { MINUTE };
+            // One refused endpoint stops no other (I4). It takes some connections to know on whom the broker hangs up:
+            // each lane of an endpoint is found out by itself, and a pause lasts up to 20 s.
+            let patience = if self.plan.hangs_up() { 5 * MINUTE } else { MINUTE };
             for number in before {
                 let took = self.now.saturating_sub(self.committed[&number].max(5 * SECOND));
                 if took > patience + self.transmission() {
